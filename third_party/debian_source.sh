@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the ion authors
+#
+# Usage: debian_source.sh PACKAGE CACHE
+# Unpacks Debian's source package PACKAGE into the current directory. The package itself is kept in CACHE/PACKAGE, so
+# that only the first run needs the network.
+#
+# apt verifies the archive's signature and the sum of the .dsc; dpkg-source verifies the sums that the .dsc states,
+# each time. A kept package that fails this is fetched anew. The system's apt lists and sources are only read.
+set -euo pipefail
+
+package=$1
+cache=$2
+
+fail() {
+  echo "debian_source: $*" >&2
+  exit 1
+}
+
+need() {
+  command -v "$1" >/dev/null || fail "$1 is missing: install the Debian package '$2'."
+}
+
+# The machine's own mirrors, as deb-src lines. apt 2.6 leaves $(SIGNED_BY) unexpanded; its keys are then those that the
+# machine trusts for every repository.
+source_lines() {
+  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(SIGNED_BY)' 'Created-By: Packages' |
+    sort -u |
+    while read -r uri release component signed_by; do
+      [[ -n $component ]] || continue
+      local options=""
+      [[ $signed_by == /* ]] && options="[signed-by=$signed_by] "
+      echo "deb-src $options$uri $release $component"
+    done
+}
+
+# Sandbox::User is emptied because apt's own user cannot write below a home directory.
+private_apt() {
+  apt-get -qq \
+    -o "Dir::Etc::SourceList=$cache/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+    -o "Dir::State::Lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt" \
+    -o Acquire::Languages=none -o APT::Sandbox::User= "$@"
+}
+
+fetch() {
+  need apt-get apt
+  local new="$cache/$package.new"
+  rm -rf "$new"
+  mkdir -p "$new" "$cache/apt/lists/partial"
+  source_lines >"$cache/apt/sources.list"
+  [[ -s "$cache/apt/sources.list" ]] ||
+    fail "apt knows no repository: add one to /etc/apt/sources.list.d, then run apt-get update."
+  private_apt update >&2 || fail "apt-get update failed: check the network and the machine's apt sources (above)."
+  (cd "$new" && private_apt source --download-only "$package" >&2) ||
+    fail "apt found no source package '$package': check the network and the machine's apt sources (above)."
+  rm -rf "${cache:?}/$package"
+  mv "$new" "$cache/$package"
+}
+
+unpack() {
+  local dsc
+  dsc=$(compgen -G "$cache/$package/*.dsc") || return 1
+  rm -rf unpacked
+  dpkg-source --require-strong-checksums --extract "$dsc" unpacked >&2
+}
+
+need dpkg-source dpkg-dev
+mkdir -p "$cache" || fail "cannot create $cache: set ION_CACHE to a directory that can be written."
+exec 9>"$cache/lock"
+flock 9
+unpack || { fetch && unpack; } || fail "the source package '$package' cannot be unpacked (above)."
+shopt -s dotglob
+mv unpacked/* .
+rmdir unpacked

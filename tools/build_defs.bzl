@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the ion authors
+"""Macros for ion's own BUILD files: headers, tests, programs, and code that must not compile."""
+
+# Our sources only: users compile our headers with their own warnings.
+_WARNINGS = [
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Werror",
+]
+
+def ion_header(name, deps = [], **kwargs):
+    """The public header <name>.h as a library, and a proof that it stands alone.
+
+    Args:
+      name: the header's stem; other packages depend on //<package>:<name>.
+      deps: one label for each #include that is not the standard library's.
+      **kwargs: handed to cc_library.
+    """
+    header = name + ".h"
+    native.cc_library(
+        name = name,
+        hdrs = [header],
+        visibility = ["//visibility:public"],
+        deps = deps,
+        **kwargs
+    )
+
+    # The second #include fails where the guard does not work.
+    include = '#include \\"%s/%s\\"' % (native.package_name(), header)
+    native.genrule(
+        name = name + "_alone_cc",
+        outs = [name + "_alone.cc"],
+        cmd = 'printf "%%s\\n" "%s" "%s" >$@' % (include, include),
+    )
+    native.cc_library(
+        name = name + "_alone",
+        srcs = [name + "_alone.cc"],
+        copts = _WARNINGS,
+        linkstatic = True,
+        deps = [":" + name],
+    )
+
+def ion_cc_library(name, copts = [], **kwargs):
+    """A cc_library under our warnings, for what tests, benchmarks and examples share."""
+    native.cc_library(name = name, copts = _WARNINGS + copts, linkstatic = True, **kwargs)
+
+def ion_cc_binary(name, copts = [], **kwargs):
+    """A cc_binary under our warnings."""
+    native.cc_binary(name = name, copts = _WARNINGS + copts, **kwargs)
+
+def ion_cc_test(name, srcs, deps = [], copts = [], **kwargs):
+    """A doctest binary under our warnings; its main() prints the summary line (tests/support/skip.h)."""
+    native.cc_test(
+        name = name,
+        srcs = srcs,
+        copts = _WARNINGS + copts,
+        linkstatic = True,
+        deps = deps + [
+            "//tests/support:test_main",
+            "@doctest//doctest",
+        ],
+        **kwargs
+    )
+
+def _runfiles_path(path, output_roots):
+    """Where a path of the execution root is, seen from the workspace's runfiles."""
+    for root in output_roots:
+        if path == root:
+            return "."
+        if path.startswith(root + "/"):
+            path = path[len(root) + 1:]
+    return "../" + path[len("external/"):] if path.startswith("external/") else path
+
+def _compile_flags_impl(ctx):
+    context = cc_common.merge_cc_infos(
+        cc_infos = [dep[CcInfo] for dep in ctx.attr.deps],
+    ).compilation_context
+
+    roots = [ctx.bin_dir.path, ctx.genfiles_dir.path]
+    flags = []
+    for option, paths in [
+        ("-I", context.includes),
+        ("-iquote", context.quote_includes),
+        ("-isystem", context.system_includes),
+    ]:
+        for path in paths.to_list():
+            flags += [option, _runfiles_path(path, roots)]
+    for define in context.defines.to_list():
+        flags.append("-D" + define)
+    args = ctx.actions.args()
+    args.set_param_file_format("multiline")
+    args.add_all(flags)
+    ctx.actions.write(ctx.outputs.out, args)
+    return [DefaultInfo(
+        files = depset([ctx.outputs.out]),
+        runfiles = ctx.runfiles([ctx.outputs.out], transitive_files = context.headers),
+    )]
+
+_compile_flags = rule(
+    doc = "A file of compiler flags, one a line, and the headers of deps at the paths these flags name.",
+    implementation = _compile_flags_impl,
+    attrs = {
+        "deps": attr.label_list(providers = [CcInfo]),
+        "out": attr.output(mandatory = True),
+    },
+)
+
+def nocompile_test(name, src, deps, tags = [], **kwargs):
+    """A test of what must not compile, and with which sentence: see tools/nocompile.sh.
+
+    Args:
+      name: the test.
+      src: a .cc file with `// EXPECT case: sentence` lines and `#if defined(CASE_case)` blocks.
+      deps: the libraries whose headers src includes.
+      tags: handed to sh_test.
+      **kwargs: handed to sh_test.
+    """
+    flags = name + "_flags.txt"
+    _compile_flags(
+        name = name + "_flags",
+        out = flags,
+        deps = deps,
+        testonly = True,
+    )
+    native.sh_test(
+        name = name,
+        srcs = ["//tools:nocompile.sh"],
+        args = [
+            "$(rootpath %s)" % src,
+            "$(rootpath %s)" % flags,
+        ],
+        data = [
+            src,
+            flags,
+            name + "_flags",
+        ],
+        tags = tags,
+        **kwargs
+    )
