@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the ion authors
+#
+# File: tests/guest/kernel.bash
+#
+# The kernels of kernels.tsv: looked up, built once from Debian's source package, and kept in a cache outside the checkout.
+# Sourced by `guest`, which provides here, cache, on_exit, the statuses, say and die.
+#
+# An entry of the cache is named after the source package, its version and a hash of the wanted options, and holds bzImage
+# and the complete configuration. It appears by one rename: what is there is whole.
+#
+# A cached kernel is used without asking apt whether there is a newer source: a run must work with no network and no package
+# lists, and must not change kernels behind the back of whoever compares two runs. --build-only --update is how one asks.
+
+readonly run_packages=(qemu-system-x86 busybox-static cpio)
+readonly build_packages=(gcc make bc flex bison libelf-dev libssl-dev xz-utils)
+readonly kernels=$cache/kernels
+readonly heartbeat_seconds=15
+
+table() { grep -v '^#' "$here/kernels.tsv"; }
+
+versions() { table | cut -f 1 | paste -sd ' '; }
+
+# Sets kernel_source (a package) and kernel_options (a file name per element).
+look_up() {
+  local row files
+  row=$(table | awk -F '\t' -v version="$1" '$1 == version')
+  [[ -n $row ]] || die "$status_usage" "there is no kernel '$1'; the table has: $(versions)"
+  IFS=$'\t' read -r _ kernel_source files _ <<<"$row"
+  IFS=, read -ra kernel_options <<<"$files"
+}
+
+# The wanted options, one line per symbol: of two lines for one symbol the last wins.
+wanted_options() {
+  (cd "$here" && cat "${kernel_options[@]}") |
+    awk '/^CONFIG_/ { split($0, part, "="); symbol = part[1] }
+         /^# CONFIG_.* is not set$/ { symbol = $2 }
+         symbol { if (!(symbol in line)) order[++n] = symbol; line[symbol] = $0; symbol = "" }
+         END { for (i = 1; i <= n; i++) print line[order[i]] }'
+}
+
+options_hash() { wanted_options | sha256sum | cut -c 1-12; }
+
+entry_name() { echo "${kernel_source}_$1_$(options_hash)"; }
+
+# The newest cached entry with these options, or nothing.
+cached_entry() {
+  find "$kernels" -mindepth 1 -maxdepth 1 -name "$(entry_name '*')" 2>/dev/null | sort -V | tail -n 1
+}
+
+missing_packages() {
+  local package
+  for package in "$@"; do
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+  done
+}
+
+require_packages() {
+  local missing
+  missing=$(missing_packages "$@" | paste -sd ' ')
+  [[ -z $missing ]] || die "$status_packages" "packages are missing; run: apt-get install --no-install-recommends $missing"
+}
+
+candidate_version() {
+  local version
+  version=$(LC_ALL=C apt-cache policy "$kernel_source" | awk '$1 == "Candidate:" { print $2 }')
+  [[ -n $version && $version != '(none)' ]] || die "$status_harness" "apt knows no package $kernel_source; run: apt-get update"
+  echo "$version"
+}
+
+phase() { say "$(printf '%4d s  %s' $((SECONDS - build_start)) "$*")"; }
+
+fetch_source() {
+  (cd "$build" && apt-get -qq -o APT::Sandbox::User=root download "$kernel_source=$1") >&2 ||
+    die "$status_harness" "cannot download $kernel_source $1; run apt-get update and try again"
+}
+
+unpack_source() {
+  mkdir "$build/source"
+  dpkg-deb --fsys-tarfile "$build"/*.deb | tar -xO "./usr/src/$kernel_source.tar.xz" | tar -xJ -C "$build/source" --strip-components=1
+  rm "$build"/*.deb
+}
+
+# Ends the shell it is called in: as a background job it then is make itself, which can be stopped.
+kernel_make() {
+  exec env -u MAKEFLAGS -u MAKELEVEL LC_ALL=C make -C "$build/source" O="$build/objects" ARCH=x86_64 "$@"
+}
+
+configure() {
+  mkdir "$build/objects"
+  wanted_options >"$build/wanted"
+  (kernel_make KCONFIG_ALLCONFIG="$build/wanted" allnoconfig) >"$build/log" 2>&1 || build_failed
+  local lost
+  lost=$(lost_options "$build/wanted" "$build/objects/.config")
+  [[ -z $lost ]] || die "$status_harness" "the kernel's configuration did not keep these options (a dependency is missing or the name is wrong):"$'\n'"$lost"
+}
+
+# Kconfig drops, without a word, an option whose dependencies do not hold.
+lost_options() {
+  awk 'NR == FNR { if (/^CONFIG_/) { split($0, part, "="); has[part[1]] = $0 } next }
+       /^CONFIG_/ { split($0, part, "="); if (has[part[1]] != $0) print "  " $0 }
+       /^#/ { if ($2 in has) print "  " $0 }' "$2" "$1"
+}
+
+stop_make() { [[ -z $make_pid ]] || { kill "$make_pid" && wait "$make_pid"; }; }
+
+compile() {
+  local beat=$SECONDS
+  kernel_make -j"$(nproc)" bzImage >>"$build/log" 2>&1 &
+  make_pid=$!
+  on_exit+=(stop_make)
+  while kill -0 "$make_pid" 2>/dev/null; do
+    sleep 1
+    if ((SECONDS - beat >= heartbeat_seconds)); then
+      beat=$SECONDS
+      phase "compile: $(grep -cE '^  (CC|AS) ' "$build/log") objects"
+    fi
+  done
+  wait "$make_pid" || build_failed
+  make_pid=''
+}
+
+build_failed() {
+  make_pid=''
+  cp "$build/log" "$kernels/failed-build.log"
+  tail -n 20 "$build/log" >&2
+  die "$status_harness" "the kernel did not build; the whole log is $kernels/failed-build.log"
+}
+
+store() {
+  local entry=$build/entry
+  mkdir "$entry"
+  cp "$build/objects/arch/x86/boot/bzImage" "$entry/bzImage"
+  cp "$build/objects/.config" "$entry/config"
+  mv -T "$entry" "$kernels/$(entry_name "$1")"
+}
+
+remove_build() { rm -rf "$build"; }
+
+# One build at a time, whatever the kernel: two would take as long and twice the disk.
+build_kernel() {
+  local source_version
+  require_packages "${run_packages[@]}" "${build_packages[@]}"
+  mkdir -p "$kernels"
+  exec {lock}>"$kernels/lock"
+  flock --nonblock "$lock" || { say "another build is running; waiting for it"; flock "$lock"; }
+  source_version=$(candidate_version)
+  if [[ ! -d $kernels/$(entry_name "$source_version") ]]; then
+    # The lock is ours: what lies there was left by a build that was killed.
+    rm -rf "$kernels"/build.*
+    build=$(mktemp -d "$kernels/build.XXXXXX")
+    on_exit+=(remove_build)
+    build_start=$SECONDS
+    phase "fetch: $kernel_source $source_version"
+    fetch_source "$source_version"
+    phase "unpack"
+    unpack_source
+    phase "configure: ${kernel_options[*]}"
+    configure
+    phase "compile: on $(nproc) processors"
+    compile
+    store "$source_version"
+    remove_build
+    phase "built: $kernels/$(entry_name "$source_version")"
+  fi
+  exec {lock}>&-
+}
