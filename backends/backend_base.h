@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: backends/backend_base.h
+//
+// BackendBase: what every backend over a Syscalls policy does in the same way: bound a request, map
+// and unmap descriptors, hand out copies of them, give memory back. A backend derives from it and
+// adds how memory is made.
+//
+// A mapping that munmap refuses is kept, with the bytes it holds, and tried again at the next
+// allocation or release.
+//
+// Cost: two shared pointers, a mutex that is only taken where an unmap was refused. Thread-safe.
+#ifndef ION_BACKENDS_BACKEND_BASE_H_
+#define ION_BACKENDS_BACKEND_BASE_H_
+
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "backends/scoped_fd.h"
+#include "ion/block.h"
+#include "ion/budget.h"
+#include "ion/bytes.h"
+#include "ion/error.h"
+#include "ion/error_sink.h"
+#include "ion/fd.h"
+#include "ion/syscalls.h"
+
+namespace ion {
+
+template <Syscalls Sys>
+class BackendBase {
+ public:
+  Budget& budget() const noexcept { return *shared_->budget; }
+  ErrorSink& errors() const noexcept { return *shared_->errors; }
+
+  // Maps whole pages; the last may be cut by the block's end, where a foreign exporter gave it an
+  // odd size. EINVAL: not pages, empty, or past the end. EACCES: to write what may only be read.
+  Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
+                         MapMode mode) noexcept {
+    const Origin origin{name_, Operation::kMap, {}, bytes};
+    if (!block.filled()) return Error(EINVAL, "the block has no memory", origin);
+    if (bytes == 0 || offset > block.bytes || bytes > block.bytes - offset) {
+      return Error(EINVAL, "the range is empty, or ends past the buffer", origin);
+    }
+    if (!IsPageAligned(offset) || (!IsPageAligned(bytes) && offset + bytes != block.bytes)) {
+      return Error(EINVAL, "the range is not whole pages", origin);
+    }
+    if (mode == MapMode::kWritable && !block.writable) {
+      return Error(EACCES, "the descriptor is read-only", origin);
+    }
+    const int protection = mode == MapMode::kWritable ? PROT_READ | PROT_WRITE : PROT_READ;
+    const long at =
+        sys_.Mmap(bytes, protection, block.fd, static_cast<off_t>(block.offset + offset));
+    if (Failed(at)) return Error(ErrnoFrom(at), "mmap", origin);
+    return reinterpret_cast<std::byte*>(at);
+  }
+
+  // Where it fails, the mapping is kept for a later try; the caller forgets it all the same.
+  Error Unmap(std::byte* at, uint64_t bytes) noexcept { return UnmapOrKeep(at, bytes, 0); }
+
+  // A copy of the descriptor, for somebody else.
+  Result<UniqueFd> Share(const Block& block) noexcept {
+    auto copy = Duplicate(FdRef(block.fd), {name_, Operation::kShare, {}, block.bytes});
+    if (!copy.ok()) return copy.error();
+    return UniqueFd(copy->release());
+  }
+
+  // Gives a block's mapping, descriptor and bytes back, and empties it. The first error is
+  // returned; nothing is left undone because of it.
+  Error Release(Block& block) noexcept {
+    RetryUnmaps();
+    Error first;
+    uint64_t charge = block.foreign ? 0 : block.bytes;
+    if (block.mapping != nullptr) {
+      // The mapping alone keeps the memory alive, so the bytes stay charged as long as it does.
+      first = UnmapOrKeep(block.mapping, block.bytes, charge);
+      if (!first.ok()) charge = 0;
+    }
+    if (const long answer = sys_.Close(block.fd); Failed(answer) && first.ok()) {
+      first = Error(ErrnoFrom(answer), "close", {name_, Operation::kRelease, {}, block.bytes});
+    }
+    budget().Give(charge);
+    const uint32_t generation = block.generation + 1;
+    block = Block{};
+    block.generation = generation;
+    return first;
+  }
+
+  // Mappings that munmap refused and that wait for another try.
+  size_t kept_mappings() const noexcept {
+    return shared_->kept_count.load(std::memory_order_relaxed);
+  }
+
+ protected:
+  struct Kept {
+    std::byte* at;
+    uint64_t bytes;
+    uint64_t charge;
+  };
+  struct Shared {
+    std::shared_ptr<Budget> budget;
+    std::shared_ptr<ErrorSink> errors;
+    std::mutex mutex;
+    std::vector<Kept> kept;
+    std::atomic<size_t> kept_count{0};
+  };
+
+  BackendBase(const char* name, const Sys& sys, std::unique_ptr<Shared> shared) noexcept
+      : name_(name), sys_(sys), shared_(std::move(shared)) {}
+  BackendBase(BackendBase&&) noexcept = default;
+  ~BackendBase() {
+    if (shared_ != nullptr) RetryUnmaps();
+  }
+
+  // What a backend's Options say, with what they leave out: a budget of half of the machine's RAM,
+  // and a sink that only counts.
+  static Result<std::unique_ptr<Shared>> MakeShared(const char* name, const Sys& sys,
+                                                    std::shared_ptr<Budget> budget,
+                                                    std::shared_ptr<ErrorSink> errors) noexcept {
+    auto shared = std::make_unique<Shared>();
+    if (budget == nullptr) {
+      struct sysinfo info {};
+      if (const long answer = sys.Sysinfo(&info); Failed(answer)) {
+        return Error(ErrnoFrom(answer), "sysinfo", {name, Operation::kOpen});
+      }
+      budget = std::make_shared<Budget>(uint64_t{info.totalram} * info.mem_unit / 2);
+    }
+    shared->budget = std::move(budget);
+    shared->errors = errors != nullptr ? std::move(errors) : std::make_shared<ErrorSink>();
+    return shared;
+  }
+
+  // The way into every allocation: rounds up to pages and takes them from the budget.
+  Result<Charge> Admit(uint64_t bytes, std::string_view node) noexcept {
+    RetryUnmaps();
+    const Origin origin{name_, Operation::kAllocate, node, bytes};
+    if (bytes == 0) return Error(EINVAL, "a request of 0 bytes", origin);
+    const std::optional<uint64_t> rounded = RoundUpToPages(bytes);
+    if (!rounded.has_value()) return Error(EINVAL, "more bytes than there are addresses", origin);
+    if (!budget().Take(*rounded)) {
+      return Error(
+          ENOMEM, "past the bound on the bytes held", origin,
+          "release some buffers, or give the backend a larger Budget (half of RAM by default)");
+    }
+    return Charge(budget(), *rounded);
+  }
+
+  // A copy of a descriptor from elsewhere, that lives as long as we need it.
+  Result<ScopedFd<Sys>> Duplicate(FdRef fd, const Origin& origin) noexcept {
+    const long copy = sys_.Fcntl(fd.get(), F_DUPFD_CLOEXEC, 0);
+    if (Failed(copy)) return Error(ErrnoFrom(copy), "F_DUPFD_CLOEXEC", origin);
+    return Own(copy);
+  }
+
+  // Fills a block with what a kernel heap gave.
+  static void Fill(Block& block, ScopedFd<Sys> fd, uint64_t bytes, uint32_t kernel_heap,
+                   const Properties& properties) noexcept {
+    block.fd = fd.release();
+    block.offset = 0;
+    block.bytes = bytes;
+    block.kernel_heap = static_cast<uint8_t>(kernel_heap);
+    block.writable = true;
+    block.foreign = false;
+    block.cached = properties.cached;
+    block.contiguous = properties.contiguous;
+    block.zeroed = properties.zeroed;
+    block.alignment_log2 = static_cast<uint8_t>(std::countr_zero(properties.alignment));
+  }
+  // Fills a block with somebody else's memory. Whether it lies in one run is not known, and it is
+  // taken to be cached, so that CPU access is always announced.
+  static void FillForeign(Block& block, ScopedFd<Sys> fd, uint64_t bytes, bool writable) noexcept {
+    Fill(block, std::move(fd), bytes, 0, {.cached = true, .alignment = PageBytes()});
+    block.writable = writable;
+    block.foreign = true;
+  }
+
+  ScopedFd<Sys> Own(long fd) const noexcept {
+    return ScopedFd<Sys>(static_cast<int>(fd), sys_, errors(), name_);
+  }
+  const Sys& sys() const noexcept { return sys_; }
+  const char* name() const noexcept { return name_; }
+
+ private:
+  Error UnmapOrKeep(std::byte* at, uint64_t bytes, uint64_t charge) noexcept {
+    const long answer = sys_.Munmap(at, bytes);
+    if (!Failed(answer)) return {};
+    std::lock_guard lock(shared_->mutex);
+    shared_->kept.push_back({at, bytes, charge});
+    shared_->kept_count.store(shared_->kept.size(), std::memory_order_relaxed);
+    return Error(ErrnoFrom(answer), "munmap", {name_, Operation::kUnmap, {}, bytes},
+                 "the mapping is kept, and unmapped at the next allocation or release");
+  }
+  void RetryUnmaps() noexcept {
+    if (kept_mappings() == 0) return;
+    std::lock_guard lock(shared_->mutex);
+    std::erase_if(shared_->kept, [this](const Kept& kept) {
+      if (Failed(sys_.Munmap(kept.at, kept.bytes))) return false;
+      budget().Give(kept.charge);
+      return true;
+    });
+    shared_->kept_count.store(shared_->kept.size(), std::memory_order_relaxed);
+  }
+
+  const char* name_;
+  [[no_unique_address]] Sys sys_;
+  std::unique_ptr<Shared> shared_;
+};
+
+}  // namespace ion
+
+#endif  // ION_BACKENDS_BACKEND_BASE_H_

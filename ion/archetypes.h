@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/archetypes.h
+//
+// The smallest types that satisfy our concepts: exactly what is required, move-only, no default
+// constructor. Every template is instantiated with them, so that none asks for more than its
+// concept says. tests/concepts_test.cc has, beside them, one type for each broken rule.
+//
+// They do nothing: not for use, and no example of a backend (backends/memfd.h is one).
+#ifndef ION_ION_ARCHETYPES_H_
+#define ION_ION_ARCHETYPES_H_
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "ion/backend.h"
+#include "ion/heap.h"
+
+namespace ion {
+
+class BackendArchetype {
+ public:
+  static constexpr const char* kName = "archetype";
+  static constexpr BackendCaps kCaps = {};
+  struct Options {};
+
+  BackendArchetype(BackendArchetype&&) noexcept = default;
+
+  static Result<BackendArchetype> Open(const Options&) noexcept { return Nothing(); }
+  std::span<const KernelHeap> heaps() const noexcept { return {}; }
+  Error Allocate(uint32_t, uint64_t, Flags, std::string_view, Block&) noexcept { return Nothing(); }
+  Error Release(Block&) noexcept { return Nothing(); }
+  Result<std::byte*> Map(const Block&, uint64_t, uint64_t, MapMode) noexcept { return Nothing(); }
+  Error Unmap(std::byte*, uint64_t) noexcept { return Nothing(); }
+  Error BeginCpuAccess(const Block&, Direction) noexcept { return Nothing(); }
+  Error EndCpuAccess(const Block&, Direction) noexcept { return Nothing(); }
+  Error SetName(const Block&, std::string_view) noexcept { return Nothing(); }
+  Result<UniqueFd> Share(const Block&) noexcept { return Nothing(); }
+  Error Import(FdRef, Block&) noexcept { return Nothing(); }
+  Budget& budget() const noexcept { return *budget_; }
+  ErrorSink& errors() const noexcept { return *errors_; }
+
+ private:
+  static Error Nothing() noexcept {
+    return Error(ENOSYS, "an archetype does nothing", {kName, Operation::kOpen});
+  }
+
+  Budget* budget_;
+  ErrorSink* errors_;
+};
+static_assert(BackendCheck<BackendArchetype>::kOk);
+
+class HeapArchetype {
+ public:
+  static constexpr HeapId kId{0};
+  static constexpr HeapType kType = HeapType::kCustom;
+
+  HeapArchetype(HeapArchetype&&) noexcept = default;
+
+  static Result<HeapArchetype> Bind(BackendArchetype&) noexcept { return Nothing(); }
+  std::string_view name() const noexcept { return "archetype"; }
+  const Properties& properties() const noexcept { return properties_; }
+  Error Allocate(const Request&, Block&) noexcept { return Nothing(); }
+  Error Free(Block&) noexcept { return Nothing(); }
+  Result<std::byte*> Map(const Block&, uint64_t, uint64_t, MapMode) noexcept { return Nothing(); }
+  Error Unmap(std::byte*, uint64_t) noexcept { return Nothing(); }
+
+ private:
+  static Error Nothing() noexcept {
+    return Error(ENOSYS, "an archetype does nothing", {"archetype", Operation::kOpen});
+  }
+
+  Properties properties_;
+};
+static_assert(HeapCheck<HeapArchetype, BackendArchetype>::kOk);
+
+}  // namespace ion
+
+#endif  // ION_ION_ARCHETYPES_H_

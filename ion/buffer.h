@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/buffer.h
+//
+// Buffer: a lease of one piece of device memory. Given back when it goes out of scope, through the
+// heap it came from.
+//
+// Example:
+//   absl::StatusOr<ion::Buffer> buffer = manager.Allocate({.bytes = 8_MiB});
+//   queue.Submit(buffer->fd());
+//
+// Not for what must outlive the call: whoever keeps the descriptor (another process, a V4L2 queue)
+// gets one of its own from Manager::Share.
+//
+// Cost: one pointer; no count, no lock. Thread-compatible: one thread at a time, any thread.
+#ifndef ION_ION_BUFFER_H_
+#define ION_ION_BUFFER_H_
+
+#include <cstdint>
+#include <utility>
+
+#include "absl/base/attributes.h"
+#include "ion/block.h"
+#include "ion/check.h"
+#include "ion/slab.h"
+
+namespace ion {
+
+class [[nodiscard]] Buffer {
+ public:
+  // An empty lease; only assigning to it and asking valid() mean something.
+  constexpr Buffer() = default;
+  Buffer(Buffer&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  Buffer& operator=(Buffer&& other) noexcept {
+    if (this != &other) {
+      Release();
+      block_ = std::exchange(other.block_, nullptr);
+    }
+    return *this;
+  }
+  // Requires: no CpuMapping of this buffer lives (checked).
+  ~Buffer() { Release(); }
+
+  bool valid() const noexcept { return block_ != nullptr; }
+  uint64_t bytes() const noexcept { return block().bytes; }
+  Properties properties() const noexcept { return block().properties(); }
+  // Lends the descriptor: nobody may keep it past the lease.
+  FdRef fd() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return FdRef(block().fd); }
+  BlockRange range() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return block().range(); }
+  // Which memory this is: two leases with the same range and generation are the same memory.
+  uint32_t generation() const noexcept { return block().generation; }
+
+ private:
+  friend struct LeaseAccess;
+  explicit Buffer(Block* block) noexcept : block_(block) {}
+
+  Block& block() const noexcept {
+    ION_CHECK(block_ != nullptr, "an empty Buffer was used: it was moved from, or never filled");
+    return *block_;
+  }
+  void Release() noexcept {
+    if (block_ == nullptr) return;
+    Block& block = *std::exchange(block_, nullptr);
+    ION_CHECK(block.mappings == 0, "a Buffer was released while a CpuMapping of it lives");
+    ION_CHECK(!block.cpu_sync.open(), "a Buffer was released inside a CpuAccess to it");
+    const internal::SlabHeader& slab = internal::SlabOf(block);
+    slab.ops->release(slab.owner, block);
+  }
+
+  Block* block_ = nullptr;
+};
+
+// How the parts of this library make leases and look into them. Not for users.
+struct LeaseAccess {
+  static Buffer Make(Block* block) noexcept { return Buffer(block); }
+  static Block& BlockOf(const Buffer& buffer) noexcept { return buffer.block(); }
+};
+
+}  // namespace ion
+
+#endif  // ION_ION_BUFFER_H_

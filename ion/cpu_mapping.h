@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/cpu_mapping.h
+//
+// CpuMapping: a buffer, or some pages of it, in this process's address space. Read-only or writable
+// by its type. Bytes are written through a CpuAccess (ion/cpu_access.h), never through the mapping.
+//
+// Example:
+//   absl::StatusOr<ion::WritableMapping> mapping = ion::WritableMapping::Of(buffer);
+//
+// A buffer must outlive its mappings (checked).
+//
+// Cost: the mapping of a whole buffer is made once and kept with the memory; a part is one mmap and
+// one munmap. Not thread-safe: one thread at a time per buffer.
+#ifndef ION_ION_CPU_MAPPING_H_
+#define ION_ION_CPU_MAPPING_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+#include "absl/base/attributes.h"
+#include "absl/status/statusor.h"
+#include "ion/buffer.h"
+#include "ion/cpu_sync.h"
+#include "ion/status.h"
+
+namespace ion {
+
+template <MapMode kMode>
+class [[nodiscard]] CpuMapping {
+ public:
+  // Maps `range` of `buffer`. EINVAL: not whole pages, empty, or past the end. EACCES: a writable
+  // mapping of what was imported for reading only.
+  static absl::StatusOr<CpuMapping> Of(const Buffer& buffer ABSL_ATTRIBUTE_LIFETIME_BOUND,
+                                       MapRange range = {}) noexcept {
+    Block& block = LeaseAccess::BlockOf(buffer);
+    if (range.bytes == UINT64_MAX && range.offset <= block.bytes) {
+      range.bytes = block.bytes - range.offset;
+    }
+    const internal::SlabHeader& slab = internal::SlabOf(block);
+    Result<std::byte*> at = slab.ops->map(slab.owner, block, range.offset, range.bytes, kMode);
+    if (!at.ok()) return ToStatus(at.error());
+    return CpuMapping(block, *at, range);
+  }
+  static absl::StatusOr<CpuMapping> Of(Buffer&&, MapRange = {}) = delete;
+
+  CpuMapping(CpuMapping&& other) noexcept
+      : block_(std::exchange(other.block_, nullptr)), at_(other.at_), range_(other.range_) {}
+  CpuMapping& operator=(CpuMapping&& other) noexcept {
+    if (this != &other) {
+      Unmap();
+      block_ = std::exchange(other.block_, nullptr);
+      at_ = other.at_;
+      range_ = other.range_;
+    }
+    return *this;
+  }
+  // A munmap that the kernel refuses is reported to the error sink and tried again later.
+  ~CpuMapping() { Unmap(); }
+
+  uint64_t bytes() const noexcept { return range_.bytes; }
+  uint64_t offset() const noexcept { return range_.offset; }
+  // The memory, without a promise: only inside a CpuAccess does it show what a device wrote.
+  std::span<const std::byte> span() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND {
+    return {at_, range_.bytes};
+  }
+
+ private:
+  template <Direction>
+  friend class CpuAccess;
+  CpuMapping(Block& block, std::byte* at, MapRange range) noexcept
+      : block_(&block), at_(at), range_(range) {
+    ++block.mappings;
+  }
+  void Unmap() noexcept {
+    if (block_ == nullptr) return;
+    Block& block = *std::exchange(block_, nullptr);
+    --block.mappings;
+    const internal::SlabHeader& slab = internal::SlabOf(block);
+    slab.ops->unmap(slab.owner, block, at_, range_.bytes);
+  }
+
+  Block* block_;
+  std::byte* at_;
+  MapRange range_;
+};
+
+using ReadOnlyMapping = CpuMapping<MapMode::kReadOnly>;
+using WritableMapping = CpuMapping<MapMode::kWritable>;
+
+}  // namespace ion
+
+#endif  // ION_ION_CPU_MAPPING_H_

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/request.h
+//
+// What a user asks for (Request, Flags) and what memory is (Properties). A request states what is
+// wanted, a buffer reports what it got.
+//
+// Example:
+//   manager.Allocate({.bytes = 8_MiB, .heaps = kCamera, .flags = ion::Flags::kCached, .name =
+//   "nv12"});
+//
+// Cost: plain data. Thread-compatible.
+#ifndef ION_ION_REQUEST_H_
+#define ION_ION_REQUEST_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "ion/heap_id.h"
+
+namespace ion {
+
+// Low 16 bits: the core's, understood by every heap. High 16 bits: private to a heap, handed to the
+// kernel as they are. A flag that a heap cannot honour is refused (EINVAL), never dropped.
+enum class Flags : uint32_t {
+  kNone = 0,
+  kCached = 1u << 0,    // wanted: mapped through the CPU's caches (ION_FLAG_CACHED)
+  kUncached = 1u << 15  // wanted: mapped write-combining or uncached (ION: no flag)
+};
+constexpr Flags operator|(Flags a, Flags b) noexcept {
+  return static_cast<Flags>(static_cast<uint32_t>(a) | static_cast<uint32_t>(b));
+}
+constexpr bool Has(Flags flags, Flags bit) noexcept {
+  return (static_cast<uint32_t>(flags) & static_cast<uint32_t>(bit)) != 0;
+}
+// A heap's private bit, 0 to 15: HeapPrivate(3) is bit 19 of the word.
+consteval Flags HeapPrivate(unsigned bit) {
+  return static_cast<Flags>(
+      1u << (16 + (bit < 16 ? bit : throw "ion: a private flag is bit 0 to 15")));
+}
+constexpr uint32_t HeapPrivateBits(Flags flags) noexcept {
+  return static_cast<uint32_t>(flags) >> 16;
+}
+
+// What memory is, not how it is made.
+struct Properties {
+  bool cpu_mappable = false;
+  bool cached = false;      // mapped through the CPU's caches: CPU access needs begin and end
+  bool contiguous = false;  // one physical run, guaranteed
+  bool zeroed = false;      // reads as zero when it comes from the kernel
+  uint64_t alignment = 1;   // bytes, of the start in physical memory; a power of two
+
+  friend constexpr bool operator==(const Properties&, const Properties&) = default;
+};
+
+// What is sure of memory that may come from either: a property only where both have it, and the
+// smaller of the two alignments.
+constexpr Properties Common(const Properties& a, const Properties& b) noexcept {
+  return {.cpu_mappable = a.cpu_mappable && b.cpu_mappable,
+          .cached = a.cached && b.cached,
+          .contiguous = a.contiguous && b.contiguous,
+          .zeroed = a.zeroed && b.zeroed,
+          .alignment = std::min(a.alignment, b.alignment)};
+}
+
+struct Request {
+  uint64_t bytes = 0;  // rounded up to pages; 0 is refused
+  // Where from. None: any heap but those that declare contiguous memory, which is scarce.
+  std::optional<HeapMask> heaps = std::nullopt;
+  Flags flags = Flags::kNone;
+  std::string_view name = {};  // for debugging; the kernel keeps 31 bytes of it
+};
+
+}  // namespace ion
+
+#endif  // ION_ION_REQUEST_H_

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/slab.h
+//
+// Where Blocks live. A slab is 64 KiB at an address of the same alignment: a header of one line,
+// and 1023 blocks. The header tells how a lease reaches its owner, so that a Buffer needs no more
+// than the block's address and is no template.
+//
+// Cost: New and Delete take a mutex (they stand beside a system call that takes microseconds); a
+// slab is taken from the C++ heap when all others are full, and kept. Thread-safe.
+#ifndef ION_ION_SLAB_H_
+#define ION_ION_SLAB_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <new>
+
+#include "ion/block.h"
+#include "ion/check.h"
+#include "ion/error.h"
+
+namespace ion {
+
+// The slow edges of a lease: its only indirect calls.
+struct LeaseOps {
+  void (*release)(void* owner, Block& block) noexcept;
+  Result<std::byte*> (*map)(void* owner, Block& block, uint64_t offset, uint64_t bytes,
+                            MapMode mode) noexcept;
+  void (*unmap)(void* owner, Block& block, std::byte* at, uint64_t bytes) noexcept;
+  Error (*begin_access)(void* owner, Block& block, Direction direction) noexcept;
+  Error (*end_access)(void* owner, Block& block, Direction direction) noexcept;
+  void (*report)(void* owner, const Error& error) noexcept;
+};
+
+namespace internal {
+
+struct alignas(64) SlabHeader {
+  const LeaseOps* ops;
+  void* owner;
+  SlabHeader* next;
+};
+
+inline constexpr size_t kSlabBytes = 64 << 10;
+inline constexpr size_t kBlocksPerSlab = kSlabBytes / sizeof(Block) - 1;
+static_assert(sizeof(SlabHeader) == sizeof(Block));
+
+// The header of the slab that a block lives in.
+inline const SlabHeader& SlabOf(const Block& block) noexcept {
+  const auto at = reinterpret_cast<uintptr_t>(&block) & ~uintptr_t{kSlabBytes - 1};
+  return *reinterpret_cast<const SlabHeader*>(at);
+}
+
+}  // namespace internal
+
+class BlockTable {
+ public:
+  BlockTable(const LeaseOps* ops, void* owner) noexcept : ops_(ops), owner_(owner) {}
+  BlockTable(const BlockTable&) = delete;
+  BlockTable& operator=(const BlockTable&) = delete;
+  // Requires: no block is live.
+  ~BlockTable() {
+    while (slabs_ != nullptr) {
+      internal::SlabHeader* next = slabs_->next;
+      ::operator delete (slabs_, std::align_val_t{internal::kSlabBytes});
+      slabs_ = next;
+    }
+  }
+
+  // An empty block, or nullptr where the C++ heap has no memory left.
+  Block* New() noexcept {
+    std::lock_guard lock(mutex_);
+    if (free_ == nullptr && !AddSlab()) return nullptr;
+    FreeBlock* block = free_;
+    free_ = block->next;
+    const uint32_t generation = block->generation;
+    ++live_;
+    Block* made = ::new (block) Block;
+    made->generation = generation;
+    return made;
+  }
+
+  // Takes back what New gave; the memory behind it is gone, so its generation advances. Returns how
+  // many blocks are still live.
+  size_t Delete(Block* block) noexcept {
+    const uint32_t generation = block->generation + 1;
+    std::lock_guard lock(mutex_);
+    ION_CHECK(live_ > 0, "a block was given back twice");
+    free_ = ::new (block) FreeBlock{generation, free_};
+    return --live_;
+  }
+
+  size_t live() const noexcept {
+    std::lock_guard lock(mutex_);
+    return live_;
+  }
+
+ private:
+  struct FreeBlock {
+    uint32_t generation;
+    FreeBlock* next;
+  };
+
+  bool AddSlab() noexcept {
+    void* memory =
+        ::operator new (internal::kSlabBytes, std::align_val_t{internal::kSlabBytes}, std::nothrow);
+    if (memory == nullptr) return false;
+    slabs_ = ::new (memory) internal::SlabHeader{ops_, owner_, slabs_};
+    std::byte* blocks = static_cast<std::byte*>(memory) + sizeof(internal::SlabHeader);
+    for (size_t i = internal::kBlocksPerSlab; i-- > 0;) {
+      free_ = ::new (blocks + i * sizeof(Block)) FreeBlock{0, free_};
+    }
+    return true;
+  }
+
+  const LeaseOps* const ops_;
+  void* const owner_;
+  mutable std::mutex mutex_;
+  FreeBlock* free_ = nullptr;
+  internal::SlabHeader* slabs_ = nullptr;
+  size_t live_ = 0;
+};
+
+}  // namespace ion
+
+#endif  // ION_ION_SLAB_H_

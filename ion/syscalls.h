@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/syscalls.h
+//
+// The one door to the kernel. A backend is a template over a Syscalls policy, so that a test can
+// make each call fail, or stand a fake kernel behind it. Calls answer as the kernel does: a value,
+// or a negative errno; the C library's errno is not used.
+//
+// Example:
+//   ion::MemfdBackend<ion::LinuxSyscalls>   // the default
+//
+// Cost: LinuxSyscalls is empty and each call is the C library's. Thread-safe.
+#ifndef ION_ION_SYSCALLS_H_
+#define ION_ION_SYSCALLS_H_
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+
+namespace ion {
+
+// A call's answer is an error where the kernel would say so: the last page of addresses.
+constexpr bool Failed(long answer) noexcept { return static_cast<unsigned long>(answer) > -4096UL; }
+constexpr int ErrnoFrom(long answer) noexcept { return static_cast<int>(-answer); }
+
+// Requires: each call behaves as Linux documents it, but for the errno in the answer. A policy is
+// copied freely: it is empty, or a pointer to what its copies share.
+template <class S>
+concept Syscalls = std::is_nothrow_copy_constructible_v<S> &&
+    requires(const S& s, const char* path, int fd, unsigned flags, void* p, size_t bytes, off_t off,
+             struct stat* st, struct statfs* fs, struct sysinfo* si, unsigned long request) {
+  { s.Open(path, int{}) }
+  noexcept->std::same_as<long>;
+  { s.Close(fd) }
+  noexcept->std::same_as<long>;
+  { s.Read(fd, p, bytes) }
+  noexcept->std::same_as<long>;
+  { s.Getdents(fd, p, bytes) }
+  noexcept->std::same_as<long>;
+  { s.Ioctl(fd, request, p) }
+  noexcept->std::same_as<long>;
+  { s.Mmap(bytes, int{}, fd, off) }
+  noexcept->std::same_as<long>;
+  { s.Munmap(p, bytes) }
+  noexcept->std::same_as<long>;
+  { s.MemfdCreate(path, flags) }
+  noexcept->std::same_as<long>;
+  { s.Ftruncate(fd, off) }
+  noexcept->std::same_as<long>;
+  { s.Fcntl(fd, int{}, long{}) }
+  noexcept->std::same_as<long>;
+  { s.Lseek(fd, off, int{}) }
+  noexcept->std::same_as<long>;
+  { s.Fstat(fd, st) }
+  noexcept->std::same_as<long>;
+  { s.Fstatfs(fd, fs) }
+  noexcept->std::same_as<long>;
+  { s.Sysinfo(si) }
+  noexcept->std::same_as<long>;
+};
+
+// The kernel itself.
+class LinuxSyscalls {
+ public:
+  long Open(const char* path, int flags) const noexcept {
+    return Answer(::open(path, flags | O_CLOEXEC));
+  }
+  long Close(int fd) const noexcept { return Answer(::close(fd)); }
+  long Read(int fd, void* to, size_t bytes) const noexcept { return Answer(::read(fd, to, bytes)); }
+  long Getdents(int fd, void* to, size_t bytes) const noexcept {
+    return Answer(::syscall(SYS_getdents64, fd, to, bytes));
+  }
+  long Ioctl(int fd, unsigned long request, void* argument) const noexcept {
+    return Answer(::ioctl(fd, request, argument));
+  }
+  // Always MAP_SHARED: a private mapping of a dma-buf is refused, or (Linux 4.2) a silent copy.
+  long Mmap(size_t bytes, int protection, int fd, off_t offset) const noexcept {
+    void* at = ::mmap(nullptr, bytes, protection, MAP_SHARED, fd, offset);
+    return at == MAP_FAILED ? -errno : static_cast<long>(reinterpret_cast<intptr_t>(at));
+  }
+  long Munmap(void* at, size_t bytes) const noexcept { return Answer(::munmap(at, bytes)); }
+  // By number: Android's C library offers it only from API level 30.
+  long MemfdCreate(const char* name, unsigned flags) const noexcept {
+    return Answer(::syscall(SYS_memfd_create, name, flags));
+  }
+  long Ftruncate(int fd, off_t bytes) const noexcept { return Answer(::ftruncate(fd, bytes)); }
+  long Fcntl(int fd, int command, long argument) const noexcept {
+    return Answer(::fcntl(fd, command, argument));
+  }
+  long Lseek(int fd, off_t offset, int whence) const noexcept {
+    return Answer(static_cast<long>(::lseek(fd, offset, whence)));
+  }
+  long Fstat(int fd, struct stat* to) const noexcept { return Answer(::fstat(fd, to)); }
+  long Fstatfs(int fd, struct statfs* to) const noexcept { return Answer(::fstatfs(fd, to)); }
+  long Sysinfo(struct sysinfo* to) const noexcept { return Answer(::sysinfo(to)); }
+
+ private:
+  static long Answer(long result) noexcept { return result == -1 ? -errno : result; }
+};
+static_assert(Syscalls<LinuxSyscalls>);
+
+// The two calls that a signal may interrupt: tried again until they were not.
+template <Syscalls S>
+long OpenRetrying(const S& sys, const char* path, int flags) noexcept {
+  long answer;
+  do answer = sys.Open(path, flags);
+  while (answer == -EINTR);
+  return answer;
+}
+template <Syscalls S>
+long IoctlRetrying(const S& sys, int fd, unsigned long request, void* argument) noexcept {
+  long answer;
+  do answer = sys.Ioctl(fd, request, argument);
+  while (answer == -EINTR);
+  return answer;
+}
+
+}  // namespace ion
+
+#endif  // ION_ION_SYSCALLS_H_

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: policies/dma_heap.h
+//
+// DmaHeap: physically contiguous memory of the DMA allocator (CMA), for devices that can follow no
+// scatter list. It is scarce: a request gets it only by naming it in its mask.
+//
+// Example:
+//   template <ion::Backend B>
+//   using Camera = ion::Manager<B, ion::DmaHeap<B>>;
+//
+// Cost and thread-safety: as policies/kernel_heap.h.
+#ifndef ION_POLICIES_DMA_HEAP_H_
+#define ION_POLICIES_DMA_HEAP_H_
+
+#include "ion/archetypes.h"
+#include "ion/heap.h"
+#include "ion/heap_id.h"
+#include "policies/kernel_heap.h"
+
+namespace ion {
+
+template <Backend B, HeapId kHeapId = HeapId{4}>
+using DmaHeap = KernelHeapPolicy<B, kHeapId, HeapType::kDma>;
+static_assert(HeapCheck<DmaHeap<BackendArchetype>, BackendArchetype>::kOk);
+
+}  // namespace ion
+
+#endif  // ION_POLICIES_DMA_HEAP_H_
