@@ -55,7 +55,7 @@ class HeapId {
   static constexpr unsigned kCount = 32;  // a mask is one 32-bit word, as in ION
 
   consteval explicit HeapId(unsigned id)
-      : value_(static_cast<uint8_t>(id < kCount ? id : Invalid())) {}
+      : value_(static_cast<uint8_t>(id < kCount ? id : AHeapIdIs0To31())) {}
   static constexpr std::optional<HeapId> From(unsigned id) noexcept {
     if (id >= kCount) return std::nullopt;
     return HeapId(Unchecked{}, id);
@@ -68,8 +68,8 @@ class HeapId {
  private:
   struct Unchecked {};
   constexpr HeapId(Unchecked, unsigned id) : value_(static_cast<uint8_t>(id)) {}
-  // Not constexpr, so that the compiler stops here: a heap's id is 0 to 31.
-  static unsigned Invalid();
+  // Not constexpr: a consteval constructor that comes here does not compile, and names it.
+  static unsigned AHeapIdIs0To31();
 };
 
 // A set of ids.

@@ -36,10 +36,13 @@ constexpr Flags operator|(Flags a, Flags b) noexcept {
 constexpr bool Has(Flags flags, Flags bit) noexcept {
   return (static_cast<uint32_t>(flags) & static_cast<uint32_t>(bit)) != 0;
 }
+namespace internal {
+// Not constexpr: a consteval function that comes here does not compile, and names it.
+unsigned APrivateFlagIsBit0To15();
+}  // namespace internal
 // A heap's private bit, 0 to 15: HeapPrivate(3) is bit 19 of the word.
 consteval Flags HeapPrivate(unsigned bit) {
-  return static_cast<Flags>(
-      1u << (16 + (bit < 16 ? bit : throw "ion: a private flag is bit 0 to 15")));
+  return static_cast<Flags>(1u << (16 + (bit < 16 ? bit : internal::APrivateFlagIsBit0To15())));
 }
 constexpr uint32_t HeapPrivateBits(Flags flags) noexcept {
   return static_cast<uint32_t>(flags) >> 16;

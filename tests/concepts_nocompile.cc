@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// What must not compile, and the sentence with which it does not.
+
+#include "ion/archetypes.h"
+#include "ion/cpu_access.h"
+#include "ion/heap_id.h"
+#include "ion/manager.h"
+#include "ion/request.h"
+#include "policies/system_heap.h"
+
+namespace ion {
+
+// EXPECT backend_name: ion: a backend needs `static constexpr const char* kName`
+#if defined(CASE_backend_name)
+struct Bad : BackendArchetype {
+  static constexpr int kName = 1;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT backend_open: ion: a backend needs a default constructible `Options`
+#if defined(CASE_backend_open)
+struct Bad : BackendArchetype {};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT backend_heaps: ion: a backend needs `std::span<const KernelHeap> heaps() const noexcept`
+#if defined(CASE_backend_heaps)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  int heaps() const noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT backend_allocate: ion: a backend needs `Error Allocate(uint32_t kernel_heap
+#if defined(CASE_backend_allocate)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  int Allocate() noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT backend_map: ion: a backend needs `Result<std::byte*> Map(
+#if defined(CASE_backend_map)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  int Map() noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT backend_sync: ion: a backend needs `Error BeginCpuAccess(
+#if defined(CASE_backend_sync)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  int EndCpuAccess() noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT backend_set_name: ion: a backend needs `Error SetName(
+#if defined(CASE_backend_set_name)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  int SetName() noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT backend_share: ion: a backend needs `Result<UniqueFd> Share(
+#if defined(CASE_backend_share)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  int Share() noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT backend_bounds: ion: a backend needs `Budget& budget() const noexcept`
+#if defined(CASE_backend_bounds)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  int budget() const noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT flag_without_hook: ion: kCaps.composes and `Error Compose(
+#if defined(CASE_flag_without_hook)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.composes = true};
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT hook_without_flag: ion: kCaps.composes and `Error Compose(
+#if defined(CASE_hook_without_flag)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  Error Compose(std::span<const PageRange>, Block&) noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT heap_identity: ion: a heap needs `static constexpr HeapId kId`
+#if defined(CASE_heap_identity)
+struct Bad : HeapArchetype {
+  static constexpr int kId = 0;
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT heap_bind: ion: a heap needs `static Result<H> Bind(Backend&) noexcept`
+#if defined(CASE_heap_bind)
+struct Bad : HeapArchetype {};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT heap_properties: ion: a heap needs `std::string_view name() const noexcept`
+#if defined(CASE_heap_properties)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  int name() const noexcept;
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT heap_allocate: ion: a heap needs `Error Allocate(const Request&, Block&) noexcept`
+#if defined(CASE_heap_allocate)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  int Free() noexcept;
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT heap_map: ion: a heap needs `Result<std::byte*> Map(const Block&
+#if defined(CASE_heap_map)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  int Unmap() noexcept;
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT twice_an_id: ion: two heaps of a Manager have the same id
+#if defined(CASE_twice_an_id)
+template class Manager<BackendArchetype, SystemHeap<BackendArchetype>,
+                       SystemHeap<BackendArchetype>>;
+#endif
+
+// EXPECT no_heap: ion: a Manager needs at least one heap
+#if defined(CASE_no_heap)
+template class Manager<BackendArchetype>;
+#endif
+
+// EXPECT write_through_read_only: ion: this mapping is read-only; take a WritableMapping
+#if defined(CASE_write_through_read_only)
+auto Write(const ReadOnlyMapping& mapping) { return CpuWrite::Begin(mapping); }
+#endif
+
+// EXPECT id_out_of_range: AHeapIdIs0To31
+#if defined(CASE_id_out_of_range)
+constexpr HeapId kTooHigh{32};
+#endif
+
+// EXPECT private_flag_out_of_range: APrivateFlagIsBit0To15
+#if defined(CASE_private_flag_out_of_range)
+constexpr Flags kTooHigh = HeapPrivate(16);
+#endif
+
+}  // namespace ion

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// The concepts say no: beside each archetype, one type for each rule that can be broken. What the
+// compiler says of them is in tests/concepts_nocompile.cc.
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "backends/dma_heap.h"
+#include "backends/memfd.h"
+#include "backends/udmabuf.h"
+#include "doctest/doctest.h"
+#include "ion/archetypes.h"
+#include "ion/backend.h"
+#include "ion/cpu_access.h"
+#include "ion/heap.h"
+#include "ion/manager.h"
+#include "ion/syscalls.h"
+#include "policies/dma_heap.h"
+#include "policies/system_heap.h"
+
+// Every member of every template compiles with the smallest types that its concept allows.
+template class ion::Manager<ion::BackendArchetype, ion::HeapArchetype>;
+template class ion::KernelHeapPolicy<ion::BackendArchetype, ion::HeapId{0}, ion::HeapType::kSystem>;
+template class ion::MemfdBackend<ion::LinuxSyscalls>;
+template class ion::UdmabufBackend<ion::LinuxSyscalls>;
+template class ion::DmaHeapBackend<ion::LinuxSyscalls>;
+
+namespace ion {
+namespace {
+
+// Hides the archetype's member, so that each type below breaks exactly one rule.
+struct NoName : BackendArchetype {
+  static constexpr std::string_view kName = "not a C string";
+};
+struct NoCaps : BackendArchetype {
+  static constexpr int kCaps = 0;
+};
+struct Immovable : BackendArchetype {
+  Immovable(Immovable&&) = delete;
+};
+struct NoOptions : BackendArchetype {
+  class Options {
+    Options();
+  };
+};
+struct OpensItself : BackendArchetype {  // Open gives the base
+};
+struct Opens : BackendArchetype {
+  static Result<Opens> Open(const Options&) noexcept;
+};
+struct ThrowingOpen : Opens {
+  static Result<ThrowingOpen> Open(const Options&);
+};
+struct NoHeaps : Opens {
+  static Result<NoHeaps> Open(const Options&) noexcept;
+  int heaps() const noexcept;
+};
+struct ThrowingHeaps : Opens {
+  static Result<ThrowingHeaps> Open(const Options&) noexcept;
+  std::span<const KernelHeap> heaps() const;
+};
+struct AllocateReturnsBool : Opens {
+  static Result<AllocateReturnsBool> Open(const Options&) noexcept;
+  bool Allocate(uint32_t, uint64_t, Flags, std::string_view, Block&) noexcept;
+};
+struct ThrowingRelease : Opens {
+  static Result<ThrowingRelease> Open(const Options&) noexcept;
+  Error Release(Block&);
+};
+struct MapsToVoid : Opens {
+  static Result<MapsToVoid> Open(const Options&) noexcept;
+  Result<void*> Map(const Block&, uint64_t, uint64_t, MapMode) noexcept;
+};
+struct UnmapIsSilent : Opens {
+  static Result<UnmapIsSilent> Open(const Options&) noexcept;
+  void Unmap(std::byte*, uint64_t) noexcept;
+};
+struct BeginIsSilent : Opens {
+  static Result<BeginIsSilent> Open(const Options&) noexcept;
+  void BeginCpuAccess(const Block&, Direction) noexcept;
+};
+struct EndMayThrow : Opens {
+  static Result<EndMayThrow> Open(const Options&) noexcept;
+  Error EndCpuAccess(const Block&, Direction);
+};
+struct NamesNothing : Opens {
+  static Result<NamesNothing> Open(const Options&) noexcept;
+  void SetName(const Block&, std::string_view) noexcept;
+};
+struct SharesNumbers : Opens {
+  static Result<SharesNumbers> Open(const Options&) noexcept;
+  int Share(const Block&) noexcept;
+};
+struct ImportsNumbers : Opens {
+  static Result<ImportsNumbers> Open(const Options&) noexcept;
+  int Import(FdRef, Block&) noexcept;
+};
+struct Unbounded : Opens {
+  static Result<Unbounded> Open(const Options&) noexcept;
+  int budget() const noexcept;
+};
+struct NoSink : Opens {
+  static Result<NoSink> Open(const Options&) noexcept;
+  int errors() const noexcept;
+};
+struct FlagWithoutHook : Opens {
+  static Result<FlagWithoutHook> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.composes = true};
+};
+struct HookWithoutFlag : Opens {
+  static Result<HookWithoutFlag> Open(const Options&) noexcept;
+  Error Compose(std::span<const PageRange>, Block&) noexcept;
+};
+struct WrongHook : Opens {
+  static Result<WrongHook> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.composes = true};
+  bool Compose(std::span<const PageRange>, Block&) noexcept;
+};
+struct FlagAndHook : Opens {
+  static Result<FlagAndHook> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.composes = true};
+  Error Compose(std::span<const PageRange>, Block&) noexcept;
+};
+
+TEST_CASE("Backend: the archetype and our backends are backends") {
+  static_assert(Backend<BackendArchetype> && Backend<Opens> && Backend<FlagAndHook>);
+  static_assert(Backend<MemfdBackend<>> && Backend<UdmabufBackend<>> && Backend<DmaHeapBackend<>>);
+  static_assert(!Backend<int>);
+  CHECK(BackendCheck<BackendArchetype>::kOk);
+}
+
+TEST_CASE("Backend: a type that breaks one rule is none, and only that rule says so") {
+  static_assert(!Backend<NoName> && !BackendIdentity<NoName>);
+  static_assert(!Backend<NoCaps> && !BackendIdentity<NoCaps>);
+  static_assert(!Backend<Immovable> && !BackendIdentity<Immovable>);
+  static_assert(!Backend<NoOptions> && !BackendOpen<NoOptions>);
+  static_assert(!Backend<OpensItself> && !BackendOpen<OpensItself>);
+  static_assert(!Backend<ThrowingOpen> && !BackendOpen<ThrowingOpen>);
+  static_assert(!Backend<NoHeaps> && !BackendHeaps<NoHeaps>);
+  static_assert(!Backend<ThrowingHeaps> && !BackendHeaps<ThrowingHeaps>);
+  static_assert(!Backend<AllocateReturnsBool> && !BackendAllocate<AllocateReturnsBool>);
+  static_assert(!Backend<ThrowingRelease> && !BackendAllocate<ThrowingRelease>);
+  static_assert(!Backend<MapsToVoid> && !BackendMap<MapsToVoid>);
+  static_assert(!Backend<UnmapIsSilent> && !BackendMap<UnmapIsSilent>);
+  static_assert(!Backend<BeginIsSilent> && !BackendCpuSync<BeginIsSilent>);
+  static_assert(!Backend<EndMayThrow> && !BackendCpuSync<EndMayThrow>);
+  static_assert(!Backend<NamesNothing> && !BackendSetName<NamesNothing>);
+  static_assert(!Backend<SharesNumbers> && !BackendShare<SharesNumbers>);
+  static_assert(!Backend<ImportsNumbers> && !BackendShare<ImportsNumbers>);
+  static_assert(!Backend<Unbounded> && !BackendBounds<Unbounded>);
+  static_assert(!Backend<NoSink> && !BackendBounds<NoSink>);
+  static_assert(!Backend<FlagWithoutHook> && !BackendHooks<FlagWithoutHook>);
+  static_assert(!Backend<HookWithoutFlag> && !BackendHooks<HookWithoutFlag>);
+  static_assert(!Backend<WrongHook> && !BackendHooks<WrongHook>);
+  // The rule next to the broken one holds.
+  static_assert(BackendOpen<NoHeaps> && BackendAllocate<NoHeaps> && BackendHooks<NoHeaps>);
+  static_assert(BackendHeaps<FlagWithoutHook> && BackendIdentity<FlagWithoutHook>);
+  CHECK(!Backend<NoName>);
+}
+
+struct NoId : HeapArchetype {
+  static constexpr unsigned kId = 0;
+};
+struct NoType : HeapArchetype {
+  static constexpr int kType = 0;
+};
+struct Binds : HeapArchetype {
+  static Result<Binds> Bind(BackendArchetype&) noexcept;
+};
+struct ImmovableHeap : HeapArchetype {
+  ImmovableHeap(ImmovableHeap&&) = delete;
+};
+struct BindsToBase : HeapArchetype {};
+struct ThrowingBind : Binds {
+  static Result<ThrowingBind> Bind(BackendArchetype&);
+};
+struct NamelessHeap : Binds {
+  static Result<NamelessHeap> Bind(BackendArchetype&) noexcept;
+  const char* name() const noexcept;
+};
+struct PropertiesByValue : Binds {
+  static Result<PropertiesByValue> Bind(BackendArchetype&) noexcept;
+  Properties properties() const noexcept;
+};
+struct AllocatesBlocks : Binds {
+  static Result<AllocatesBlocks> Bind(BackendArchetype&) noexcept;
+  Block* Allocate(const Request&, Block&) noexcept;
+};
+struct FreeMayThrow : Binds {
+  static Result<FreeMayThrow> Bind(BackendArchetype&) noexcept;
+  Error Free(Block&);
+};
+struct MapsNothing : Binds {
+  static Result<MapsNothing> Bind(BackendArchetype&) noexcept;
+  std::byte* Map(const Block&, uint64_t, uint64_t, MapMode) noexcept;
+};
+struct UnmapsSilently : Binds {
+  static Result<UnmapsSilently> Bind(BackendArchetype&) noexcept;
+  void Unmap(std::byte*, uint64_t) noexcept;
+};
+
+template <class H>
+concept ArchetypeHeap = Heap<H, BackendArchetype>;
+
+TEST_CASE("Heap: the archetype and our heaps are heaps") {
+  static_assert(ArchetypeHeap<HeapArchetype> && ArchetypeHeap<Binds>);
+  static_assert(ArchetypeHeap<SystemHeap<BackendArchetype>>);
+  static_assert(Heap<DmaHeap<MemfdBackend<>>, MemfdBackend<>>);
+  static_assert(!Heap<DmaHeap<MemfdBackend<>>, UdmabufBackend<>>, "a heap is of one backend");
+  static_assert(!Heap<HeapArchetype, int>);
+  CHECK(HeapCheck<HeapArchetype, BackendArchetype>::kOk);
+}
+
+TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so") {
+  static_assert(!ArchetypeHeap<NoId> && !HeapIdentity<NoId>);
+  static_assert(!ArchetypeHeap<NoType> && !HeapIdentity<NoType>);
+  static_assert(!ArchetypeHeap<ImmovableHeap> && !HeapIdentity<ImmovableHeap>);
+  static_assert(!ArchetypeHeap<BindsToBase> && !HeapBind<BindsToBase, BackendArchetype>);
+  static_assert(!ArchetypeHeap<ThrowingBind> && !HeapBind<ThrowingBind, BackendArchetype>);
+  static_assert(!ArchetypeHeap<NamelessHeap> && !HeapProperties<NamelessHeap>);
+  static_assert(!ArchetypeHeap<PropertiesByValue> && !HeapProperties<PropertiesByValue>);
+  static_assert(!ArchetypeHeap<AllocatesBlocks> && !HeapAllocate<AllocatesBlocks>);
+  static_assert(!ArchetypeHeap<FreeMayThrow> && !HeapAllocate<FreeMayThrow>);
+  static_assert(!ArchetypeHeap<MapsNothing> && !HeapMap<MapsNothing>);
+  static_assert(!ArchetypeHeap<UnmapsSilently> && !HeapMap<UnmapsSilently>);
+  CHECK(!ArchetypeHeap<NoId>);
+}
+
+struct ThrowingSyscalls : LinuxSyscalls {
+  long Close(int fd) const;
+};
+struct IntSyscalls : LinuxSyscalls {
+  int Ioctl(int fd, unsigned long request, void* argument) const noexcept;
+};
+struct UncopyableSyscalls : LinuxSyscalls {
+  UncopyableSyscalls(const UncopyableSyscalls&) = delete;
+};
+
+TEST_CASE("Syscalls: Linux is one; what throws, answers an int, or cannot be copied is none") {
+  static_assert(Syscalls<LinuxSyscalls>);
+  static_assert(!Syscalls<ThrowingSyscalls> && !Syscalls<IntSyscalls>);
+  static_assert(!Syscalls<UncopyableSyscalls> && !Syscalls<int>);
+  CHECK(std::is_empty_v<LinuxSyscalls>);
+}
+
+template <class Mapping, class Access>
+concept Begins = requires(const Mapping& mapping) {
+  Access::Begin(mapping);
+};
+template <class Access>
+concept BeginsOnTemporary = requires(WritableMapping&& mapping) {
+  Access::Begin(std::move(mapping));
+};
+template <class Mapping>
+concept MapsTemporary = requires(Buffer&& buffer) {
+  Mapping::Of(std::move(buffer));
+};
+
+TEST_CASE("CpuAccess: the types know what may be written") {
+  static_assert(
+      std::is_same_v<decltype(std::declval<CpuRead>().bytes()), std::span<const std::byte>>);
+  static_assert(std::is_same_v<decltype(std::declval<CpuWrite>().bytes()), std::span<std::byte>>);
+  static_assert(
+      std::is_same_v<decltype(std::declval<WritableMapping>().span()), std::span<const std::byte>>);
+  static_assert(Begins<ReadOnlyMapping, CpuRead> && Begins<WritableMapping, CpuWrite>);
+  static_assert(!BeginsOnTemporary<CpuRead> && !MapsTemporary<WritableMapping>,
+                "a temporary would be gone before its scope");
+  CHECK(!std::is_copy_constructible_v<CpuWrite>);
+}
+
+TEST_CASE("Ids, masks and flags: numbers out of range are refused") {
+  CHECK(HeapId::From(31).has_value());
+  CHECK_FALSE(HeapId::From(32).has_value());
+  CHECK((HeapId{0} | HeapId{4}).bits() == 0x11);
+  CHECK(HeapMask::All().contains(HeapId{31}));
+  CHECK((HeapMask(HeapId{3}) & HeapMask(HeapId{4})).empty());
+  CHECK(HeapPrivateBits(HeapPrivate(3) | Flags::kCached) == 8);
+}
+
+TEST_CASE("Properties: of two, only what both promise") {
+  const Properties a{.cpu_mappable = true,
+                     .cached = true,
+                     .contiguous = true,
+                     .zeroed = false,
+                     .alignment = 65536};
+  const Properties b{
+      .cpu_mappable = true, .cached = false, .contiguous = true, .zeroed = true, .alignment = 4096};
+  const Properties both = Common(a, b);
+  CHECK(both == Properties{.cpu_mappable = true,
+                           .cached = false,
+                           .contiguous = true,
+                           .zeroed = false,
+                           .alignment = 4096});
+  CHECK(Common(b, a) == both);
+  CHECK(Common(a, a) == a);
+}
+
+}  // namespace
+}  // namespace ion
