@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// The code in README.md and backends/PORTING.md, as it stands there: each block is cut out by the
+// build (tests/BUILD) and compiled here; the first is run.
+
+#include <fcntl.h>
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "backends/dma_buf_backend.h"
+#include "doctest/doctest.h"
+#include "ion/archetypes.h"
+#include "platforms/all.h"
+
+#include "tests/porting_block_1.inc"  // IWYU pragma: keep: after what it needs
+
+namespace {
+
+using namespace ion::literals;
+
+#include "tests/readme_block_2.inc"
+
+TEST_CASE("README: the whole job") {
+#include "tests/readme_block_1.inc"
+  REQUIRE(fd.ok());
+  CHECK(fd->valid());
+  CHECK(std::ranges::all_of(mapping->span(), [](std::byte b) { return b == std::byte{0x5a}; }));
+}
+
+TEST_CASE("README: a request that names its heaps") {
+  auto opened = Camera<ion::MemfdBackend<>>::Open();
+  REQUIRE(opened.ok());
+  auto& manager = *opened;
+#include "tests/readme_block_3.inc"
+  REQUIRE(scanout.ok());
+  CHECK(manager.HeapOf(*scanout) == ion::HeapId{0});
+  CHECK_FALSE(manager.Allocate({.bytes = 8_MiB, .heaps = kContiguous}).ok());
+}
+
+TEST_CASE("PORTING: the backend is one") {
+  CHECK(ion::Backend<AcmeBackend<>>);
+  const auto opened = AcmeBackend<>::Open({});
+  REQUIRE_FALSE(opened.ok());
+  CHECK(ion::Describe(opened.error()) == "acme /dev/acme: open (open): ENOENT: load acme.ko");
+}
+
+}  // namespace
