@@ -120,14 +120,18 @@ class Manager {
   // A descriptor of the buffer's memory for somebody else. The memory lives as long as any of its
   // descriptors and mappings do, in whatever process.
   absl::StatusOr<UniqueFd> Share(const Buffer& buffer) noexcept {
-    Result<UniqueFd> fd = core_->backend.Share(LeaseAccess::BlockOf(buffer));
+    const Block& block = LeaseAccess::BlockOf(buffer);
+    if (!Owns(block)) return ToStatus(Stranger(Operation::kShare, block));
+    Result<UniqueFd> fd = core_->backend.Share(block);
     if (!fd.ok()) return ToStatus(fd.error());
     return *std::move(fd);
   }
 
   // Renames a buffer for the kernel's reports. ENOTSUP: the backend's memory keeps its first name.
   absl::Status SetName(const Buffer& buffer, std::string_view name) noexcept {
-    return ToStatus(core_->backend.SetName(LeaseAccess::BlockOf(buffer), name));
+    const Block& block = LeaseAccess::BlockOf(buffer);
+    return ToStatus(Owns(block) ? core_->backend.SetName(block, name)
+                                : Stranger(Operation::kName, block));
   }
 
   // The heaps that have memory.
@@ -136,11 +140,11 @@ class Manager {
   HeapMask default_heaps() const noexcept { return core_->Default(); }
   // The name of the kernel heap behind `id`, or empty.
   std::string_view HeapName(HeapId id) const noexcept { return core_->NameOf(id); }
-  // The id of the heap that a buffer of this Manager came from; none for an imported one.
+  // The id of the heap that a buffer came from; none for an imported one, or another Manager's.
   std::optional<HeapId> HeapOf(const Buffer& buffer) const noexcept {
-    const size_t heap = LeaseAccess::BlockOf(buffer).heap;
-    if (heap >= kIds.size()) return std::nullopt;
-    return kIds[heap];
+    const Block& block = LeaseAccess::BlockOf(buffer);
+    if (!Owns(block) || block.heap == kImported) return std::nullopt;
+    return kIds[block.heap];
   }
   // What is sure of memory from any of these heaps, whichever gives it.
   Properties Guarantees(HeapMask mask) const noexcept { return core_->Guarantees(mask); }
@@ -355,6 +359,12 @@ class Manager {
   };
 
   explicit Manager(Core* core) noexcept : core_(core) {}
+
+  bool Owns(const Block& block) const noexcept { return internal::SlabOf(block).owner == core_; }
+  static Error Stranger(Operation operation, const Block& block) noexcept {
+    return Error(EINVAL, "the buffer is another Manager's", {B::kName, operation, {}, block.bytes},
+                 "ask the Manager that it came from");
+  }
 
   Core* core_;
 };
