@@ -3,9 +3,9 @@
 //
 // File: ion/version.h
 //
-// The version of these headers, for a program that prints what it was built with. Constants rather than macros: there
-// is nothing to switch on before a release exists whose predecessor has users. No cost at run time; constants are safe
-// from any thread.
+// The version of these headers, for a program that prints what it was built with. Constants rather
+// than macros: there is nothing to switch on before a release exists whose predecessor has users.
+// No cost at run time; constants are safe from any thread.
 //
 // Example:
 //   std::printf("ion %d.%d.%d\n", ion::kVersion.major, ion::kVersion.minor, ion::kVersion.patch);

@@ -13,5 +13,6 @@
 int main() {
   const absl::Status status = absl::UnimplementedError("no heap");
   if (!absl::IsUnimplemented(status) || DMA_HEAP_IOCTL_ALLOC == 0) return 1;
-  std::printf("built with ion %d.%d.%d\n", ion::kVersion.major, ion::kVersion.minor, ion::kVersion.patch);
+  std::printf("built with ion %d.%d.%d\n", ion::kVersion.major, ion::kVersion.minor,
+              ion::kVersion.patch);
 }

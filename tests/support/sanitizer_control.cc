@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// Does wrong what its argument names, so that sanitizer_control_test can show that each sanitizer catches it.
+// Does wrong what its argument names, so that sanitizer_control_test can show that each sanitizer
+// catches it.
 
 #include <climits>
 #include <cstdio>
