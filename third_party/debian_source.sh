@@ -25,6 +25,7 @@ need() {
 # The machine's own mirrors, as deb-src lines. apt 2.6 leaves $(SIGNED_BY) unexpanded; its keys are then those that the
 # machine trusts for every repository.
 source_lines() {
+  # shellcheck disable=SC2016  # apt expands these.
   apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(SIGNED_BY)' 'Created-By: Packages' |
     sort -u |
     while read -r uri release component signed_by; do
@@ -53,7 +54,7 @@ fetch() {
     fail "apt knows no repository: add one to /etc/apt/sources.list.d, then run apt-get update."
   private_apt update >&2 || fail "apt-get update failed: check the network and the machine's apt sources (above)."
   (cd "$new" && private_apt source --download-only "$package" >&2) ||
-    fail "apt found no source package '$package': check the network and the machine's apt sources (above)."
+    fail "apt cannot get the source package '$package': check the network and the machine's apt sources (above)."
   rm -rf "${cache:?}/$package"
   mv "$new" "$cache/$package"
 }
@@ -62,9 +63,10 @@ unpack() {
   local dsc
   dsc=$(compgen -G "$cache/$package/*.dsc") || return 1
   rm -rf unpacked
-  dpkg-source --require-strong-checksums --extract "$dsc" unpacked >&2
+  dpkg-source --no-copy --require-strong-checksums --extract "$dsc" unpacked >&2
 }
 
+[[ $cache == /* ]] || fail "ION_CACHE has to be an absolute path, not '$cache'."
 need dpkg-source dpkg-dev
 mkdir -p "$cache" || fail "cannot create $cache: set ION_CACHE to a directory that can be written."
 exec 9>"$cache/lock"

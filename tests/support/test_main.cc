@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// main() of every test binary. After doctest's own output it prints a line for each skipped test case, and as the last
-// line `N passed, N failed, N skipped`, counting test cases. A binary in which no test case ran fails.
+// main() of every test binary. After doctest's own output it prints a line for each skipped test
+// case, and as the last line `N passed, N failed, N skipped`, counting test cases. A binary in
+// which no test case ran fails.
 
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <cstdio>

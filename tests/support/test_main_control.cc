@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// What test_main_test.sh counts: one case that passes, one that is skipped twice, two that fail.
+
+#include "doctest/doctest.h"
+#include "tests/support/skip.h"
+
+namespace {
+
+TEST_CASE("a case that passes") { CHECK(true); }
+
+TEST_CASE("a case that is skipped") {
+  ion::testing::Skip("no heap");
+  ion::testing::Skip("no device");
+}
+
+TEST_CASE("a case that fails") { CHECK(1 == 2); }
+
+TEST_CASE("a case that is skipped, then fails") {
+  ion::testing::Skip("not the last word");
+  REQUIRE(1 == 2);
+}
+
+}  // namespace
