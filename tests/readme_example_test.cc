@@ -26,7 +26,7 @@
 
 namespace {
 
-using namespace ion::literals;
+using ion::literals::operator""_MiB;
 
 #include "tests/readme_block_2.inc"
 
