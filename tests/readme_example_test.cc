@@ -21,7 +21,6 @@
 #include "doctest/doctest.h"
 #include "ion/archetypes.h"
 #include "platforms/all.h"
-
 #include "tests/porting_block_1.inc"  // IWYU pragma: keep: after what it needs
 
 namespace {
