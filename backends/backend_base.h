@@ -80,7 +80,7 @@ class BackendBase {
   Error Release(Block& block) noexcept {
     RetryUnmaps();
     Error first;
-    uint64_t charge = block.foreign ? 0 : block.bytes;
+    uint64_t charge = block.filled() && !block.foreign ? block.bytes : 0;
     if (block.mapping != nullptr) {
       // The mapping alone keeps the memory alive, so the bytes stay charged as long as it does.
       first = UnmapOrKeep(block.mapping, block.bytes, charge);
