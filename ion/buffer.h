@@ -48,7 +48,8 @@ class [[nodiscard]] Buffer {
   // Lends the descriptor: nobody may keep it past the lease.
   FdRef fd() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return FdRef(block().fd); }
   BlockRange range() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return block().range(); }
-  // Which memory this is: two leases with the same range and generation are the same memory.
+  // Which memory this is: two leases of one Manager, of whatever time, that have the same range and
+  // generation are the same memory.
   uint32_t generation() const noexcept { return block().generation; }
 
  private:

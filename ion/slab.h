@@ -68,26 +68,25 @@ class BlockTable {
     }
   }
 
-  // An empty block, or nullptr where the C++ heap has no memory left.
+  // An empty block of a new generation, or nullptr where the C++ heap has no memory left.
   Block* New() noexcept {
     std::lock_guard lock(mutex_);
     if (free_ == nullptr && !AddSlab()) return nullptr;
     FreeBlock* block = free_;
     free_ = block->next;
-    const uint32_t generation = block->generation;
     ++live_;
     Block* made = ::new (block) Block;
-    made->generation = generation;
+    // Counted for the table, not for the block: the kernel gives a descriptor's number again, and
+    // another block may get it.
+    made->generation = generation_++;
     return made;
   }
 
-  // Takes back what New gave; the memory behind it is gone, so its generation advances. Returns how
-  // many blocks are still live.
+  // Takes back what New gave. Returns how many blocks are still live.
   size_t Delete(Block* block) noexcept {
-    const uint32_t generation = block->generation + 1;
     std::lock_guard lock(mutex_);
     ION_CHECK(live_ > 0, "a block was given back twice");
-    free_ = ::new (block) FreeBlock{generation, free_};
+    free_ = ::new (block) FreeBlock{free_};
     return --live_;
   }
 
@@ -98,7 +97,6 @@ class BlockTable {
 
  private:
   struct FreeBlock {
-    uint32_t generation;
     FreeBlock* next;
   };
 
@@ -109,7 +107,7 @@ class BlockTable {
     slabs_ = ::new (memory) internal::SlabHeader{ops_, owner_, slabs_};
     std::byte* blocks = static_cast<std::byte*>(memory) + sizeof(internal::SlabHeader);
     for (size_t i = internal::kBlocksPerSlab; i-- > 0;) {
-      free_ = ::new (blocks + i * sizeof(Block)) FreeBlock{0, free_};
+      free_ = ::new (blocks + i * sizeof(Block)) FreeBlock{free_};
     }
     return true;
   }
@@ -120,6 +118,7 @@ class BlockTable {
   FreeBlock* free_ = nullptr;
   internal::SlabHeader* slabs_ = nullptr;
   size_t live_ = 0;
+  uint32_t generation_ = 0;
 };
 
 }  // namespace ion
