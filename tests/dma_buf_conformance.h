@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: tests/dma_buf_conformance.h
+//
+// What backends that make dma-bufs have in common beyond tests/backend_conformance.h: the kernel's
+// dma-buf interface itself, and memory of other exporters.
+
+#ifndef ION_TESTS_DMA_BUF_CONFORMANCE_H_
+#define ION_TESTS_DMA_BUF_CONFORMANCE_H_
+
+#include <sys/vfs.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <fstream>
+#include <string>
+#include <utility>
+
+#include "backends/dma_heap.h"
+#include "backends/udmabuf.h"
+#include "doctest/doctest.h"
+#include "ion/backend.h"
+#include "ion/fd.h"
+#include "ion/status.h"
+#include "tests/backend_conformance.h"
+#include "tests/support/backend_suite.h"
+#include "tests/support/dma_buf_exporters.h"
+#include "tests/support/skip.h"
+#include "tests/support/watched_syscalls.h"
+
+namespace ion::testing {
+
+ION_SUITE_FACT(is_dma_buf, "its memory is a dma-buf, with its name in fdinfo") {
+  OnEachHeap<T>([](auto& backend, uint32_t heap) {
+    const Memory memory(backend, heap, 4_KiB, "front");
+    struct statfs fs {};
+    REQUIRE(::fstatfs(memory.block.fd, &fs) == 0);
+    CHECK(static_cast<uint32_t>(fs.f_type) == kDmaBufMagic);
+    std::ifstream info("/proc/self/fdinfo/" + std::to_string(memory.block.fd));
+    const std::string text(std::istreambuf_iterator<char>(info), {});
+    CHECK(text.find("\nname:\tfront\n") != std::string::npos);
+  });
+}
+
+ION_SUITE_FACT(renames, "a buffer can be renamed") {
+  OnEachHeap<T>([](auto& backend, uint32_t heap) {
+    const Memory memory(backend, heap, 4_KiB, "first");
+    for (const std::string& name : {std::string("second"), std::string(), std::string(40, 'x')}) {
+      CHECK(Kind(backend.SetName(memory.block, name)) == "ok");
+      CHECK(NameOf(memory.block.range().fd) == name.substr(0, 31));
+    }
+  });
+}
+
+ION_SUITE_FACT(name_refused, "a buffer that the kernel does not name is a buffer all the same") {
+  const auto errors = std::make_shared<ErrorSink>();
+  Watch watch{.refuse_names = true};
+  const auto on_each = [&](auto& backend, uint32_t heap) {
+    using B = std::remove_reference_t<decltype(backend)>;
+    typename B::Options options;
+    options.sys = WatchedSyscalls(&watch);
+    options.errors = errors;
+    Result<B> unnaming = B::Open(options);
+    REQUIRE(unnaming.ok());
+    const uint64_t reported = errors->count();
+    const Memory memory(*unnaming, heap, 4_KiB, "nobody");
+    CHECK(NameOf(memory.block.range().fd) == "");
+    CHECK(Fill(*unnaming, memory.block, 8) == "ok");
+    CHECK(errors->count() == reported + 1);
+    CHECK(Kind(unnaming->SetName(memory.block, "nobody")) == "EPERM name");
+  };
+  OnEachHeap<T>(on_each, WatchedSyscalls(&watch));
+}
+
+ION_SUITE_FACT(no_name_no_ioctl, "a request without a name costs no ioctl for it") {
+  Watch watch;
+  const auto on_each = [&](auto& backend, uint32_t heap) {
+    watch.ioctls = 0;
+    const Memory memory(backend, heap, 4_KiB);
+    CHECK(watch.ioctls == 1);
+    const Memory named(backend, heap, 4_KiB, "named");
+    CHECK(watch.ioctls == 3);
+  };
+  OnEachHeap<T>(on_each, WatchedSyscalls(&watch));
+}
+
+// Imports a dma-buf of somebody else's, and looks whether it is the same memory.
+template <class B>
+void UseForeign(B& backend, const std::string& exporter, UniqueFd fd, uint64_t bytes) {
+  CAPTURE(exporter);
+  if (!fd.valid()) return Skip(exporter + ": " + ErrnoName(errno));
+  const auto one = Memory<B>::Imported(backend, fd.borrow());
+  const auto two = Memory<B>::Imported(backend, fd.borrow());
+  fd.reset();
+  CHECK(one.block.foreign);
+  CHECK(one.block.writable);
+  if (bytes != 0) CHECK(one.block.bytes == bytes);
+  CHECK(backend.budget().held() == 0);
+  CHECK(Fill(backend, one.block, 9) == "ok");
+  CHECK(Look(backend, two.block, 9) == "ok");
+}
+
+ION_SUITE_FACT(import_vgem, "it imports a dma-buf of a graphics driver (vgem)") {
+  OnEachHeap<T>([](auto& backend, uint32_t) {
+    UseForeign(backend, "vgem", VgemDmaBuf(116 * 1024), 116 * 1024);
+  });
+}
+
+ION_SUITE_FACT(import_vivid, "it imports a dma-buf of a camera driver (vivid)") {
+  OnEachHeap<T>([](auto& backend, uint32_t) { UseForeign(backend, "vivid", VividDmaBuf(), 0); });
+}
+
+// Memory of a backend, on its way out of it.
+template <class B>
+UniqueFd SharedBy(uint64_t bytes) {
+  Result<B> backend = B::Open({});
+  Block block;
+  if (!backend.ok()) {
+    errno = backend.error().code();
+    return {};
+  }
+  REQUIRE(backend->Allocate(0, bytes, Flags::kNone, "shared", block).ok());
+  Result<UniqueFd> shared = backend->Share(block);
+  REQUIRE(shared.ok());
+  REQUIRE(backend->Release(block).ok());
+  return *std::move(shared);
+}
+
+ION_SUITE_FACT(import_backends, "it imports what the other backends for dma-bufs made") {
+  OnEachHeap<T>([](auto& backend, uint32_t) {
+    UseForeign(backend, "dma_heap", SharedBy<DmaHeapBackend<>>(116 * 1024), 116 * 1024);
+    UseForeign(backend, "udmabuf", SharedBy<UdmabufBackend<>>(116 * 1024), 116 * 1024);
+  });
+}
+
+}  // namespace ion::testing
+
+// Runs both suites on a backend under test.
+#define ION_DMA_BUF_CONFORMANCE(T)       \
+  ION_BACKEND_CONFORMANCE(T);            \
+  namespace ion::testing {               \
+  ION_SUITE_INVOKE(is_dma_buf, T);       \
+  ION_SUITE_INVOKE(renames, T);          \
+  ION_SUITE_INVOKE(name_refused, T);     \
+  ION_SUITE_INVOKE(no_name_no_ioctl, T); \
+  ION_SUITE_INVOKE(import_vgem, T);      \
+  ION_SUITE_INVOKE(import_vivid, T);     \
+  ION_SUITE_INVOKE(import_backends, T);  \
+  }                                      \
+  static_assert(true)
+
+#endif  // ION_TESTS_DMA_BUF_CONFORMANCE_H_

@@ -1,0 +1,20 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+
+#include "backends/dma_heap.h"
+#include "ion/syscalls.h"
+#include "tests/dma_buf_conformance.h"
+
+namespace {
+
+struct DmaHeapUnderTest {
+  template <ion::Syscalls Sys = ion::LinuxSyscalls>
+  using Backend = ion::DmaHeapBackend<Sys>;
+  static constexpr const char* kNode = "/dev/dma_heap";
+  static constexpr bool kMakesDmaBufs = true;
+};
+
+}  // namespace
+
+TYPE_TO_STRING_AS("dma_heap", DmaHeapUnderTest);
+ION_DMA_BUF_CONFORMANCE(DmaHeapUnderTest);

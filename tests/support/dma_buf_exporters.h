@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: tests/support/dma_buf_exporters.h
+//
+// Memory that is not this library's: dma-bufs straight from drivers, and memfds. Each call gives a
+// descriptor, or one that is not valid with errno saying why.
+
+#ifndef ION_TESTS_SUPPORT_DMA_BUF_EXPORTERS_H_
+#define ION_TESTS_SUPPORT_DMA_BUF_EXPORTERS_H_
+
+#include <fcntl.h>
+#include <linux/dma-heap.h>
+#include <linux/udmabuf.h>
+#include <linux/videodev2.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "ion/fd.h"
+
+namespace ion::testing {
+
+// The part of <drm/drm.h> that a dumb buffer needs; that header is in a package of its own.
+namespace drm {
+
+struct Version {
+  int major, minor, patch;
+  size_t name_bytes;
+  char* name;
+  size_t date_bytes;
+  char* date;
+  size_t text_bytes;
+  char* text;
+};
+struct CreateDumb {
+  uint32_t height, width, bits_per_pixel, flags;
+  uint32_t handle, pitch;
+  uint64_t bytes;
+};
+struct PrimeHandle {
+  uint32_t handle, flags;
+  int32_t fd;
+};
+inline constexpr unsigned long kVersion = _IOWR('d', 0x00, Version);
+inline constexpr unsigned long kPrimeHandleToFd = _IOWR('d', 0x2d, PrimeHandle);
+inline constexpr unsigned long kPrimeFdToHandle = _IOWR('d', 0x2e, PrimeHandle);
+inline constexpr unsigned long kCreateDumb = _IOWR('d', 0xb2, CreateDumb);
+
+}  // namespace drm
+
+inline UniqueFd OpenNode(const char* path, int flags = O_RDWR) {
+  return UniqueFd(::open(path, flags | O_CLOEXEC));
+}
+
+// The node of the DRM driver vgem.
+inline UniqueFd OpenVgem() {
+  for (int card = 0; card < 16; ++card) {
+    UniqueFd node = OpenNode(("/dev/dri/card" + std::to_string(card)).c_str());
+    char name[16] = {};
+    drm::Version version{};
+    version.name = name;
+    version.name_bytes = sizeof(name) - 1;
+    if (node.valid() && ::ioctl(node.get(), drm::kVersion, &version) == 0 &&
+        std::string_view(name) == "vgem") {
+      return node;
+    }
+  }
+  errno = ENOENT;
+  return {};
+}
+
+// Whole pages of 4 KiB from vgem; `mode` is O_RDWR or O_RDONLY.
+inline UniqueFd VgemDmaBuf(uint64_t bytes, int mode = O_RDWR) {
+  const UniqueFd node = OpenVgem();
+  drm::CreateDumb dumb{};
+  dumb.height = static_cast<uint32_t>(bytes / 4096);
+  dumb.width = 1024;
+  dumb.bits_per_pixel = 32;
+  if (!node.valid() || ::ioctl(node.get(), drm::kCreateDumb, &dumb) != 0) return {};
+  // Its flags are those of open.
+  drm::PrimeHandle prime{dumb.handle, static_cast<uint32_t>(O_CLOEXEC | mode), -1};
+  if (::ioctl(node.get(), drm::kPrimeHandleToFd, &prime) != 0) return {};
+  return UniqueFd(prime.fd);
+}
+
+// One frame of vivid's first capture device.
+inline UniqueFd VividDmaBuf() {
+  const UniqueFd node = OpenNode("/dev/video0");
+  v4l2_requestbuffers request{};
+  request.count = 1;
+  request.type = V4L2_BUF_TYPE_VIDEO_CAPTURE;
+  request.memory = V4L2_MEMORY_MMAP;
+  if (!node.valid() || ::ioctl(node.get(), VIDIOC_REQBUFS, &request) != 0) return {};
+  v4l2_exportbuffer exported{};
+  exported.type = V4L2_BUF_TYPE_VIDEO_CAPTURE;
+  exported.flags = O_CLOEXEC | O_RDWR;
+  if (::ioctl(node.get(), VIDIOC_EXPBUF, &exported) != 0) return {};
+  return UniqueFd(exported.fd);
+}
+
+// From the node of a dma-heap.
+inline UniqueFd HeapDmaBuf(uint64_t bytes, int mode = O_RDWR,
+                           const char* heap = "/dev/dma_heap/system") {
+  const UniqueFd node = OpenNode(heap, O_RDONLY);
+  dma_heap_allocation_data data{
+      .len = bytes, .fd = 0, .fd_flags = static_cast<uint32_t>(O_CLOEXEC | mode), .heap_flags = 0};
+  if (!node.valid() || ::ioctl(node.get(), DMA_HEAP_IOCTL_ALLOC, &data) != 0) return {};
+  return UniqueFd(static_cast<int>(data.fd));
+}
+
+// A memfd with these seals.
+inline UniqueFd Memfd(uint64_t bytes, int seals = F_SEAL_SHRINK) {
+  UniqueFd memfd(::memfd_create("foreign", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  if (!memfd.valid() || ::ftruncate(memfd.get(), static_cast<off_t>(bytes)) != 0) return {};
+  if (seals != 0 && ::fcntl(memfd.get(), F_ADD_SEALS, seals) != 0) return {};
+  return memfd;
+}
+
+// The same memfd, through a descriptor that cannot write.
+inline UniqueFd ReadOnly(const UniqueFd& memfd) {
+  return OpenNode(("/proc/self/fd/" + std::to_string(memfd.get())).c_str(), O_RDONLY);
+}
+
+// A udmabuf of the first pages of a memfd.
+inline UniqueFd UdmabufOf(FdRef memfd, uint64_t bytes) {
+  const UniqueFd node = OpenNode("/dev/udmabuf");
+  udmabuf_create create{.memfd = static_cast<uint32_t>(memfd.get()),
+                        .flags = UDMABUF_FLAGS_CLOEXEC,
+                        .offset = 0,
+                        .size = bytes};
+  return UniqueFd(node.valid() ? ::ioctl(node.get(), UDMABUF_CREATE, &create) : -1);
+}
+
+}  // namespace ion::testing
+
+#endif  // ION_TESTS_SUPPORT_DMA_BUF_EXPORTERS_H_

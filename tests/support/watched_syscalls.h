@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: tests/support/watched_syscalls.h
+//
+// The kernel, with a count of its ioctls, and a refusal to name dma-bufs where a test wants one.
+
+#ifndef ION_TESTS_SUPPORT_WATCHED_SYSCALLS_H_
+#define ION_TESTS_SUPPORT_WATCHED_SYSCALLS_H_
+
+#include <linux/dma-buf.h>
+
+#include <cerrno>
+
+#include "ion/syscalls.h"
+
+namespace ion::testing {
+
+struct Watch {
+  int ioctls = 0;
+  bool refuse_names = false;
+};
+
+class WatchedSyscalls : public LinuxSyscalls {
+ public:
+  WatchedSyscalls() = default;
+  explicit WatchedSyscalls(Watch* watch) noexcept : watch_(watch) {}
+
+  long Ioctl(int fd, unsigned long request, void* argument) const noexcept {
+    ++watch_->ioctls;
+    if (watch_->refuse_names && request == DMA_BUF_SET_NAME) return -EPERM;
+    return LinuxSyscalls::Ioctl(fd, request, argument);
+  }
+
+ private:
+  Watch* watch_ = nullptr;
+};
+static_assert(Syscalls<WatchedSyscalls>);
+
+}  // namespace ion::testing
+
+#endif  // ION_TESTS_SUPPORT_WATCHED_SYSCALLS_H_
