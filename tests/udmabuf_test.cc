@@ -270,6 +270,24 @@ TEST_CASE("UdmabufBackend: as many ranges as the module allows are composed, one
   CHECK(kernel.watch.ioctls == ioctls);
 }
 
+TEST_CASE("UdmabufBackend: Compose past the module's limit is refused before the kernel") {
+  const LeakCheck leaks;
+  const TempDir dir;
+  dir.File("size_limit_mb", "1\n");
+  Watch watch;
+  Result<B> backend = OpenWith(watch, "/dev/null", dir.path());
+  REQUIRE(Told(backend.error()) == "ok");
+  const UniqueFd memfd = Memfd(2_MiB);
+  const PageRange past[] = {{memfd.borrow(), 0, 1_MiB}, {memfd.borrow(), 1_MiB, PageBytes()}};
+  Block block;
+  const Error error = backend->Compose(past, block);
+  CHECK(Kind(error) == "EINVAL allocate");
+  CHECK(Contains(Describe(error), "size_limit_mb"));
+  CHECK(watch.ioctls == 0);
+  const PageRange within[] = {{memfd.borrow(), 0, 1_MiB}};
+  CHECK(Kind(backend->Compose(within, block)) == "ENOTTY allocate");
+}
+
 TEST_CASE("UdmabufBackend: what cannot be composed is refused, and costs no bytes") {
   Kernel kernel;
   if (!kernel.here()) return;
