@@ -512,6 +512,23 @@ TEST_CASE_TEMPLATE("Faults: a storm of signals is never seen", B, Memfd, Udmabuf
   }
 }
 
+TEST_CASE_TEMPLATE("Faults: a release that fails twice tells both errors", B, Memfd, Udmabuf,
+                   DmaHeap) {
+  Rig<B> rig;
+  if (!Opened(rig)) return;
+  auto buffer = rig.manager().Allocate({.bytes = Bytes(), .heaps = ion::HeapMask::All()});
+  CHECK(rig.Note(buffer.status()));
+  CHECK(rig.Note(ion::WritableMapping::Of(*buffer).status()));
+  rig.Plan({.n = 0, .code = EINVAL, .times = 2});
+  {
+    const typename Rig<B>::Window window(rig);
+    *buffer = Buffer();
+  }
+  CHECK(rig.faults().Count("munmap") == 1);
+  CHECK(rig.faults().Count("close") == 1);
+  CHECK(rig.problems().size() == 2);
+}
+
 // Stands last, as it counts what the others did.
 TEST_CASE("Faults: every call of every backend here was covered") {
   Count sum;

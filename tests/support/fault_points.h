@@ -183,7 +183,8 @@ inline Operation OperationOf(const Step& step, Operation otherwise) {
   if (step.call == "munmap") return Operation::kUnmap;
   if (step.call == "ioctl DMA_BUF_SET_NAME") return Operation::kName;
   if (step.call != "ioctl DMA_BUF_IOCTL_SYNC") return otherwise;
-  return (step.sync_flags & DMA_BUF_SYNC_END) != 0 ? Operation::kEndAccess : Operation::kBeginAccess;
+  return (step.sync_flags & DMA_BUF_SYNC_END) != 0 ? Operation::kEndAccess
+                                                   : Operation::kBeginAccess;
 }
 
 // What the library calls a system call: the ioctl's or fcntl's command where it is one.
