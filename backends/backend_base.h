@@ -76,7 +76,7 @@ class BackendBase {
   }
 
   // Gives a block's mapping, descriptor and bytes back, and empties it. The first error is
-  // returned; nothing is left undone because of it.
+  // returned, a second one reported; nothing is left undone because of them.
   Error Release(Block& block) noexcept {
     RetryUnmaps();
     Error first;
@@ -86,8 +86,13 @@ class BackendBase {
       first = UnmapOrKeep(block.mapping, block.bytes, charge);
       if (!first.ok()) charge = 0;
     }
-    if (const long answer = sys_.Close(block.fd); Failed(answer) && first.ok()) {
-      first = Error(ErrnoFrom(answer), "close", {name_, Operation::kRelease, {}, block.bytes});
+    if (const long answer = sys_.Close(block.fd); Failed(answer)) {
+      const Error error(ErrnoFrom(answer), "close", {name_, Operation::kRelease, {}, block.bytes});
+      if (first.ok()) {
+        first = error;
+      } else {
+        errors().Report(error);
+      }
     }
     budget().Give(charge);
     const uint32_t generation = block.generation + 1;

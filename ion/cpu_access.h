@@ -13,6 +13,9 @@
 //   std::ranges::fill(cpu->bytes(), std::byte{0x5a});
 //   return std::move(*cpu).End();  // or let the scope end: an error then goes to the error sink
 //
+// CpuWrite is for what is written whole. It does not fetch what a device wrote, so where a cache
+// line is written in part its other bytes may come back as they were before: CpuReadWrite does.
+//
 // Scopes nest: one that is covered by an open one sends nothing (ion/cpu_sync.h says what is sent,
 // and why). A mapping must outlive its scopes (clang warns where it sees that it does not).
 //

@@ -8,7 +8,7 @@
 // and the bytes. Result<T> is a T or an Error. Inside the library only; the public edge makes an
 // absl::Status from it once (ion/status.h).
 //
-// Cost: trivially copyable, 96 bytes, no heap memory; the node's path is cut at 43 bytes.
+// Cost: trivially copyable, 80 bytes, no heap memory; the node's path is cut at 42 bytes.
 // Thread-compatible.
 #ifndef ION_ION_ERROR_H_
 #define ION_ION_ERROR_H_

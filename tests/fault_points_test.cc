@@ -1,0 +1,552 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// Every system call failed in turn: a scenario is run once without a fault, to count its calls;
+// then once for each call and each errno that the call documents. tests/support/fault_points.h says
+// what it is to survive.
+
+#include "tests/support/fault_points.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <map>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "backends/dma_heap.h"
+#include "backends/memfd.h"
+#include "backends/udmabuf.h"
+#include "doctest/doctest.h"
+#include "ion/backend.h"
+#include "ion/block.h"
+#include "ion/buffer.h"
+#include "ion/bytes.h"
+#include "ion/cpu_access.h"
+#include "ion/cpu_mapping.h"
+#include "ion/error.h"
+#include "ion/fd.h"
+#include "ion/heap_id.h"
+#include "ion/request.h"
+#include "ion/status.h"
+#include "tests/support/fault_syscalls.h"
+#include "tests/support/skip.h"
+
+using Memfd = ion::MemfdBackend<ion::testing::FaultSyscalls>;
+using Udmabuf = ion::UdmabufBackend<ion::testing::FaultSyscalls>;
+using DmaHeap = ion::DmaHeapBackend<ion::testing::FaultSyscalls>;
+TYPE_TO_STRING_AS("memfd", Memfd);
+TYPE_TO_STRING_AS("udmabuf", Udmabuf);
+TYPE_TO_STRING_AS("dma_heap", DmaHeap);
+
+namespace {
+
+using ion::Block;
+using ion::Buffer;
+using ion::Error;
+using ion::HeapId;
+using ion::Operation;
+using ion::UniqueFd;
+using ion::testing::Bytes;
+using ion::testing::Joined;
+using ion::testing::MakeMemfd;
+using ion::testing::Rig;
+using ion::testing::RunClean;
+using ion::testing::Scenario;
+using ion::testing::Step;
+using ion::testing::TryFault;
+
+// What each call documents: the man page of that name, section 2, as far as the call can meet it
+// with our arguments; for ioctls the kernel's documentation and drivers, Linux 5.1 to 6.12. And the
+// backends that make the call.
+struct DocumentedCall {
+  std::string_view call;
+  std::vector<int> errnos;
+  std::vector<std::string_view> backends;
+};
+const std::vector<DocumentedCall> kDocumented = {
+    {"openat",
+     {EACCES, EBUSY, EINTR, EINVAL, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENODEV, ENOENT,
+      ENOMEM, ENXIO, ENOTDIR, EPERM, EOVERFLOW, EROFS, EIO},
+     {"udmabuf", "dma_heap"}},
+    {"close", {EBADF, EINTR, EIO, ENOSPC, EDQUOT}, {"memfd", "udmabuf", "dma_heap"}},
+    {"read", {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, EISDIR}, {"udmabuf"}},
+    {"getdents64", {EBADF, EFAULT, EINVAL, ENOENT, ENOTDIR}, {"dma_heap"}},
+    {"mmap",
+     {EACCES, EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOMEM, EOVERFLOW, EPERM},
+     {"memfd", "udmabuf", "dma_heap"}},
+    {"munmap", {EINVAL, ENOMEM}, {"memfd", "udmabuf", "dma_heap"}},
+    {"memfd_create", {EFAULT, EINVAL, EMFILE, ENFILE, ENOMEM, EPERM}, {"memfd", "udmabuf"}},
+    {"ftruncate", {EBADF, EFBIG, EINTR, EINVAL, EIO, EPERM}, {"memfd", "udmabuf"}},
+    {"fcntl F_DUPFD_CLOEXEC", {EBADF, EINVAL, EMFILE}, {"memfd", "udmabuf", "dma_heap"}},
+    {"fcntl F_GETFL", {EBADF}, {"memfd", "udmabuf", "dma_heap"}},
+    {"fcntl F_ADD_SEALS", {EBADF, EBUSY, EINVAL, EPERM}, {"memfd", "udmabuf"}},
+    {"fcntl F_GET_SEALS", {EBADF, EINVAL}, {"memfd"}},
+    {"lseek", {EBADF, EINVAL, ENXIO, EOVERFLOW, ESPIPE}, {"udmabuf", "dma_heap"}},
+    {"fstat", {EBADF, EFAULT, ENOMEM, EOVERFLOW}, {"memfd", "udmabuf", "dma_heap"}},
+    {"fstatfs", {EBADF, EFAULT, EINTR, EIO, ENOMEM, ENOSYS, EOVERFLOW}, {"udmabuf", "dma_heap"}},
+    {"sysinfo", {EFAULT}, {"memfd", "udmabuf", "dma_heap"}},
+    {"ioctl DMA_HEAP_IOCTL_ALLOC",
+     {EBADF, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, ENOTTY},
+     {"dma_heap"}},
+    {"ioctl DMA_BUF_IOCTL_SYNC",
+     {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, ENOTTY},
+     {"udmabuf", "dma_heap"}},
+    {"ioctl DMA_BUF_SET_NAME",
+     {EBADF, EBUSY, EFAULT, EINTR, EINVAL, ENOMEM, ENOTTY},
+     {"udmabuf", "dma_heap"}},
+    {"ioctl UDMABUF_CREATE",
+     {EBADF, EBADFD, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, ENOTTY},
+     {"udmabuf"}},
+    {"ioctl UDMABUF_CREATE_LIST",
+     {EBADF, EBADFD, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, ENOTTY},
+     {"udmabuf"}},
+};
+
+// What has been covered, over all test cases; the last one prints it.
+struct Count {
+  size_t covered = 0;
+  size_t survived = 0;
+};
+std::map<std::string_view, Count> counts;
+std::set<std::string_view> opened_backends;
+
+const DocumentedCall* FindDocumented(std::string_view call) {
+  const auto found = std::ranges::find(kDocumented, call, &DocumentedCall::call);
+  return found == kDocumented.end() ? nullptr : &*found;
+}
+
+template <class B>
+void Cover(Rig<B>& rig, const std::vector<Scenario<B>>& scenarios) {
+  size_t covered = 0;
+  for (const Scenario<B>& scenario : scenarios) {
+    const std::string at = std::string(B::kName) + ": " + scenario.name;
+    const std::vector<std::string> first = RunClean(rig, scenario);
+    CHECK_MESSAGE(first.empty(), at, Joined(first));
+    const std::vector<Step> trace = rig.faults().trace();
+    CHECK_MESSAGE(!trace.empty(), at, ": makes no system call");
+    for (size_t n = 0; n < trace.size(); ++n) {
+      const DocumentedCall* documented = FindDocumented(trace[n].call);
+      CHECK_MESSAGE(documented != nullptr, at, ": no errnos are listed for ", trace[n].call);
+      if (documented == nullptr) continue;
+      for (const int code : documented->errnos) {
+        const std::vector<std::string> wrong = TryFault(rig, scenario, n, trace[n], code);
+        CHECK_MESSAGE(wrong.empty(), at, ": call ", n, ", ", trace[n].call, ": ",
+                      ion::ErrnoName(code), Joined(wrong));
+        ++covered;
+        ++counts[documented->call].covered;
+        counts[documented->call].survived += wrong.empty();
+      }
+    }
+  }
+  CHECK(covered > 0);
+}
+
+// The scenarios. What stands outside of the Window is preparation and clean-up, and never fails.
+
+ion::MapRange Middle() { return {.offset = ion::PageBytes(), .bytes = ion::PageBytes()}; }
+
+// A heap's node that cannot be opened does not keep the others from being used: it is listed with
+// its reason, and that is what a request for it gets.
+template <class B>
+void NoteUnusable(Rig<B>& rig, B& opened) {
+  for (const uint32_t number : rig.KernelHeaps()) {
+    Block block;
+    const Error unusable = opened.heaps()[number].unusable;
+    if (rig.Note(unusable)) continue;
+    rig.Note(opened.Allocate(number, Bytes(), ion::Flags::kNone, {}, block));
+  }
+}
+
+// Half of RAM, for which the kernel is asked.
+template <class B>
+typename B::Options WithDefaultBudget(Rig<B>& rig) {
+  typename B::Options options = rig.Options();
+  options.budget = nullptr;
+  return options;
+}
+
+template <class B>
+std::vector<Scenario<B>> OpenScenarios() {
+  return {
+      {"open a Manager", Operation::kOpen,
+       [](Rig<B>& rig) {
+         const typename Rig<B>::Window window(rig);
+         auto manager = Rig<B>::Manager::Open(WithDefaultBudget(rig));
+         if (!rig.Note(manager.status())) return;
+         NoteUnusable(rig, manager->backend());
+         for (const HeapId id : rig.HeapIds()) {
+           if (manager->heaps().contains(id)) continue;
+           rig.Note(manager->Allocate({.bytes = Bytes(), .heaps = id}).status());
+         }
+       }},
+      {"open a backend", Operation::kOpen,
+       [](Rig<B>& rig) {
+         const typename Rig<B>::Window window(rig);
+         ion::Result<B> backend = B::Open(WithDefaultBudget(rig));
+         if (rig.Note(backend.error())) NoteUnusable(rig, *backend);
+       }},
+  };
+}
+
+template <class B>
+std::vector<Scenario<B>> AllocateScenarios(Rig<B>& rig) {
+  std::vector<Scenario<B>> scenarios;
+  const std::set<std::string_view> unreturned = {"close", "munmap", "ioctl DMA_BUF_SET_NAME"};
+  for (const std::string_view name : {"", "camera preview"}) {
+    for (const HeapId id : rig.HeapIds()) {
+      const std::string from = " from heap " + std::to_string(id.value());
+      scenarios.push_back(
+          {(name.empty() ? "allocate" : "allocate with a name") + from, Operation::kAllocate,
+           [id, name](Rig<B>& r) {
+             absl::StatusOr<Buffer> buffer;
+             typename Rig<B>::Window window(r);
+             buffer = r.manager().Allocate({.bytes = Bytes(), .heaps = id, .name = name});
+             r.Note(buffer.status());
+           },
+           unreturned});
+    }
+    // A Manager need not reach every kernel heap.
+    for (const uint32_t number : rig.KernelHeaps()) {
+      const std::string from = " from kernel heap " + std::to_string(number);
+      scenarios.push_back(
+          {(name.empty() ? "allocate" : "allocate with a name") + from, Operation::kAllocate,
+           [number, name](Rig<B>& r) {
+             Block block;
+             {
+               typename Rig<B>::Window window(r);
+               if (!r.Note(r.backend().Allocate(number, Bytes(), ion::Flags::kNone, name, block))) {
+                 return;
+               }
+             }
+             r.Note(r.backend().Release(block));
+           },
+           unreturned});
+    }
+  }
+  return scenarios;
+}
+
+// Runs `act` with a buffer of each heap.
+template <class B, class F>
+std::vector<Scenario<B>> OnEachHeap(Rig<B>& rig, const std::string& name, Operation operation,
+                                    F act,
+                                    std::set<std::string_view> unreturned = {"close", "munmap"}) {
+  std::vector<Scenario<B>> scenarios;
+  for (const HeapId id : rig.HeapIds()) {
+    scenarios.push_back({name + ", heap " + std::to_string(id.value()), operation,
+                         [id, act](Rig<B>& r) {
+                           absl::StatusOr<Buffer> buffer =
+                               r.manager().Allocate({.bytes = Bytes(), .heaps = id});
+                           if (r.Note(buffer.status())) act(r, *buffer);
+                         },
+                         unreturned});
+  }
+  return scenarios;
+}
+
+template <class B>
+void Append(std::vector<Scenario<B>>& to, std::vector<Scenario<B>> more) {
+  for (Scenario<B>& scenario : more) to.push_back(std::move(scenario));
+}
+
+template <class B>
+std::vector<Scenario<B>> MapScenarios(Rig<B>& rig) {
+  using Window = typename Rig<B>::Window;
+  std::vector<Scenario<B>> all;
+  Append(all, OnEachHeap(rig, "map the whole", Operation::kMap, [](Rig<B>& r, Buffer& buffer) {
+           const Window window(r);
+           r.Note(ion::WritableMapping::Of(buffer).status());
+           r.Note(ion::ReadOnlyMapping::Of(buffer).status());
+         }));
+  Append(all,
+         OnEachHeap(rig, "map and unmap a part", Operation::kMap, [](Rig<B>& r, Buffer& buffer) {
+           const Window window(r);
+           r.Note(ion::WritableMapping::Of(buffer, Middle()).status());
+         }));
+  Append(all, OnEachHeap(rig, "map and unmap through the backend", Operation::kMap,
+                         [](Rig<B>& r, Buffer& buffer) {
+                           const Block& block = ion::LeaseAccess::BlockOf(buffer);
+                           const Window window(r);
+                           auto at = r.backend().Map(block, 0, Bytes(), ion::MapMode::kReadOnly);
+                           if (r.Note(at.error())) r.Note(r.backend().Unmap(*at, Bytes()));
+                         },
+                         {}));
+  return all;
+}
+
+// One scope, ended by End.
+template <class Access, class B>
+void Use(Rig<B>& rig, Buffer& buffer) {
+  auto mapping = ion::WritableMapping::Of(buffer);
+  if (!rig.Note(mapping.status())) return;
+  typename Rig<B>::Window window(rig);
+  auto access = Access::Begin(*mapping);
+  if (rig.Note(access.status())) rig.Note(std::move(*access).End());
+}
+
+template <class B>
+std::vector<Scenario<B>> AccessScenarios(Rig<B>& rig) {
+  using Window = typename Rig<B>::Window;
+  constexpr Operation kBegin = Operation::kBeginAccess;
+  std::vector<Scenario<B>> all;
+  Append(all, OnEachHeap(rig, "read", kBegin, Use<ion::CpuRead, B>));
+  Append(all, OnEachHeap(rig, "write", kBegin, Use<ion::CpuWrite, B>));
+  Append(all, OnEachHeap(rig, "read and write", kBegin, Use<ion::CpuReadWrite, B>));
+  Append(all, OnEachHeap(rig, "read while writing", kBegin, [](Rig<B>& r, Buffer& buffer) {
+           auto mapping = ion::WritableMapping::Of(buffer);
+           if (!r.Note(mapping.status())) return;
+           const Window window(r);
+           auto write = ion::CpuWrite::Begin(*mapping);
+           if (!r.Note(write.status())) return;
+           auto read = ion::CpuRead::Begin(*mapping);
+           if (r.Note(read.status())) r.Note(std::move(*read).End());
+           r.Note(std::move(*write).End());
+         }));
+  Append(all, OnEachHeap(rig, "scopes that end by themselves", kBegin,
+                         [](Rig<B>& r, Buffer& buffer) {
+                           auto mapping = ion::WritableMapping::Of(buffer);
+                           if (!r.Note(mapping.status())) return;
+                           auto read = ion::CpuRead::Begin(*mapping);
+                           auto write = ion::CpuWrite::Begin(*mapping);
+                           r.Note(read.status());
+                           r.Note(write.status());
+                           const Window window(r);
+                           write = absl::UnknownError("ended");
+                           read = absl::UnknownError("ended");
+                         },
+                         {"close", "munmap", "ioctl DMA_BUF_IOCTL_SYNC"}));
+  return all;
+}
+
+template <class B>
+std::vector<Scenario<B>> ShareScenarios(Rig<B>& rig) {
+  using Window = typename Rig<B>::Window;
+  std::vector<Scenario<B>> all;
+  Append(all, OnEachHeap(rig, "share", Operation::kShare, [](Rig<B>& r, Buffer& buffer) {
+           const Window window(r);
+           r.Note(r.manager().Share(buffer).status());
+         }));
+  Append(all, OnEachHeap(rig, "import", Operation::kImport, [](Rig<B>& r, Buffer& buffer) {
+           auto shared = r.manager().Share(buffer);
+           if (!r.Note(shared.status())) return;
+           absl::StatusOr<Buffer> imported;
+           const Window window(r);
+           imported = r.manager().Import(shared->borrow());
+           r.Note(imported.status());
+         }));
+  all.push_back({"import what is refused", Operation::kImport, [](Rig<B>& r) {
+                   const UniqueFd unsealed = MakeMemfd(false);
+                   const Window window(r);
+                   const absl::Status status = r.manager().Import(unsealed.borrow()).status();
+                   // The refusal has the errno of a system call, but its own sentence.
+                   const absl::string_view message = status.message();
+                   if (message.find("F_GET_SEALS: no F_SEAL_SHRINK") == message.npos &&
+                       message.find("fstatfs: not a dma-buf") == message.npos) {
+                     r.Note(status.ok() ? absl::UnknownError("it was taken") : status);
+                   }
+                 }});
+  return all;
+}
+
+template <class B>
+std::vector<Scenario<B>> NameScenarios(Rig<B>& rig) {
+  return OnEachHeap(rig, "rename", Operation::kName, [](Rig<B>& r, Buffer& buffer) {
+    const typename Rig<B>::Window window(r);
+    r.Note(r.manager().SetName(buffer, "a new name"));
+  });
+}
+
+template <class B>
+std::vector<Scenario<B>> ReleaseScenarios(Rig<B>& rig) {
+  using Window = typename Rig<B>::Window;
+  constexpr Operation kRelease = Operation::kRelease;
+  std::vector<Scenario<B>> all;
+  Append(all, OnEachHeap(rig, "release", kRelease, [](Rig<B>& r, Buffer& buffer) {
+           const Window window(r);
+           buffer = Buffer();
+         }));
+  Append(all, OnEachHeap(rig, "release what was mapped", kRelease, [](Rig<B>& r, Buffer& buffer) {
+           r.Note(ion::WritableMapping::Of(buffer).status());
+           const Window window(r);
+           buffer = Buffer();
+         }));
+  Append(all, OnEachHeap(rig, "release what was imported", kRelease, [](Rig<B>& r, Buffer& buffer) {
+           auto shared = r.manager().Share(buffer);
+           if (!r.Note(shared.status())) return;
+           auto imported = r.manager().Import(shared->borrow());
+           if (!r.Note(imported.status())) return;
+           r.Note(ion::ReadOnlyMapping::Of(*imported).status());
+           const Window window(r);
+           *imported = Buffer();
+         }));
+  all.push_back({"release the last buffer of a Manager that has gone", kRelease, [](Rig<B>& r) {
+                   absl::StatusOr<Buffer> buffer;
+                   {
+                     auto manager = Rig<B>::Manager::Open(r.Options());
+                     if (!r.Note(manager.status())) return;
+                     buffer = manager->Allocate({.bytes = Bytes(), .heaps = ion::HeapMask::All()});
+                     if (!r.Note(buffer.status())) return;
+                     r.Note(ion::WritableMapping::Of(*buffer).status());
+                   }
+                   // EBUSY: it ended while a buffer was out.
+                   if (r.problems().size() == 1 && r.problems()[0].code == EBUSY) {
+                     r.problems().clear();
+                   }
+                   const Window window(r);
+                   *buffer = Buffer();
+                 }});
+  for (const uint32_t number : rig.KernelHeaps()) {
+    all.push_back(
+        {"release through the backend, kernel heap " + std::to_string(number),
+         kRelease,
+         [number](Rig<B>& r) {
+           Block block;
+           if (!r.Note(r.backend().Allocate(number, Bytes(), ion::Flags::kNone, {}, block))) {
+             return;
+           }
+           auto at = r.backend().Map(block, 0, Bytes(), ion::MapMode::kWritable);
+           if (r.Note(at.error())) block.mapping = *at;
+           const Window window(r);
+           r.Note(r.backend().Release(block));
+         },
+         {}});
+  }
+  return all;
+}
+
+template <class B>
+std::vector<Scenario<B>> ComposeScenarios() {
+  return {{"compose", Operation::kAllocate, [](Rig<B>& r) {
+             const UniqueFd one = MakeMemfd(true), two = MakeMemfd(true);
+             const std::array ranges = {
+                 ion::PageRange{one.borrow(), ion::PageBytes(), 2 * ion::PageBytes()},
+                 ion::PageRange{two.borrow(), 0, ion::PageBytes()}};
+             Block block;
+             {
+               const typename Rig<B>::Window window(r);
+               if (!r.Note(r.backend().Compose(ranges, block))) return;
+             }
+             r.Note(r.backend().Release(block));
+           }}};
+}
+
+// Skips the test case where this machine has nothing for the backend.
+template <class B>
+bool Opened(const Rig<B>& rig) {
+  if (rig.opened()) {
+    opened_backends.insert(B::kName);
+    return true;
+  }
+  ion::testing::Skip(rig.refusal());
+  return false;
+}
+
+TEST_CASE_TEMPLATE("Faults: opening", B, Memfd, Udmabuf, DmaHeap) {
+  Rig<B> rig;
+  if (Opened(rig)) Cover(rig, OpenScenarios<B>());
+}
+
+TEST_CASE_TEMPLATE("Faults: allocating", B, Memfd, Udmabuf, DmaHeap) {
+  Rig<B> rig;
+  if (Opened(rig)) Cover(rig, AllocateScenarios(rig));
+}
+
+TEST_CASE_TEMPLATE("Faults: mapping", B, Memfd, Udmabuf, DmaHeap) {
+  Rig<B> rig;
+  if (Opened(rig)) Cover(rig, MapScenarios(rig));
+}
+
+// A memfd knows no CPU access, and no other name: nothing is called.
+TEST_CASE_TEMPLATE("Faults: CPU access", B, Udmabuf, DmaHeap) {
+  Rig<B> rig;
+  if (Opened(rig)) Cover(rig, AccessScenarios(rig));
+}
+
+TEST_CASE_TEMPLATE("Faults: naming", B, Udmabuf, DmaHeap) {
+  Rig<B> rig;
+  if (Opened(rig)) Cover(rig, NameScenarios(rig));
+}
+
+TEST_CASE_TEMPLATE("Faults: sharing and importing", B, Memfd, Udmabuf, DmaHeap) {
+  Rig<B> rig;
+  if (Opened(rig)) Cover(rig, ShareScenarios(rig));
+}
+
+TEST_CASE_TEMPLATE("Faults: releasing", B, Memfd, Udmabuf, DmaHeap) {
+  Rig<B> rig;
+  if (Opened(rig)) Cover(rig, ReleaseScenarios(rig));
+}
+
+TEST_CASE("Faults: composing<udmabuf>") {
+  Rig<Udmabuf> rig;
+  if (Opened(rig)) Cover(rig, ComposeScenarios<Udmabuf>());
+}
+
+TEST_CASE_TEMPLATE("Faults: a storm of signals is never seen", B, Memfd, Udmabuf, DmaHeap) {
+  Rig<B> rig;
+  if (!Opened(rig)) return;
+  std::vector<Scenario<B>> all = OpenScenarios<B>();
+  Append(all, AllocateScenarios(rig));
+  Append(all, MapScenarios(rig));
+  Append(all, AccessScenarios(rig));
+  Append(all, ShareScenarios(rig));
+  Append(all, ReleaseScenarios(rig));
+  if constexpr (B::kCaps.composes) Append(all, ComposeScenarios<B>());
+  for (const Scenario<B>& scenario : all) {
+    RunClean(rig, scenario);
+    const size_t calm = rig.faults().Count("openat");
+    rig.Plan({.interrupts = 5});
+    const std::vector<std::string> wrong = RunClean(rig, scenario);
+    rig.Plan({});
+    CHECK_MESSAGE(wrong.empty(), B::kName, ": ", scenario.name, Joined(wrong));
+    CHECK_MESSAGE(rig.faults().Count("openat") == 6 * calm, scenario.name);
+  }
+}
+
+TEST_CASE_TEMPLATE("Faults: a release that fails twice tells both errors", B, Memfd, Udmabuf,
+                   DmaHeap) {
+  Rig<B> rig;
+  if (!Opened(rig)) return;
+  auto buffer = rig.manager().Allocate({.bytes = Bytes(), .heaps = ion::HeapMask::All()});
+  CHECK(rig.Note(buffer.status()));
+  CHECK(rig.Note(ion::WritableMapping::Of(*buffer).status()));
+  rig.Plan({.n = 0, .code = EINVAL, .times = 2});
+  {
+    const typename Rig<B>::Window window(rig);
+    *buffer = Buffer();
+  }
+  CHECK(rig.faults().Count("munmap") == 1);
+  CHECK(rig.faults().Count("close") == 1);
+  CHECK(rig.problems().size() == 2);
+}
+
+// Stands last, as it counts what the others did.
+TEST_CASE("Faults: every call of every backend here was covered") {
+  Count sum;
+  for (const DocumentedCall& documented : kDocumented) {
+    const bool called = std::ranges::any_of(documented.backends, [](std::string_view backend) {
+      return opened_backends.contains(backend);
+    });
+    const Count count = counts[documented.call];
+    CHECK_MESSAGE((count.covered > 0) == called, documented.call);
+    if (!called) continue;
+    std::printf("fault points %s: %zu covered, %zu survived\n",
+                std::string(documented.call).c_str(), count.covered, count.survived);
+    sum.covered += count.covered;
+    sum.survived += count.survived;
+  }
+  std::printf("fault points: %zu covered, %zu survived\n", sum.covered, sum.survived);
+  CHECK(sum.covered > 0);
+  CHECK(sum.survived == sum.covered);
+}
+
+}  // namespace

@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: tests/support/fault_points.h
+//
+// Whether a fault point is survived: one call of a scenario, failing with one errno. It is when
+//   - the errno comes back as it was, with the operation and the call, from where a Status can be
+//     returned, or else in the error sink;
+//   - the process holds the same descriptors and mappings as before, and the budget the same bytes;
+//   - the same scenario then succeeds without a fault.
+//
+// Example:
+//   Rig<MemfdBackend<FaultSyscalls>> rig;
+//   const Scenario<…> release{"release", Operation::kRelease, [](auto& rig) {
+//     absl::StatusOr<Buffer> buffer = rig.manager().Allocate({.bytes = 4096});   // never fails
+//     const typename Rig<…>::Window window(rig);                                 // from here: may
+//     *buffer = Buffer();
+//   }};
+//   CHECK(TryFault(rig, release, 0, {.call = "close"}, EIO).empty());
+#ifndef ION_TESTS_SUPPORT_FAULT_POINTS_H_
+#define ION_TESTS_SUPPORT_FAULT_POINTS_H_
+
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <linux/memfd.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ion/block.h"
+#include "ion/budget.h"
+#include "ion/bytes.h"
+#include "ion/error.h"
+#include "ion/error_sink.h"
+#include "ion/fd.h"
+#include "ion/heap_id.h"
+#include "ion/request.h"
+#include "ion/status.h"
+#include "platforms/linux.h"
+#include "tests/support/fault_syscalls.h"
+#include "tests/support/process_state.h"
+
+namespace ion::testing {
+
+// Tried again by the library, whoever asks: the user never sees it.
+inline bool IsRetried(const Step& step, int code) {
+  const bool ioctl = step.call.starts_with("ioctl ");
+  if (code == EINTR) return ioctl || step.call == "openat";
+  return code == EAGAIN && step.call == "ioctl DMA_BUF_IOCTL_SYNC";
+}
+
+// The one fault that is no error: kernels before 5.14 have no such file.
+inline bool IsFallback(const Step& step, int code) {
+  return code == ENOENT && step.path.starts_with("/sys/module/udmabuf/parameters/");
+}
+
+// What the library said was wrong.
+struct Problem {
+  int code;
+  std::string text;
+  bool returned;  // or reported to the error sink
+};
+
+// A backend under a Manager, what it says, and the part of a scenario in which calls may fail.
+template <class B>
+class Rig {
+ public:
+  using Backend = B;
+  using Manager = ion::platforms::Heaps<B>;
+
+  Rig() {
+    absl::StatusOr<Manager> opened = Manager::Open(Options());
+    if (opened.ok()) {
+      manager_.emplace(*std::move(opened));
+    } else {
+      refusal_ = std::string(opened.status().message());
+    }
+  }
+
+  bool opened() const { return manager_.has_value(); }
+  const std::string& refusal() const { return refusal_; }
+  Manager& manager() { return *manager_; }
+  B& backend() { return manager_->backend(); }
+  Faults& faults() { return *faults_; }
+  FaultSyscalls sys() const { return FaultSyscalls(faults_); }
+  Budget& budget() { return *budget_; }
+  std::vector<Problem>& problems() { return problems_; }
+
+  typename B::Options Options() {
+    typename B::Options options;
+    options.sys = FaultSyscalls(faults_);
+    options.budget = budget_;
+    options.errors = errors_;
+    return options;
+  }
+  // Each heap that a Manager of this backend has.
+  std::vector<HeapId> HeapIds() {
+    std::vector<HeapId> ids;
+    for (unsigned id = 0; id < HeapId::kCount; ++id) {
+      if (manager().heaps().contains(*HeapId::From(id))) ids.push_back(*HeapId::From(id));
+    }
+    return ids;
+  }
+  // The numbers of the kernel heaps that can be used.
+  std::vector<uint32_t> KernelHeaps() {
+    std::vector<uint32_t> numbers;
+    for (uint32_t i = 0; i < backend().heaps().size(); ++i) {
+      if (backend().heaps()[i].unusable.ok()) numbers.push_back(i);
+    }
+    return numbers;
+  }
+
+  // Takes down what was returned. True where it is no error.
+  bool Note(const absl::Status& status) {
+    if (!status.ok()) {
+      problems_.push_back({ErrnoOf(status), std::string(status.message()), true});
+    }
+    return status.ok();
+  }
+  bool Note(const Error& error) { return Note(ToStatus(error)); }
+
+  // Calls may fail as `plan` says while one of these lives.
+  class Window {
+   public:
+    explicit Window(Rig& rig) : faults_(rig.faults()) { faults_.Begin(rig.plan_); }
+    ~Window() { faults_.End(); }
+    Window(const Window&) = delete;
+    Window& operator=(const Window&) = delete;
+
+   private:
+    Faults& faults_;
+  };
+  void Plan(const Faults::Plan& plan) { plan_ = plan; }
+
+ private:
+  static void TakeReport(const Error& error, void* problems) {
+    static_cast<std::vector<Problem>*>(problems)->push_back({error.code(), Describe(error), false});
+  }
+
+  std::shared_ptr<Faults> faults_ = std::make_shared<Faults>();
+  std::shared_ptr<Budget> budget_ = std::make_shared<Budget>(uint64_t{64} << 20);
+  std::shared_ptr<ErrorSink> errors_ = std::make_shared<ErrorSink>(&Rig::TakeReport, &problems_);
+  std::vector<Problem> problems_;
+  Faults::Plan plan_;
+  std::optional<Manager> manager_;
+  std::string refusal_;
+};
+
+using Calls = std::set<std::string_view>;
+inline const Calls kClosing = {"close", "munmap"};
+
+template <class B>
+struct Scenario {
+  // A constructor, as g++ 12 does not take a member's default value here.
+  Scenario(std::string its_name, Operation its_operation, std::function<void(Rig<B>&)> act,
+           Calls its_unreturned = kClosing)
+      : name(std::move(its_name)),
+        operation(its_operation),
+        run(std::move(act)),
+        unreturned(std::move(its_unreturned)) {}
+
+  std::string name;
+  Operation operation;  // of the calls that are not always the same operation
+  std::function<void(Rig<B>&)> run;
+  Calls unreturned;  // those whose error nobody is there to take
+};
+
+inline Operation OperationOf(const Step& step, Operation otherwise) {
+  if (step.call == "close") return Operation::kRelease;
+  if (step.call == "munmap") return Operation::kUnmap;
+  if (step.call == "ioctl DMA_BUF_SET_NAME") return Operation::kName;
+  if (step.call != "ioctl DMA_BUF_IOCTL_SYNC") return otherwise;
+  return (step.sync_flags & DMA_BUF_SYNC_END) != 0 ? Operation::kEndAccess
+                                                   : Operation::kBeginAccess;
+}
+
+// What the library calls a system call: the ioctl's or fcntl's command where it is one.
+inline std::string WhatOf(const Step& step) {
+  if (step.call == "openat") return "open";
+  const size_t blank = step.call.find(' ');
+  return std::string(blank == step.call.npos ? step.call : step.call.substr(blank + 1));
+}
+
+// Does what the library said carry the fault? Each sentence says how it does not.
+template <class B>
+std::vector<std::string> Judge(const Scenario<B>& scenario, const std::vector<Problem>& problems,
+                               const Step& step, int code) {
+  std::vector<std::string> wrong;
+  if (IsRetried(step, code) || IsFallback(step, code)) {
+    for (const Problem& problem : problems) wrong.push_back("seen: " + problem.text);
+    return wrong;
+  }
+  if (problems.empty()) return {"lost: no error was returned or reported"};
+  const bool returned = !scenario.unreturned.contains(step.call);
+  const std::string operation(OperationName(OperationOf(step, scenario.operation)));
+  bool carried = false;
+  for (const Problem& problem : problems) {
+    const auto says = [&](const std::string& word) {
+      return problem.text.find(word) != std::string::npos;
+    };
+    if (problem.code != code || !says(": " + ErrnoName(code))) {
+      wrong.push_back("another errno: " + problem.text);
+    } else if (!says(": " + operation) || !says("(" + WhatOf(step))) {
+      wrong.push_back("does not name the operation (" + operation + "): " + problem.text);
+    }
+    carried |= problem.returned == returned;
+  }
+  if (!carried) {
+    wrong.push_back(returned ? "only in the error sink: " + problems[0].text
+                             : "not in the error sink: " + problems[0].text);
+  }
+  return wrong;
+}
+
+// Runs a scenario without a fault. Empty where it succeeds and leaves nothing behind.
+template <class B>
+std::vector<std::string> RunClean(Rig<B>& rig, const Scenario<B>& scenario) {
+  const ProcessState before = ProcessState::Now();
+  const uint64_t held = rig.budget().held();
+  std::vector<std::string> wrong;
+  scenario.run(rig);
+  for (const Problem& problem : std::exchange(rig.problems(), {})) {
+    wrong.push_back("without a fault: " + problem.text);
+  }
+  if (std::string left = before.DifferenceTo(ProcessState::Now()); !left.empty()) {
+    wrong.push_back("without a fault: " + left);
+  }
+  if (rig.budget().held() != held) wrong.push_back("without a fault: leaked bytes of the budget");
+  return wrong;
+}
+
+// One fault point. Empty where it is survived.
+template <class B>
+std::vector<std::string> TryFault(Rig<B>& rig, const Scenario<B>& scenario, size_t n,
+                                  const Step& expected, int code) {
+  const ProcessState before = ProcessState::Now();
+  const uint64_t held = rig.budget().held();
+  rig.Plan({.n = n, .code = code, .times = IsRetried(expected, code) ? 3u : 1u});
+  scenario.run(rig);
+  rig.Plan({});
+  const std::vector<Problem> problems = std::exchange(rig.problems(), {});
+  if (!rig.faults().failed().has_value() || rig.faults().failed()->call != expected.call) {
+    return {"the call was not made this time"};
+  }
+  std::vector<std::string> wrong = Judge(scenario, problems, *rig.faults().failed(), code);
+  if (expected.call == "munmap") {
+    // The next slow edge drops the mapping that was kept.
+    Block block;
+    rig.Note(rig.backend().Allocate(rig.KernelHeaps()[0], 1, Flags::kNone, {}, block));
+    rig.Note(rig.backend().Release(block));
+    for (const Problem& problem : std::exchange(rig.problems(), {})) {
+      wrong.push_back("at the next slow edge: " + problem.text);
+    }
+  }
+  if (std::string left = before.DifferenceTo(ProcessState::Now()); !left.empty()) {
+    wrong.push_back(left);
+  }
+  if (rig.budget().held() != held) {
+    wrong.push_back("leaked bytes of the budget: " + std::to_string(rig.budget().held() - held));
+  }
+  for (std::string& sentence : RunClean(rig, scenario)) {
+    wrong.push_back("the next try " + std::move(sentence));
+  }
+  return wrong;
+}
+
+// One sentence a line.
+inline std::string Joined(const std::vector<std::string>& lines) {
+  std::string text;
+  for (const std::string& line : lines) text += "\n    " + line;
+  return text;
+}
+
+// What scenarios are made of.
+
+inline uint64_t Bytes() { return 3 * PageBytes(); }
+
+// A memfd as its owner makes it for others, or one that could still be cut.
+inline UniqueFd MakeMemfd(bool sealed) {
+  UniqueFd memfd(
+      static_cast<int>(::syscall(SYS_memfd_create, "theirs", MFD_CLOEXEC | MFD_ALLOW_SEALING)));
+  if (::ftruncate(memfd.get(), static_cast<off_t>(Bytes())) != 0) return {};
+  if (sealed && ::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK) != 0) return {};
+  return memfd;
+}
+
+}  // namespace ion::testing
+
+#endif  // ION_TESTS_SUPPORT_FAULT_POINTS_H_

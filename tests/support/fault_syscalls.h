@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: tests/support/fault_syscalls.h
+//
+// FaultSyscalls: a Syscalls policy that makes the kernel's calls, writes down which, and makes a
+// chosen one fail. Its copies share one Faults, which the test holds.
+//
+// A call that is made to fail does not reach the kernel, so an munmap leaves its mapping where it
+// is. The one exception is close, as on Linux: the descriptor is gone whatever close answers.
+//
+// Example:
+//   auto faults = std::make_shared<Faults>();
+//   auto manager = Heaps<MemfdBackend<FaultSyscalls>>::Open({.sys = FaultSyscalls(faults)});
+//   faults->Begin({.n = 1, .code = ENOSPC});   // the second call from here
+//   auto buffer = manager->Allocate({.bytes = 4096});
+//   faults->End();
+//
+// Not thread-safe.
+#ifndef ION_TESTS_SUPPORT_FAULT_SYSCALLS_H_
+#define ION_TESTS_SUPPORT_FAULT_SYSCALLS_H_
+
+#include <fcntl.h>
+#include <linux/dma-buf.h>
+#include <linux/dma-heap.h>
+#include <linux/udmabuf.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ion/syscalls.h"
+
+namespace ion::testing {
+
+// A system call as it was made.
+struct Step {
+  std::string_view call;    // "openat", "ioctl DMA_HEAP_IOCTL_ALLOC", "fcntl F_GETFL"
+  std::string path = {};    // what was opened
+  uint64_t sync_flags = 0;  // of a DMA_BUF_IOCTL_SYNC
+};
+
+class Faults {
+ public:
+  struct Plan {
+    size_t n = SIZE_MAX;         // the call that fails, counted from 0 since Begin…
+    std::string_view call = {};  // …among those of this name, or among all
+    int code = 0;
+    unsigned times = 1;       // how often in a row; a call that is retried counts as the same
+    unsigned interrupts = 0;  // EINTR that every open and ioctl gets before it reaches the kernel
+  };
+
+  // From here to End calls are written down, and fail as planned.
+  void Begin(const Plan& plan) {
+    plan_ = plan;
+    on_ = true;
+    trace_.clear();
+    failed_.reset();
+    matching_ = 0;
+    interrupted_ = 0;
+  }
+  void End() { on_ = false; }
+
+  const std::vector<Step>& trace() const { return trace_; }
+  size_t Count(std::string_view call) const {
+    size_t count = 0;
+    for (const Step& step : trace_) count += step.call == call;
+    return count;
+  }
+  // The call that was made to fail, if it was reached.
+  const std::optional<Step>& failed() const { return failed_; }
+
+ private:
+  friend class FaultSyscalls;
+
+  // What the call shall fail with, or 0.
+  int Next(Step step) {
+    if (!on_) return 0;
+    const bool interruptible = step.call == "openat" || step.call.starts_with("ioctl ");
+    const bool matches = plan_.call.empty() || step.call == plan_.call;
+    const size_t n = matching_;
+    if (matches) ++matching_;
+    trace_.push_back(step);
+    if (matches && n >= plan_.n && n - plan_.n < plan_.times) {
+      failed_ = std::move(step);
+      return plan_.code;
+    }
+    if (interruptible && interrupted_ < plan_.interrupts) {
+      ++interrupted_;
+      return EINTR;
+    }
+    if (interruptible) interrupted_ = 0;
+    return 0;
+  }
+
+  Plan plan_;
+  bool on_ = false;
+  std::vector<Step> trace_;
+  std::optional<Step> failed_;
+  size_t matching_ = 0;
+  unsigned interrupted_ = 0;
+};
+
+class FaultSyscalls {
+ public:
+  // One that never fails.
+  FaultSyscalls() : faults_(std::make_shared<Faults>()) {}
+  explicit FaultSyscalls(std::shared_ptr<Faults> faults) : faults_(std::move(faults)) {}
+
+  long Open(const char* path, int flags) const noexcept {
+    const int code = faults_->Next({.call = "openat", .path = path});
+    return code != 0 ? -code : kernel_.Open(path, flags);
+  }
+  long Close(int fd) const noexcept {
+    const int code = faults_->Next({.call = "close"});
+    const long answer = kernel_.Close(fd);
+    return code != 0 ? -code : answer;
+  }
+  long Read(int fd, void* to, size_t bytes) const noexcept {
+    const int code = faults_->Next({.call = "read"});
+    return code != 0 ? -code : kernel_.Read(fd, to, bytes);
+  }
+  long Getdents(int fd, void* to, size_t bytes) const noexcept {
+    const int code = faults_->Next({.call = "getdents64"});
+    return code != 0 ? -code : kernel_.Getdents(fd, to, bytes);
+  }
+  long Ioctl(int fd, unsigned long request, void* argument) const noexcept {
+    Step step{.call = IoctlName(request)};
+    if (request == DMA_BUF_IOCTL_SYNC)
+      step.sync_flags = static_cast<dma_buf_sync*>(argument)->flags;
+    const int code = faults_->Next(std::move(step));
+    return code != 0 ? -code : kernel_.Ioctl(fd, request, argument);
+  }
+  long Mmap(size_t bytes, int protection, int fd, off_t offset) const noexcept {
+    const int code = faults_->Next({.call = "mmap"});
+    return code != 0 ? -code : kernel_.Mmap(bytes, protection, fd, offset);
+  }
+  long Munmap(void* at, size_t bytes) const noexcept {
+    const int code = faults_->Next({.call = "munmap"});
+    return code != 0 ? -code : kernel_.Munmap(at, bytes);
+  }
+  long MemfdCreate(const char* name, unsigned flags) const noexcept {
+    const int code = faults_->Next({.call = "memfd_create"});
+    return code != 0 ? -code : kernel_.MemfdCreate(name, flags);
+  }
+  long Ftruncate(int fd, off_t bytes) const noexcept {
+    const int code = faults_->Next({.call = "ftruncate"});
+    return code != 0 ? -code : kernel_.Ftruncate(fd, bytes);
+  }
+  long Fcntl(int fd, int command, long argument) const noexcept {
+    const int code = faults_->Next({.call = FcntlName(command)});
+    return code != 0 ? -code : kernel_.Fcntl(fd, command, argument);
+  }
+  long Lseek(int fd, off_t offset, int whence) const noexcept {
+    const int code = faults_->Next({.call = "lseek"});
+    return code != 0 ? -code : kernel_.Lseek(fd, offset, whence);
+  }
+  long Fstat(int fd, struct stat* to) const noexcept {
+    const int code = faults_->Next({.call = "fstat"});
+    return code != 0 ? -code : kernel_.Fstat(fd, to);
+  }
+  long Fstatfs(int fd, struct statfs* to) const noexcept {
+    const int code = faults_->Next({.call = "fstatfs"});
+    return code != 0 ? -code : kernel_.Fstatfs(fd, to);
+  }
+  long Sysinfo(struct sysinfo* to) const noexcept {
+    const int code = faults_->Next({.call = "sysinfo"});
+    return code != 0 ? -code : kernel_.Sysinfo(to);
+  }
+
+ private:
+  static std::string_view IoctlName(unsigned long request) {
+    switch (request) {
+      case DMA_HEAP_IOCTL_ALLOC:
+        return "ioctl DMA_HEAP_IOCTL_ALLOC";
+      case DMA_BUF_IOCTL_SYNC:
+        return "ioctl DMA_BUF_IOCTL_SYNC";
+      case DMA_BUF_SET_NAME:
+        return "ioctl DMA_BUF_SET_NAME";
+      case UDMABUF_CREATE:
+        return "ioctl UDMABUF_CREATE";
+      case UDMABUF_CREATE_LIST:
+        return "ioctl UDMABUF_CREATE_LIST";
+    }
+    return "ioctl ?";
+  }
+  static std::string_view FcntlName(int command) {
+    switch (command) {
+      case F_DUPFD_CLOEXEC:
+        return "fcntl F_DUPFD_CLOEXEC";
+      case F_GETFL:
+        return "fcntl F_GETFL";
+      case F_ADD_SEALS:
+        return "fcntl F_ADD_SEALS";
+      case F_GET_SEALS:
+        return "fcntl F_GET_SEALS";
+    }
+    return "fcntl ?";
+  }
+
+  LinuxSyscalls kernel_;
+  std::shared_ptr<Faults> faults_;
+};
+static_assert(Syscalls<FaultSyscalls>);
+
+}  // namespace ion::testing
+
+#endif  // ION_TESTS_SUPPORT_FAULT_SYSCALLS_H_
