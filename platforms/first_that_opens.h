@@ -34,7 +34,7 @@ absl::Status WithFirstThatOpens(F f) {
   const auto try_one = [&]<class M>() {
     absl::StatusOr<M> manager = M::Open();
     if (!manager.ok()) {
-      absl::StrAppend(&refusals, manager.status().message(), "\n");
+      absl::StrAppend(&refusals, refusals.empty() ? "" : "\n", manager.status().message());
       last = MakeStatus(ErrnoOf(manager.status()), refusals);
       return false;
     }

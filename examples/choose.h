@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: examples/choose.h
+//
+// Finds a source and memory that go together. Scattered memory comes first, as contiguous memory is
+// scarce; a device that cannot follow it says EFAULT, and then gets contiguous memory by name.
+#ifndef ION_EXAMPLES_CHOOSE_H_
+#define ION_EXAMPLES_CHOOSE_H_
+
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "examples/frame_source.h"
+#include "examples/options.h"
+#include "examples/pattern_source.h"
+#include "examples/test_pattern.h"
+#include "examples/v4l2_source.h"
+#include "ion/heap_id.h"
+#include "ion/status.h"
+
+namespace ion::demo {
+
+// A source at work in our buffers. The members end in the reverse order: the source lets go first.
+struct Choice {
+  std::vector<FrameBuffer> buffers;
+  std::string heap;
+  std::unique_ptr<FrameSource> source;
+};
+
+// Buffers from `heaps`, with the source started on them.
+template <class M>
+absl::StatusOr<Choice> TryHeaps(M& manager, HeapMask heaps, std::unique_ptr<FrameSource>& source,
+                                uint32_t count) {
+  Choice choice;
+  for (uint32_t i = 0; i < count; ++i) {
+    absl::StatusOr<Buffer> buffer = manager.Allocate(
+        {.bytes = source->format().bytes, .heaps = heaps, .name = absl::StrCat("demo-", i)});
+    if (!buffer.ok()) return buffer.status();
+    absl::StatusOr<UniqueFd> fd = manager.Share(*buffer);
+    if (!fd.ok()) return fd.status();
+    absl::StatusOr<WritableMapping> mapping = WritableMapping::Of(*buffer);
+    if (!mapping.ok()) return mapping.status();
+    choice.buffers.push_back({*std::move(buffer), *std::move(fd), *std::move(mapping)});
+  }
+  choice.heap = manager.HeapName(*manager.HeapOf(choice.buffers.front().lease));
+  if (absl::Status status = source->Start(choice.buffers); !status.ok()) return status;
+  choice.source = std::move(source);
+  return choice;
+}
+
+// `source` with the first memory that it takes. Says what it did not take, and why.
+template <class M>
+absl::StatusOr<Choice> TrySource(M& manager, std::unique_ptr<FrameSource> source, uint32_t count) {
+  const HeapMask scattered = manager.default_heaps();
+  const HeapMask contiguous = HeapMask::FromBits(manager.heaps().bits() & ~scattered.bits());
+  absl::StatusOr<Choice> choice = absl::InternalError("no heap was tried");
+  for (const HeapMask heaps : {scattered, contiguous}) {
+    if (heaps.empty()) continue;
+    choice = TryHeaps(manager, heaps, source, count);
+    if (choice.ok()) break;
+    std::printf("demo: not taken: %s memory: %s\n", heaps == scattered ? "scattered" : "contiguous",
+                std::string(choice.status().message()).c_str());
+    if (ErrnoOf(choice.status()) != EFAULT) break;
+  }
+  return choice;
+}
+
+// The first source of those that the options allow that works with this manager's memory.
+template <class M>
+absl::StatusOr<Choice> Choose(M& manager, const Options& options) {
+  const bool named = !options.device.empty();
+  std::vector<std::string> devices;
+  if (named) {
+    devices.push_back(options.device);
+  } else if (options.source != SourceChoice::kPattern) {
+    devices = FindVividNodes();
+    if (devices.empty()) std::puts("demo: not taken: vivid: no such capture device under /dev");
+  }
+  absl::Status last = absl::NotFoundError(
+      "no vivid capture device: load it (modprobe vivid), or say --source pattern");
+  for (const std::string& device : devices) {
+    absl::StatusOr<std::unique_ptr<V4l2Source>> source =
+        V4l2Source::Open(device, options.width, options.height);
+    if (!source.ok()) {
+      last = source.status();
+      std::printf("demo: not taken: %s\n", std::string(last.message()).c_str());
+      continue;
+    }
+    absl::StatusOr<Choice> choice = TrySource(manager, *std::move(source), options.buffers);
+    if (choice.ok()) return choice;
+    last = choice.status();
+  }
+  if (named || options.source == SourceChoice::kVivid) return last;
+  return TrySource(manager,
+                   std::make_unique<PatternSource>(PatternFormat(options.width, options.height)),
+                   options.buffers);
+}
+
+}  // namespace ion::demo
+
+#endif  // ION_EXAMPLES_CHOOSE_H_
