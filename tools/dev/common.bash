@@ -29,12 +29,14 @@ scratch=$(mktemp -d "${TMPDIR:-/tmp}/ion-dev.XXXXXX")
 readonly scratch
 working='' beating=''
 
-# A job is a process group: with it ends what it started, Bazel's client and QEMU included.
-end_job() { [[ -z $1 ]] || { kill -- "-$1" && wait "$1"; } 2>/dev/null || :; }
+# end_job SIGNAL JOB. A job is a process group: with it ends what it started, Bazel's client and QEMU included.
+end_job() { [[ -z $2 ]] || { kill -s "$1" -- "-$2" && wait "$2"; } 2>/dev/null || :; }
 
+# A job that is ended before it has reset its traps runs them; the scratch directory is ours.
 clean_up() {
-  end_job "$beating"
-  end_job "$working"
+  [[ $BASHPID == "$$" ]] || return 0
+  end_job KILL "$beating"
+  end_job TERM "$working"
   rm -rf "$scratch"
 }
 trap clean_up EXIT
@@ -69,7 +71,7 @@ phase() {
   set +m
   wait "$working" || status=$?
   working=''
-  end_job "$beating"
+  end_job KILL "$beating"
   beating=''
   [[ ! -t 2 ]] || printf '\r\033[K' >&2
   return "$status"

@@ -61,13 +61,16 @@ skip_reasons() {
     LC_ALL=C sort | uniq -c | LC_ALL=C sort -k 1,1nr -k 2 | sed -E 's/^ *([0-9]+) /    skipped, \1×: /'
 }
 
-end_part() {
-  local name=$1
-  echo "$name: $passed passed, $failed failed, $skipped skipped"
-  skip_reasons
+add_to_total() {
   total_passed=$((total_passed + passed))
   total_failed=$((total_failed + failed))
   total_skipped=$((total_skipped + skipped))
+}
+
+end_part() {
+  echo "$1: $passed passed, $failed failed, $skipped skipped"
+  skip_reasons
+  add_to_total
 }
 
 # A part that cannot run here.
