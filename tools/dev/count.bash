@@ -57,7 +57,7 @@ count_test() {
 # One line per reason, the most frequent first.
 skip_reasons() {
   ((${#part_logs[@]})) || return 0
-  sed -nE '/^skipped: / { s/^skipped: (.* -- )?//; p }' "${part_logs[@]}" |
+  awk '/^skipped: / { sub(/^skipped: /, ""); at = index($0, " -- "); print at ? substr($0, at + 4) : $0 }' "${part_logs[@]}" |
     LC_ALL=C sort | uniq -c | LC_ALL=C sort -k 1,1nr -k 2 | sed -E 's/^ *([0-9]+) /    skipped, \1×: /'
 }
 
