@@ -54,7 +54,7 @@ check_compiler() {
   local compiler=$1 output name
   if ! command -v "$compiler" >/dev/null; then
     skipped=$((skipped + 1 + ${#cases[@]}))
-    echo "skipped: $source: $compiler is not installed"
+    echo "skipped: $source -- $compiler is not installed"
     return
   fi
   if ! output=$(compiles "$compiler"); then

@@ -64,7 +64,7 @@ require_packages() {
 candidate_version() {
   local version
   version=$(LC_ALL=C apt-cache policy "$kernel_source" | awk '$1 == "Candidate:" { print $2 }')
-  [[ -n $version && $version != '(none)' ]] || die "$status_harness" "apt knows no package $kernel_source; run: apt-get update"
+  [[ -n $version && $version != '(none)' ]] || die "$status_source" "apt knows no package $kernel_source; run: apt-get update"
   echo "$version"
 }
 
@@ -72,7 +72,7 @@ phase() { say "$(printf '%4d s  %s' $((SECONDS - build_start)) "$*")"; }
 
 fetch_source() {
   (cd "$build" && apt-get -qq -o APT::Sandbox::User=root download "$kernel_source=$1") >&2 ||
-    die "$status_harness" "cannot download $kernel_source $1; run apt-get update and try again"
+    die "$status_source" "cannot download $kernel_source $1; run apt-get update and try again"
 }
 
 unpack_source() {

@@ -18,7 +18,7 @@ expect() {
   local wanted=$1 error=$2 report=$3 output
   if [[ $sanitizer != "$wanted" ]]; then
     skipped=$((skipped + 1))
-    echo "skipped: $error: only the $wanted sanitizer catches it, and this build has '$sanitizer'"
+    echo "skipped: $error -- only the $wanted sanitizer catches it, and this build has '$sanitizer'"
   elif output=$("$control" "$error" 2>&1); then
     failed=$((failed + 1))
     echo "failed: $error: the program ended well:"

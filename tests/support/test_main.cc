@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// main() of every test binary. After doctest's own output it prints a line for each skipped test
-// case, and as the last line `N passed, N failed, N skipped`, counting test cases. A binary in
-// which no test case ran fails.
+// main() of every test binary. After doctest's own output it prints `skipped: CASE -- REASON` for
+// each skipped test case, and as the last line `N passed, N failed, N skipped`, counting test cases;
+// ./dev test reads both. A binary in which no test case ran fails.
 
 #define DOCTEST_CONFIG_IMPLEMENT
 #include <cstdio>
@@ -44,7 +44,7 @@ class Counter final : public doctest::IReporter {
       ++results.failed;
     } else if (running.skipped) {
       ++results.skipped;
-      results.skip_lines += "skipped: " + running.name + ": " + running.reasons + "\n";
+      results.skip_lines += "skipped: " + running.name + " -- " + running.reasons + "\n";
     } else {
       ++results.passed;
     }

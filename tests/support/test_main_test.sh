@@ -25,7 +25,7 @@ expect() {
     "$*" "$want_code" "$want" "$code" "$output"
 }
 
-skip_line='skipped: a case that is skipped: no heap; no device'
+skip_line='skipped: a case that is skipped -- no heap; no device'
 
 expect 1 "$skip_line"$'\n''1 passed, 2 failed, 1 skipped'
 expect 0 "$skip_line"$'\n''1 passed, 0 failed, 1 skipped' '--dt-test-case-exclude=*fails'

@@ -1,0 +1,261 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the ion authors
+#
+# Tests ./dev, from the workspace's runfiles: what it counts, what it refuses, what it asks to be installed. Bazel, apt and
+# dpkg are fakes on PATH.
+set -euo pipefail
+
+dev=$PWD/dev
+tmp=$TEST_TMPDIR/dev_test
+passed=0
+failed=0
+mkdir -p "$tmp/bin" "$tmp/home" "$tmp/tmp" "$tmp/logs"
+export HOME=$tmp/home TMPDIR=$tmp/tmp
+export PATH=$tmp/bin:$PATH
+
+# Runs CMD; leaves $status, $tmp/stdout and $tmp/stderr.
+run() {
+  status=0
+  "$@" </dev/null >"$tmp/stdout" 2>"$tmp/stderr" || status=$?
+}
+
+# check WHAT TEST…: the test is a command.
+check() {
+  local what=$1
+  shift
+  if "$@"; then
+    passed=$((passed + 1))
+  else
+    failed=$((failed + 1))
+    echo "failed: $what; the status was $status; stdout and stderr:"
+    head -n 40 "$tmp/stdout" "$tmp/stderr" | sed 's/^/    /'
+  fi
+}
+
+exited() { [[ $status == "$1" ]]; }
+says() { exited "$1" && grep -qF -- "$2" "$tmp/stdout"; }
+complains() { exited "$1" && grep -qF -- "$2" "$tmp/stderr"; }
+ends() { exited "$1" && [[ $(tail -n 1 "$tmp/stdout") == "$2" ]]; }
+printed() { exited "$1" && [[ $(<"$tmp/stdout") == "$2" ]]; }
+
+ended() { ! kill -0 "$1" 2>/dev/null; }
+
+fake() {
+  cat >"$tmp/bin/$1"
+  chmod +x "$tmp/bin/$1"
+}
+
+all_packages_installed() { fake dpkg-query <<<$'#!/bin/sh\necho installed'; }
+
+# fake_bazel STATUS SUMMARY: what `bazel test` prints and exits with; the logs are below $tmp/logs.
+fake_bazel() {
+  printf '%s\n' "$2" >"$tmp/summary"
+  fake bazel <<END
+#!/bin/sh
+case \$1 in
+  info) echo $tmp/logs ;;
+  test) cat $tmp/summary; exit $1 ;;
+  *) exit 9 ;;
+esac
+END
+}
+
+# log NAME LINE…: the log of //tests:NAME.
+log() {
+  local name=$1
+  shift
+  mkdir -p "$tmp/logs/tests/$name"
+  printf '%s\n' "$@" >"$tmp/logs/tests/$name/test.log"
+}
+
+test_usage() {
+  run "$dev"
+  check 'no command gives the help' complains 2 './dev demo'
+  run "$dev" frobnicate
+  check 'an unknown command is named' complains 2 "there is no command 'frobnicate'"
+  check 'and gives the help' complains 2 './dev demo'
+  run "$dev" help
+  check 'help goes to stdout' says 0 './dev demo'
+  check 'and fits on a screen' [ "$(wc -l <"$tmp/stdout")" -le 24 ]
+  run "$dev" test hots
+  check 'an unknown part is named' complains 2 "there is no part 'hots'"
+  run "$dev" test host 6.12
+  check 'a kernel goes with guest only' complains 2 "'6.12' is one word too many"
+  run "$dev" test --config=clang
+  check 'a configuration goes with host only' complains 2 '--config goes with'
+  run "$dev" test host --conifg=clang
+  check 'an unknown option is named' complains 2 "unknown option '--conifg=clang'"
+  HOME='' run "$dev" test host
+  check 'without HOME it says so' complains 2 "HOME is ''"
+}
+
+test_packages() {
+  fake dpkg-query <<<$'#!/bin/sh\nfor last; do :; done\n[ "$last" != dpkg-dev ] && [ "$last" != g++ ] && echo installed'
+  fake apt-get <<<$'#!/bin/sh\necho "apt-get $*" >>'"$tmp/apt"$'\necho the archive is away\nexit 100'
+  fake sudo <<<$'#!/bin/sh\nwhile [ "$1" = -n ]; do shift; done\nexec "$@"'
+  run "$dev" test host --no-install
+  check '--no-install prints the line to type, and only that' printed 3 'apt-get install --no-install-recommends dpkg-dev g++'
+  check 'and installs nothing' [ ! -e "$tmp/apt" ]
+  run "$dev" test host
+  check 'a failing apt is shown' complains 3 'the archive is away'
+  check 'with the packages' complains 3 'packages are missing: dpkg-dev g++'
+  check 'and the lists were to be updated first' [ "$(<"$tmp/apt")" = 'apt-get update' ]
+}
+
+test_counting() {
+  all_packages_installed
+  log a_test 'noise' 'skipped: A: one fact -- no heap: none at all' 'skipped: A: two -- no heap: none at all' '3 passed, 0 failed, 2 skipped'
+  log b_test 'skipped: B: a fact -- not root' '20 passed, 0 failed, 1 skipped'
+  fake_bazel 0 $'INFO: noise\n//tests:a_test   (cached) PASSED in 0.0s\n//tests:b_test   PASSED in 0.1s'
+  run "$dev" test host
+  check 'summaries are added up' says 0 'host: 23 passed, 0 failed, 3 skipped'
+  check 'the last line is the sum' ends 0 '23 passed, 0 failed, 3 skipped'
+  check 'reasons are grouped' says 0 'skipped, 2×: no heap: none at all'
+  check 'the rarer ones too' says 0 'skipped, 1×: not root'
+  run "$dev" test host --config=noexcept
+  check 'a configuration gives the line its name' says 0 'noexcept: 23 passed, 0 failed, 3 skipped'
+
+  log c_test 'why it failed' '1 passed, 2 failed, 0 skipped'
+  fake_bazel 3 $'//tests:a_test  PASSED in 0.1s\n//tests:c_test  FAILED in 0.1s\n  /somewhere/test.log'
+  run "$dev" test host
+  check 'failed cases are counted' ends 1 '4 passed, 2 failed, 2 skipped'
+  check 'and their output shown' says 1 'why it failed'
+
+  log c_test 'the last words'
+  run "$dev" test host
+  check 'a crash counts as one failure' ends 1 '3 passed, 1 failed, 2 skipped'
+  check 'and is named' says 1 'FAILED //tests:c_test: Bazel says FAILED, without its last line'
+  check 'with its last words' says 1 'the last words'
+
+  log c_test '9 passed, 0 failed, 0 skipped'
+  run "$dev" test host
+  check 'a failure after a good summary counts as one failure' ends 1 '3 passed, 1 failed, 2 skipped'
+
+  log c_test '1 passed, 1 failed, 0 skipped'
+  fake_bazel 0 '//tests:c_test  PASSED in 0.1s'
+  run "$dev" test host
+  check 'failed cases count, though the program exits with 0' ends 1 '0 passed, 1 failed, 0 skipped'
+
+  log c_test 'no summary'
+  run "$dev" test host
+  check 'a missing summary counts as one failure' ends 1 '0 passed, 1 failed, 0 skipped'
+  rm -r "$tmp/logs/tests/c_test"
+  run "$dev" test host
+  check 'and so does a missing log' ends 1 '0 passed, 1 failed, 0 skipped'
+  log c_test '0 passed, 0 failed, 0 skipped'
+  run "$dev" test host
+  check 'and a program that tests nothing' ends 1 '0 passed, 1 failed, 0 skipped'
+  log c_test '1 passed, 0 failed, 0 skipped' '==1==ERROR: LeakSanitizer'
+  run "$dev" test host
+  check 'and words after the summary' ends 1 '0 passed, 1 failed, 0 skipped'
+
+  fake_bazel 3 '//tests:c_test  TIMEOUT in 60.0s'
+  run "$dev" test host
+  check 'a time-out is named' says 1 'Bazel says TIMEOUT'
+  log c_test '1 passed, 0 failed, 0 skipped'
+  fake_bazel 1 $'ERROR: a.cc: a semicolon\n//tests:a_test  PASSED in 0.1s\n//tests:c_test  FAILED TO BUILD\n//tests:d_test  NO STATUS'
+  run "$dev" test host
+  check 'what did not build counts, whatever its old log says' ends 1 '3 passed, 3 failed, 2 skipped'
+  check 'with the reason' says 1 'ERROR: a.cc: a semicolon'
+  fake_bazel 1 $'ERROR: b.cc: a brace\n//tests:a_test  PASSED in 0.1s'
+  run "$dev" test host
+  check 'a build that fails beside the tests counts' ends 1 '3 passed, 1 failed, 2 skipped'
+  fake_bazel 0 'INFO: nothing to do'
+  run "$dev" test host
+  check 'a run that tests nothing fails' ends 1 '0 passed, 0 failed, 0 skipped'
+  log c_test 'skipped: C -- no device' '0 passed, 0 failed, 1 skipped'
+  fake_bazel 0 '//tests:c_test  PASSED in 0.1s'
+  run "$dev" test host
+  check 'a run that skips everything fails' ends 1 '0 passed, 0 failed, 1 skipped'
+}
+
+test_guest_runner() {
+  local out=$tmp/out name
+  mkdir "$out"
+  fake good <<<$'#!/bin/sh\necho "1 passed, 0 failed, 0 skipped"'
+  fake crash <<<$'#!/bin/sh\nkill -SEGV $$'
+  fake hang <<<$'#!/bin/sh\nsleep 100'
+  fake refuse <<<$'#!/bin/sh\nexit 7'
+  run tests/guest/run_tests 1 "$out" //:good "$tmp/bin/good" //:crash "$tmp/bin/crash" //:hang "$tmp/bin/hang" \
+    //:refuse "$tmp/bin/refuse" //:gone "$tmp/bin/gone"
+  check 'each program is told with what became of it' says 0 '//:good: passed (0 s)'
+  for name in passed 'killed by SIGSEGV' 'no end after 1 s' 'exited with 7' 'exited with 127'; do
+    check "one of them: $name" grep -qxF "$name" "$out"/*.status
+  done
+  check 'what it printed is kept' grep -qxF '1 passed, 0 failed, 0 skipped' "$out/1.log"
+}
+
+# A copy of ./dev whose guest is the fake on stdin.
+with_guest() {
+  rm -rf "$tmp/root"
+  mkdir -p "$tmp/root/tests/guest"
+  cp -rL dev tools "$tmp/root"
+  cat >"$tmp/root/tests/guest/guest"
+  chmod +x "$tmp/root/tests/guest/guest"
+}
+
+test_guest() {
+  all_packages_installed
+  fake bazel <<END
+#!/bin/sh
+case \$1 in
+  query) printf '//tests:%s_test\\n' a b c ;;
+  info) echo "$tmp/bin" ;;
+  build) ;;
+  *) exit 9 ;;
+esac
+END
+  fake apt-get <<<$'#!/bin/sh\nexit 0'
+  fake sudo <<<$'#!/bin/sh\nexit 0'
+  with_guest <<<$'#!/bin/sh
+case "$*" in --list) echo "1.0	source" ;; --packages*) echo cpio ;; *) echo "guest 1.0: apt knows no such kernel" >&2; exit 248 ;; esac'
+  run "$tmp/root/dev" test guest
+  check 'a kernel that is not to be had is skipped' says 1 'guest 1.0: 0 passed, 0 failed, 1 skipped'
+  check 'with the reason' says 1 'skipped, 1×: guest 1.0: apt knows no such kernel'
+
+  with_guest <<<$'#!/bin/sh
+case "$*" in
+  --list) echo "1.0	source"; echo "1.0-debug	source" ;;
+  --packages*) echo cpio ;;
+  "1.0 -- true") ;;
+  "1.0 -- "*run_tests*)
+    cd "$ION_GUEST_OUT"
+    echo "4 passed, 0 failed, 1 skipped" >1.log
+    echo passed >1.status
+    echo "about to crash" >2.log
+    echo "guest 1.0: panicked: an example" >&2
+    exit 250 ;;
+  *) exit 9 ;;
+esac'
+  run "$tmp/root/dev" test guest
+  check 'what a panic kept from running counts, and the panic itself' ends 1 '4 passed, 3 failed, 1 skipped'
+  check 'the program that ran is named' says 1 'FAILED //tests:b_test: was running when the guest went down'
+  check 'with its last words' says 1 'about to crash'
+  check 'and the one that did not' says 1 'FAILED //tests:c_test: was not run'
+  check 'and what the guest said' says 1 'panicked: an example'
+}
+
+test_interrupt() {
+  local child
+  all_packages_installed
+  fake bazel <<<$'#!/bin/sh\necho $$ >'"$tmp/child"$'\nexec sleep 100'
+  "$dev" test host </dev/null >"$tmp/stdout" 2>"$tmp/stderr" &
+  until [[ -s $tmp/child ]]; do sleep 0.1; done
+  child=$(<"$tmp/child")
+  status=0
+  kill "$!"
+  wait "$!" || status=$?
+  check 'an interrupt ends it' exited 143
+  check 'and what it had started' ended "$child"
+  check 'and leaves no file' [ -z "$(ls "$tmp/tmp")" ]
+}
+
+test_usage
+test_packages
+test_counting
+test_guest_runner
+test_guest
+test_interrupt
+echo "$passed passed, $failed failed, 0 skipped"
+((failed == 0))

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the ion authors
+#
+# File: tools/dev/packages.bash
+#
+# The Debian packages that each command needs, and how they come. Sourced by `dev`.
+
+readonly build_packages=(
+  bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto bazel-skylib
+  dpkg-dev g++ libc6-dev libpng-dev linux-libc-dev
+)
+# The runtime is what clang's sanitizers link; clang only recommends it.
+readonly clang_packages=(clang libclang-rt-14-dev)
+
+no_install=no
+
+# Takes --no-install out of a command's arguments, and leaves the array remaining; what follows -- is not ours.
+take_no_install() {
+  remaining=()
+  while (($#)) && [[ $1 != -- ]]; do
+    if [[ $1 == --no-install ]]; then no_install=yes; else remaining+=("$1"); fi
+    shift
+  done
+  remaining+=("$@")
+}
+
+# The same for every kernel.
+guest_packages() { "$root/tests/guest/guest" --packages "$(kernels | head -n 1)"; }
+
+missing_packages() {
+  local package
+  for package in "$@"; do
+    [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) == installed ]] || echo "$package"
+  done | sort -u
+}
+
+# Prints the words that make the next ones root's; none for root. A password is asked for only on a terminal.
+as_root() {
+  ((EUID == 0)) || if [[ -t 0 ]]; then echo sudo; else echo sudo -n; fi
+}
+
+apt_as_root() {
+  local prefix
+  read -ra prefix <<<"$(as_root)"
+  "${prefix[@]}" env DEBIAN_FRONTEND=noninteractive apt-get "$@"
+}
+
+install_packages() { apt_as_root update && apt_as_root -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"; }
+
+# For what is fetched later on; a machine may have the packages and no lists.
+update_packages() { [[ $no_install == no ]] && phase "update apt's lists" "$scratch/apt.log" apt_as_root update; }
+
+# need_packages PACKAGE…: has them installed. Returns status_packages, with a sentence, where that cannot be done.
+need_packages() {
+  local missing line log=$scratch/apt.log
+  type dpkg-query >/dev/null 2>&1 || {
+    say "this machine has no dpkg-query: these commands are made for Debian 12"
+    return "$status_packages"
+  }
+  mapfile -t missing < <(missing_packages "$@")
+  ((${#missing[@]})) || return 0
+  line="apt-get install --no-install-recommends ${missing[*]}"
+  if [[ $no_install == yes ]]; then
+    echo "$line"
+    return "$status_packages"
+  fi
+  if ((EUID != 0)) && ! type sudo >/dev/null 2>&1; then
+    say "packages are missing, and there is no sudo; as root, run: apt-get update; $line"
+    return "$status_packages"
+  fi
+  say "packages are missing: ${missing[*]}"
+  # Here, and not in a job of the background, sudo may ask.
+  ((EUID == 0)) || [[ ! -t 0 ]] || sudo -v || return "$status_packages"
+  phase "install ${#missing[@]} packages and what they depend on" "$log" install_packages "${missing[@]}" || {
+    tail -n 15 "$log" | indent >&2
+    say "the packages could not be installed (above); when that is mended, as root: apt-get update; $line"
+    return "$status_packages"
+  }
+}

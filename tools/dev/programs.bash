@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the ion authors
+#
+# File: tools/dev/programs.bash
+#
+# The commands that build one program and run it: demo, bench, guest, check. Sourced by `dev`.
+
+readonly clang_tools=(clang-format clang-tidy)
+
+# Takes --guest VERSION out of a command's arguments; leaves kernel and the array remaining.
+take_guest() {
+  kernel=''
+  remaining=()
+  while (($#)) && [[ $1 != -- ]]; do
+    if [[ $1 == --guest ]]; then
+      (($# > 1)) || die "$status_usage" "which kernel? ./dev guest --list names them"
+      kernel=$2
+      shift
+    else
+      remaining+=("$1")
+    fi
+    shift
+  done
+  [[ ${1:-} != -- ]] || shift
+  remaining+=("$@")
+}
+
+need_for_programs() {
+  local needed=("${build_packages[@]}")
+  [[ -z $kernel ]] || mapfile -t -O "${#needed[@]}" needed < <(guest_packages)
+  need_packages "${needed[@]}" || exit
+}
+
+# The optimised program of a label; build_options has to be what it was built with.
+program_of() { echo "$(ask_bazel info "${build_options[@]}" bazel-bin)/$(tr : / <<<"${1#//}")"; }
+
+# The root that a guest sees is read-only: the file of --png is written through the directory that it shares.
+share_png() {
+  local i directory
+  for ((i = 0; i < ${#remaining[@]}; i++)); do
+    [[ ${remaining[i]} == --png && -n ${remaining[i + 1]:-} ]] || continue
+    directory=$(dirname -- "${remaining[i + 1]}")
+    export ION_GUEST_OUT=$directory
+    remaining[i + 1]=/mnt/out/$(basename -- "${remaining[i + 1]}")
+    say "--png: $directory is /mnt/out in the guest"
+  done
+}
+
+demo_command() {
+  local kernel remaining build_options=(--config=opt) program
+  take_guest "$@"
+  need_for_programs
+  build 'build the demo' //examples:demo
+  program=$(program_of //examples:demo)
+  if [[ -z $kernel ]]; then
+    "$program" "${remaining[@]}"
+  else
+    share_png
+    "$root/tests/guest/guest" "$kernel" -- "$program" "${remaining[@]}"
+  fi
+}
+
+benchmarks() { ask_bazel query 'kind(cc_binary, //bench:all)'; }
+
+bench_command() {
+  local kernel remaining build_options=(--config=opt) labels label program
+  take_guest "$@"
+  need_for_programs
+  labels=$(benchmarks)
+  set -- "${remaining[@]}"
+  case ${1:-} in
+    --list)
+      sed 's,^//bench:,,' <<<"$labels"
+      return
+      ;;
+    -* | '') ;;
+    *)
+      grep -qx "//bench:$1" <<<"$labels" || die "$status_usage" "there is no benchmark '$1'; ./dev bench --list names them"
+      labels=//bench:$1
+      shift
+      ;;
+  esac
+  # shellcheck disable=SC2086 # One label a line.
+  build 'build the benchmarks' $labels
+  for label in $labels; do
+    program=$(program_of "$label")
+    echo "$label${kernel:+ in the guest $kernel}"
+    if [[ -z $kernel ]]; then "$program" "$@"; else ION_GUEST_TIMEOUT=${ION_GUEST_TIMEOUT:-3600} "$root/tests/guest/guest" "$kernel" -- "$program" "$@"; fi
+  done
+}
+
+guest_command() {
+  local needed
+  case ${1:-} in
+    --list | --help) ;;
+    *)
+      mapfile -t needed < <(guest_packages)
+      need_packages "${needed[@]}" || exit
+      ;;
+  esac
+  "$root/tests/guest/guest" "$@"
+}
+
+check_command() {
+  need_packages "${build_packages[@]}" "${clang_packages[@]}" "${clang_tools[@]}" || exit
+  "$root/tools/check" "$@"
+}

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the ion authors
+#
+# File: tools/dev/test.bash
+#
+# ./dev test: each part counted by count.bash. Sourced by `dev`.
+
+# For one test program in a guest: emulation is slow, and a hang is a failure either way.
+readonly guest_test_seconds=300
+
+# What tests/guest/guest exits with where there is no kernel to be had, and where packages are missing.
+readonly guest_source=248 guest_packages_missing=249
+
+test_config=''
+
+test_usage() { die "$status_usage" "$*; see ./dev help"; }
+
+# The kernels that are tested when none is named: a name with a dash is a variant for debugging.
+kernels() { "$root/tests/guest/guest" --list | cut -f 1 | grep -v -- -; }
+
+config_options() { [[ -z $test_config ]] || echo "--config=$test_config"; }
+
+# One line per test program from Bazel's summary: label, tab, what became of it.
+bazel_results() { sed -nE 's,^(//[^ ]+) +(\(cached\) )?([A-Z][A-Z ]*[A-Z])( .*)?$,\1\t\3,p' "$1"; }
+
+log_of() { tr : / <<<"$2/${1#//}/test.log"; }
+
+test_host() {
+  local name=${test_config:-host} log=$scratch/host.log status=0 options label result logs
+  mapfile -t options < <(config_options)
+  bazel_phase "$name: build and run the tests" "$log" test "${options[@]}" --keep_going \
+    --test_output=summary --test_summary=short //... || status=$?
+  logs=$(ask_bazel info "${options[@]}" bazel-testlogs)
+
+  begin_part
+  while IFS=$'\t' read -r label result; do
+    case $result in
+      PASSED) count_test "$label" passed "$(log_of "$label" "$logs")" ;;
+      'FAILED TO BUILD' | 'NO STATUS') count_failure "$label" "did not build or was not run" ;;
+      *) count_test "$label" "Bazel says $result" "$(log_of "$label" "$logs")" ;;
+    esac
+  done < <(bazel_results "$log")
+  # 0: all passed; 3: built, and a test failed. Anything else may have stopped tests that the summary does not name.
+  case $status in
+    0 | 3) ;;
+    *)
+      bazel_errors "$log" >"$scratch/errors"
+      count_failure "bazel test" "exit status $status:"
+      indent <"$scratch/errors"
+      ;;
+  esac
+  end_part "$name"
+}
+
+# count_program NAME WHAT CMD…: a part that is one program, which prints the summary line itself.
+count_program() {
+  local name=$1 log=$scratch/$1.log status=passed
+  shift
+  phase "$name: $1" "$log" "${@:2}" || status="exited with $?"
+  begin_part
+  count_test "$name" "$status" "$log"
+  end_part "$name"
+}
+
+test_embedding() { count_program embedding 'build and test a workspace that embeds this one' "$root/tests/embedding/run"; }
+
+# Boots the kernel once, which builds it where it is not cached. Fails, with part NAME counted, where that does not work.
+have_kernel() {
+  local name=$1 kernel=$2 log=$scratch/kernel.log status=0
+  boot "$name" "$kernel" "$log" || status=$?
+  if ((status == guest_source)) && update_packages; then
+    status=0
+    boot "$name" "$kernel" "$log" || status=$?
+  fi
+  case $status in
+    0) return ;;
+    "$guest_source" | "$guest_packages_missing") skip_part "$name" "$(grep '^guest' "$log" | tail -n 1)" ;;
+    *)
+      begin_part
+      count_failure "$name" "the kernel was not built or did not boot (status $status):" "$log"
+      end_part "$name"
+      ;;
+  esac
+  return 1
+}
+
+boot() { phase "$1: kernel" "$3" "$root/tests/guest/guest" "$2" -- true; }
+
+test_harness() {
+  local kernel
+  kernel=$(kernels | head -n 1)
+  have_kernel 'guest harness' "$kernel" || return 0
+  count_program 'guest harness' "test it under $kernel" "$root/tests/guest/self_test" "$kernel"
+}
+
+# What the kernel did is a case of its own: the programs may all have passed under one that warned.
+test_guest() {
+  local kernel=$1 name="guest $1" out=$scratch/guest-$1 log=$scratch/guest.log status=0 found labels label bin programs=() n=0
+  have_kernel "$name" "$kernel" || return 0
+  found=$(ask_bazel query 'attr(tags, "\bguest\b", tests(//...))')
+  mapfile -t labels <<<"${found:?"no test has the tag 'guest'"}"
+  build "$name: build ${#labels[@]} test programs" "${labels[@]}"
+  bin=$(ask_bazel info bazel-bin)
+  for label in "${labels[@]}"; do programs+=("$label" "$(tr : / <<<"$bin/${label#//}")"); done
+  mkdir "$out"
+  ION_GUEST_OUT=$out ION_GUEST_TIMEOUT=$((60 + ${#labels[@]} * guest_test_seconds)) phase "$name: run them in one boot" "$log" \
+    "$root/tests/guest/guest" "$kernel" -- "$root/tests/guest/run_tests" "$guest_test_seconds" /mnt/out "${programs[@]}" || status=$?
+
+  begin_part
+  for label in "${labels[@]}"; do
+    n=$((n + 1))
+    if [[ -s $out/$n.status ]]; then
+      count_test "$label" "$(<"$out/$n.status")" "$out/$n.log"
+    elif [[ -e $out/$n.log ]]; then
+      count_failure "$label" "was running when the guest went down; its output ends:" "$out/$n.log"
+    else
+      count_failure "$label" "was not run: the guest went down before"
+    fi
+  done
+  ((status == 0)) || count_failure "$name" "the guest ended with $status:" "$log"
+  end_part "$name"
+}
+
+# What all parts need is asked for at once. A guest that lacks packages is a part that cannot run; without Bazel nothing can.
+test_packages() {
+  local needed=("${build_packages[@]}") part
+  case $test_config in clang | tsan) needed+=("${clang_packages[@]}") ;; esac
+  for part in "$@"; do
+    case $part in harness | guest) mapfile -t -O "${#needed[@]}" needed < <(guest_packages) ;; esac
+  done
+  need_packages "${needed[@]}" || [[ $no_install == no && -z $(missing_packages "${build_packages[@]}") ]] || exit "$status_packages"
+}
+
+test_command() {
+  local parts=(host embedding harness guest) words=() part kernel
+  while (($#)); do
+    case $1 in
+      --config=?*) test_config=${1#--config=} ;;
+      -*) test_usage "unknown option '$1'" ;;
+      *) words+=("$1") ;;
+    esac
+    shift
+  done
+  part=${words[0]:-} kernel=${words[1]:-}
+  case $part in
+    '') ;;
+    host | embedding | harness | guest) parts=("$part") ;;
+    *) test_usage "there is no part '$part'" ;;
+  esac
+  [[ -z $kernel || $part == guest ]] && ((${#words[@]} <= 2)) || test_usage "'${words[-1]}' is one word too many"
+  [[ -z $test_config || $part == host ]] || test_usage "--config goes with ./dev test host"
+  test_packages "${parts[@]}"
+
+  for part in "${parts[@]}"; do
+    case $part in
+      guest) for kernel in ${kernel:-$(kernels)}; do test_guest "$kernel"; done ;;
+      *) "test_$part" ;;
+    esac
+  done
+  print_total
+}
