@@ -81,9 +81,10 @@ unpack_source() {
   rm "$build"/*.deb
 }
 
-# Ends the shell it is called in: as a background job it then is make itself, which can be stopped.
+# Ends the shell it is called in: as a background job it then is make itself, which can be stopped, and which stops when the
+# harness is killed.
 kernel_make() {
-  exec env -u MAKEFLAGS -u MAKELEVEL LC_ALL=C make -C "$build/source" O="$build/objects" ARCH=x86_64 "$@"
+  exec setpriv --pdeathsig TERM env -u MAKEFLAGS -u MAKELEVEL LC_ALL=C make -C "$build/source" O="$build/objects" ARCH=x86_64 "$@"
 }
 
 configure() {
@@ -146,7 +147,7 @@ build_kernel() {
   flock --nonblock "$lock" || { say "another build is running; waiting for it"; flock "$lock"; }
   source_version=$(candidate_version)
   if [[ ! -d $kernels/$(entry_name "$source_version") ]]; then
-    # The lock is ours: what lies there was left by a build that was killed.
+    # The lock is ours, and a make whose harness was killed would still hold it: what lies there nobody builds in.
     rm -rf "$kernels"/build.*
     build=$(mktemp -d "$kernels/build.XXXXXX")
     on_exit+=(remove_build)
