@@ -21,9 +21,9 @@ namespace ion {
 
 namespace literals {
 
-consteval uint64_t operator""_KiB(unsigned long long n) { return n << 10; }
-consteval uint64_t operator""_MiB(unsigned long long n) { return n << 20; }
-consteval uint64_t operator""_GiB(unsigned long long n) { return n << 30; }
+constexpr uint64_t operator""_KiB(unsigned long long n) { return n << 10; }
+constexpr uint64_t operator""_MiB(unsigned long long n) { return n << 20; }
+constexpr uint64_t operator""_GiB(unsigned long long n) { return n << 30; }
 
 }  // namespace literals
 

@@ -51,11 +51,18 @@ constexpr std::string_view HeapTypeName(HeapType type) noexcept {
 // A heap's number. `HeapId{40}` does not compile; a number known only at run time goes through
 // From.
 class HeapId {
+  // The number is checked here, and not in HeapId's own constructor: clang 14 crashes on an
+  // expression with two objects of a class whose constructor is consteval.
+  struct Checked {
+    consteval Checked(unsigned id)  // NOLINT: HeapId{4}
+        : value(static_cast<uint8_t>(id < kCount ? id : AHeapIdIs0To31())) {}
+    uint8_t value;
+  };
+
  public:
   static constexpr unsigned kCount = 32;  // a mask is one 32-bit word, as in ION
 
-  consteval explicit HeapId(unsigned id)
-      : value_(static_cast<uint8_t>(id < kCount ? id : AHeapIdIs0To31())) {}
+  constexpr explicit HeapId(Checked id) : value_(id.value) {}
   static constexpr std::optional<HeapId> From(unsigned id) noexcept {
     if (id >= kCount) return std::nullopt;
     return HeapId(Unchecked{}, id);
