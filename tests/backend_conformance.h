@@ -160,10 +160,10 @@ ION_SUITE_FACT(close_on_exec, "every descriptor that it makes is close-on-exec")
     REQUIRE(shared.ok());
     const auto imported = decltype(memory)::Imported(backend, shared->borrow());
     size_t made = 0;
-    for (const auto& [fd, target] : OpenDescriptors()) {
-      if (before.contains(fd)) continue;
-      CAPTURE(target);
-      CHECK((::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
+    for (const auto& open : OpenDescriptors()) {
+      if (before.contains(open.first)) continue;
+      CAPTURE(open.second);
+      CHECK((::fcntl(open.first, F_GETFD) & FD_CLOEXEC) != 0);
       ++made;
     }
     CHECK(made >= 3);
@@ -267,16 +267,16 @@ ION_SUITE_FACT(parts, "a part that is mapped is that part of the whole") {
     const Memory memory(backend, heap, pages * page);
     const auto whole = backend.Map(memory.block, 0, pages * page, MapMode::kReadOnly);
     REQUIRE(whole.ok());
-    for (const auto& [first, count] :
-         {std::pair<uint64_t, uint64_t>{0, 1}, {1, 1}, {63, 1}, {1, 63}, {0, 64}, {17, 30}}) {
-      CAPTURE(first);
-      CAPTURE(count);
-      const auto seed = static_cast<uint8_t>(first * 5 + count);
-      const auto part = backend.Map(memory.block, first * page, count * page, MapMode::kWritable);
+    uint8_t seed = 0;
+    for (const MapRange& in_pages : {MapRange{0, 1}, {1, 1}, {63, 1}, {1, 63}, {0, 64}, {17, 30}}) {
+      const uint64_t offset = in_pages.offset * page, bytes = in_pages.bytes * page;
+      CAPTURE(offset);
+      CAPTURE(bytes);
+      const auto part = backend.Map(memory.block, offset, bytes, MapMode::kWritable);
       REQUIRE(part.ok());
-      FillPages({*part, count * page}, seed, first);
-      CHECK(LookAtPages({*whole + first * page, count * page}, seed, first) == "ok");
-      CHECK(Kind(backend.Unmap(*part, count * page)) == "ok");
+      FillPages({*part, bytes}, ++seed);
+      CHECK(LookAtPages({*whole + offset, bytes}, seed) == "ok");
+      CHECK(Kind(backend.Unmap(*part, bytes)) == "ok");
     }
     CHECK(Kind(backend.Unmap(*whole, pages * page)) == "ok");
   });
@@ -286,35 +286,36 @@ ION_SUITE_FACT(bad_ranges, "a range that is empty, not whole pages, or past the 
   OnEachHeap<T>([](auto& backend, uint32_t heap) {
     const Memory memory(backend, heap, 16 * PageBytes());
     const uint64_t page = PageBytes(), end = memory.block.bytes;
-    const std::pair<uint64_t, uint64_t> ranges[] = {{0, 0},
-                                                    {page, 0},
-                                                    {end, 0},
-                                                    {0, 1},
-                                                    {0, page - 1},
-                                                    {0, page + 1},
-                                                    {1, page},
-                                                    {page - 1, page},
-                                                    {page / 2, end},
-                                                    {0, end + 1},
-                                                    {0, end + page},
-                                                    {page, end},
-                                                    {end, page},
-                                                    {end + page, 1},
-                                                    {end - page, 2 * page},
-                                                    {0, SIZE_MAX},
-                                                    {SIZE_MAX, page},
-                                                    {SIZE_MAX, 1},
-                                                    {page, SIZE_MAX},
-                                                    {SIZE_MAX - page + 1, page},
-                                                    {page, SIZE_MAX - page + 1},
-                                                    {uint64_t{1} << 63, page},
-                                                    {uint64_t{1} << 63, uint64_t{1} << 63}};
+    const MapRange ranges[] = {{0, 0},
+                               {page, 0},
+                               {end, 0},
+                               {0, 1},
+                               {0, page - 1},
+                               {0, page + 1},
+                               {1, page},
+                               {page - 1, page},
+                               {page / 2, end},
+                               {0, end + 1},
+                               {0, end + page},
+                               {page, end},
+                               {end, page},
+                               {end + page, 1},
+                               {end - page, 2 * page},
+                               {0, SIZE_MAX},
+                               {SIZE_MAX, page},
+                               {SIZE_MAX, 1},
+                               {page, SIZE_MAX},
+                               {SIZE_MAX - page + 1, page},
+                               {page, SIZE_MAX - page + 1},
+                               {uint64_t{1} << 63, page},
+                               {uint64_t{1} << 63, uint64_t{1} << 63}};
     const std::string before = DeviceMappings();
-    for (const auto& [offset, bytes] : ranges) {
-      CAPTURE(offset);
-      CAPTURE(bytes);
+    for (const MapRange& range : ranges) {
+      CAPTURE(range.offset);
+      CAPTURE(range.bytes);
       for (const MapMode mode : {MapMode::kReadOnly, MapMode::kWritable}) {
-        CHECK(Kind(backend.Map(memory.block, offset, bytes, mode).error()) == "EINVAL map");
+        const auto at = backend.Map(memory.block, range.offset, range.bytes, mode);
+        CHECK(Kind(at.error()) == "EINVAL map");
       }
     }
     CHECK(DeviceMappings() == before);

@@ -52,14 +52,14 @@ namespace {
 using Memfds = MemfdBackend<>;
 template <HeapScript kScript>
 using Scripted = ScriptedHeap<Memfds, kScript>;
-using Two = Scripted<{.id = 2}>;
-using Seven = Scripted<{.id = 7}>;
-using Thirty = Scripted<{.id = 30}>;
+using Two = Scripted<HeapScript{.id = 2}>;
+using Seven = Scripted<HeapScript{.id = 7}>;
+using Thirty = Scripted<HeapScript{.id = 30}>;
 template <uint8_t kId, int kErrno>
-using Empty = Scripted<{.id = kId, .allocate_errno = kErrno}>;
+using Empty = Scripted<HeapScript{.id = kId, .allocate_errno = kErrno}>;
 template <uint8_t kId, int kErrno>
-using Absent = Scripted<{.id = kId, .bind_errno = kErrno}>;
-using Contiguous = Scripted<{
+using Absent = Scripted<HeapScript{.id = kId, .bind_errno = kErrno}>;
+using Contiguous = Scripted<HeapScript{
     .id = 9, .properties = {.cpu_mappable = true, .contiguous = true, .alignment = 8192}}>;
 
 // "ok", or the sentence.

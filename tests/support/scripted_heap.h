@@ -7,7 +7,7 @@
 // backend's first kernel heap.
 //
 // Example:
-//   ion::Manager<B, ScriptedHeap<B, {.id = 3, .allocate_errno = ENOMEM}>, …>
+//   ion::Manager<B, ScriptedHeap<B, HeapScript{.id = 3, .allocate_errno = ENOMEM}>, …>
 
 #ifndef ION_TESTS_SUPPORT_SCRIPTED_HEAP_H_
 #define ION_TESTS_SUPPORT_SCRIPTED_HEAP_H_
