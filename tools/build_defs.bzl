@@ -128,6 +128,7 @@ def nocompile_test(name, src, deps, size = "medium", **kwargs):
         name = name,
         size = size,
         srcs = ["//tools:nocompile.sh"],
+        tags = ["any_config"],
         args = [
             "$(rootpath %s)" % src,
             "$(rootpath %s)" % flags,

@@ -87,7 +87,9 @@ bazel_phase() {
 }
 
 # What Bazel printed, less what it always prints.
-bazel_errors() { grep -vE '^(Loading|Analyzing|INFO|Starting local Bazel|\[[0-9,]+ / [0-9,]+\]|\(..:..:..\)|[[:space:]]*$)' "$1" | head -n 80; }
+bazel_errors() {
+  awk '!/^(Loading|Analyzing|INFO|Starting local Bazel|\[[0-9,]+ \/ [0-9,]+\]|\(..:..:..\)|[[:space:]]*$)/ && ++n <= 80' "$1"
+}
 
 # Bazel's answer on stdout.
 ask_bazel() {

@@ -5,7 +5,7 @@
 #
 # The commands that build one program and run it: demo, bench, guest, check. Sourced by `dev`.
 
-readonly clang_tools=(clang-format clang-tidy)
+readonly check_packages=(clang-format clang-tidy git)
 
 # Takes --guest VERSION out of a command's arguments; leaves kernel and the array remaining.
 take_guest() {
@@ -34,15 +34,21 @@ need_for_programs() {
 # The optimised program of a label; build_options has to be what it was built with.
 program_of() { echo "$(ask_bazel info "${build_options[@]}" bazel-bin)/$(tr : / <<<"${1#//}")"; }
 
-# The root that a guest sees is read-only: the file of --png is written through the directory that it shares.
+# The root that a guest sees is read-only: the file of --png is written through a directory that it shares.
 share_png() {
-  local i directory
+  local i file
   for ((i = 0; i < ${#remaining[@]}; i++)); do
-    [[ ${remaining[i]} == --png && -n ${remaining[i + 1]:-} ]] || continue
-    directory=$(dirname -- "${remaining[i + 1]}")
-    export ION_GUEST_OUT=$directory
-    remaining[i + 1]=/mnt/out/$(basename -- "${remaining[i + 1]}")
-    say "--png: $directory is /mnt/out in the guest"
+    case ${remaining[i]} in
+      --png=?*) file=${remaining[i]#--png=} ;;
+      --png) file=${remaining[i + 1]:-} && unset 'remaining[i + 1]' ;;
+      *) continue ;;
+    esac
+    [[ -n $file ]] || die "$status_usage" "--png wants a file"
+    ION_GUEST_OUT=$(dirname -- "$file")
+    export ION_GUEST_OUT
+    remaining[i]=--png=/mnt/out/$(basename -- "$file")
+    remaining=("${remaining[@]}")
+    say "in the guest, the directory of $file is /mnt/out"
   done
 }
 
@@ -102,6 +108,6 @@ guest_command() {
 }
 
 check_command() {
-  need_packages "${build_packages[@]}" "${clang_packages[@]}" "${clang_tools[@]}" || exit
+  need_packages "${build_packages[@]}" "${check_packages[@]}" || exit
   "$root/tools/check" "$@"
 }

@@ -18,7 +18,8 @@ test_usage() { die "$status_usage" "$*; see ./dev help"; }
 # The kernels that are tested when none is named: a name with a dash is a variant for debugging.
 kernels() { "$root/tests/guest/guest" --list | cut -f 1 | grep -v -- -; }
 
-config_options() { [[ -z $test_config ]] || echo "--config=$test_config"; }
+# A test with the tag is the same whatever the configuration, and has run without one.
+config_options() { [[ -z $test_config ]] || printf '%s\n' "--config=$test_config" --test_tag_filters=-any_config; }
 
 # One line per test program from Bazel's summary: label, tab, what became of it.
 bazel_results() { sed -nE 's,^(//[^ ]+) +(\(cached\) )?([A-Z][A-Z ]*[A-Z])( .*)?$,\1\t\3,p' "$1"; }
