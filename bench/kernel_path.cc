@@ -54,7 +54,8 @@
 namespace ion::bench {
 namespace {
 
-using namespace ion::literals;
+using ion::literals::operator""_KiB;
+using ion::literals::operator""_MiB;
 
 enum Stage { kAllocate, kMap, kTouch, kUnmap, kFree, kStages };
 constexpr const char* kStageNames[kStages] = {"Allocate", "Map", "Touch", "Unmap", "Free"};
@@ -198,14 +199,19 @@ struct UdmabufSource {
   long Make(const CountingSyscalls& sys, uint64_t bytes) const {
     const long fd = sys.MemfdCreate("bench", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (Failed(fd)) return fd;
-    const UniqueFd memfd(static_cast<int>(fd));
-    if (const long cut = sys.Ftruncate(memfd.get(), static_cast<off_t>(bytes)); Failed(cut)) {
-      return cut;
-    }
-    if (const long sealed = sys.Fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK); Failed(sealed)) {
-      return sealed;
-    }
-    udmabuf_create create{.memfd = static_cast<uint32_t>(memfd.get()),
+    const int memfd = static_cast<int>(fd);
+    const long made = FromMemfd(sys, memfd, bytes);
+    const long closed = sys.Close(memfd);
+    return Failed(closed) ? closed : made;
+  }
+
+ private:
+  long FromMemfd(const CountingSyscalls& sys, int memfd, uint64_t bytes) const {
+    const long cut = sys.Ftruncate(memfd, static_cast<off_t>(bytes));
+    if (Failed(cut)) return cut;
+    const long sealed = sys.Fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
+    if (Failed(sealed)) return sealed;
+    udmabuf_create create{.memfd = static_cast<uint32_t>(memfd),
                           .flags = UDMABUF_FLAGS_CLOEXEC,
                           .offset = 0,
                           .size = bytes};
