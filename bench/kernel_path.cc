@@ -49,25 +49,24 @@
 #include "ion/fd.h"
 #include "ion/heap_id.h"
 #include "ion/status.h"
+#include "ion/syscalls.h"
 #include "platforms/linux.h"
 
 namespace ion::bench {
 namespace {
 
-using ion::literals::operator""_KiB;
-using ion::literals::operator""_MiB;
-
 enum Stage { kAllocate, kMap, kTouch, kUnmap, kFree, kStages };
 constexpr const char* kStageNames[kStages] = {"Allocate", "Map", "Touch", "Unmap", "Free"};
 
-constexpr uint64_t kSizes[] = {4_KiB, 64_KiB, 1_MiB, 8_MiB};
+constexpr uint64_t kKiB = 1024, kMiB = 1024 * kKiB;
+constexpr uint64_t kSizes[] = {4 * kKiB, 64 * kKiB, 1 * kMiB, 8 * kMiB};
 
 // Objects prepared at a time, so that stopping the clock costs little against what it measures; not
 // more than half of the guest's contiguous memory (64 MiB).
-constexpr size_t BatchOf(uint64_t bytes) { return std::clamp<uint64_t>(32_MiB / bytes, 1, 64); }
+constexpr size_t BatchOf(uint64_t bytes) { return std::clamp<uint64_t>(32 * kMiB / bytes, 1, 64); }
 // Seconds for all of them on the host, and minutes under emulation.
 constexpr int64_t IterationsOf(uint64_t bytes) {
-  return static_cast<int64_t>(std::clamp<uint64_t>(32_MiB / bytes, 8, 256));
+  return static_cast<int64_t>(std::clamp<uint64_t>(32 * kMiB / bytes, 8, 256));
 }
 
 void TouchPages(std::byte* at, uint64_t bytes) {
