@@ -623,6 +623,7 @@ TEST_CASE("CpuMapping: the 65536th of one buffer ends the program") {
   absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
   const auto map_for_ever = [&] {
     std::vector<ReadOnlyMapping> mappings;
+    mappings.reserve(65536);
     for (int i = 0; i < 65536; ++i) mappings.push_back(*ReadOnlyMapping::Of(*buffer));
   };
   CheckAborts(map_for_ever, "65535 CpuMappings of one buffer are alive");
