@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: policies/magazine.h
+//
+// Magazine: the objects of one pool that one thread keeps at hand. Its owner takes and puts with
+// plain loads and stores; any other thread may empty it. Neither ever waits for the other.
+//
+// Example (policies/pool.h has the whole):
+//   if (magazine.Enter(open)) {                       // the owner
+//     void* object = magazine.Pop();
+//     magazine.Leave();
+//   }
+//   if (magazine.Claim(open)) {                       // a drainer
+//     const bool quiet = Membarrier::Fence();
+//     if (quiet && !magazine.busy()) take what is there; magazine.Open(open);
+//     else magazine.OpenFlush(open);                  // its owner will do it
+//   }
+//
+// The gate is one word: {generation of the pool, state}. It is `open` where the owner may enter, so
+// one compare on the hot path tells this pool from a dead one and from one that had its id, a drain
+// in progress, a thread that never met the pool, and a forked child (whose copy is wiped to zero).
+//
+//   state      who may touch the content     next
+//   open       the owner, while busy         claimed: any drainer, by compare-exchange
+//   claimed    the claimer, see below        open or flush: the claimer, by a store
+//   flush      nobody                        open: the owner, which empties it then;
+//                                            claimed: any drainer, by compare-exchange
+//   0          nobody                        open: the owner binds it
+//
+// Why the content has one user at a time. The owner writes busy, then reads the gate; a drainer
+// writes the gate, makes every running thread of the process pass a full barrier (membarrier), then
+// reads busy. If the owner's pair lies before its barrier, the drainer sees busy and keeps its
+// hands off. If the owner's read lies after it, the owner sees the gate claimed and goes to the
+// depot. If the barrier falls between the two, both happen. In no order do both go in. A busy that
+// is seen as 0 was released by the last operation, so the content is complete; what the drainer
+// writes is released by the gate and acquired by the owner's next read of it.
+//
+// A drainer that stops in the middle holds up nothing but the objects in its hands: the owner
+// passes by. An owner that stops while busy keeps its magazine: the drainer leaves `flush` behind
+// and goes; the owner empties it when it comes again, or a later drainer does that finds it idle.
+//
+// Where the owner's operation is interrupted by a signal handler that uses the same pool, the
+// handler sees busy, and goes to the depot.
+//
+// Where there is no membarrier (P::Fence failed once, at the pool's birth), the owner claims by
+// compare-exchange as drainers do (policies/pool.h); then busy only tells signal handlers. Where a
+// tool must see the order (TSan does not know membarrier), P::kOwnerFences makes busy and gate
+// sequentially consistent.
+//
+// All bytes zero is a magazine that is bound to nothing.
+//
+// Cost: 320 bytes for 32 objects. Enter, Pop, Push and Leave are plain moves. Progress: every
+// function is wait-free.
+#ifndef ION_POLICIES_MAGAZINE_H_
+#define ION_POLICIES_MAGAZINE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <cstring>
+
+#include "policies/packed_stack.h"
+
+namespace ion {
+
+// What a Magazine is made of. kOwnerFences: the owner fences by itself, and drainers need no
+// membarrier.
+struct MagazinePolicy : StackPolicy {
+#if defined(__SANITIZE_THREAD__)
+  static constexpr bool kOwnerFences = true;
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+  static constexpr bool kOwnerFences = true;
+#else
+  static constexpr bool kOwnerFences = false;
+#endif
+#else
+  static constexpr bool kOwnerFences = false;
+#endif
+};
+
+template <class P = MagazinePolicy>
+class alignas(64) Magazine {
+ public:
+  static constexpr uint32_t kSlots = 32;
+
+  // The states of a gate, beside the generation.
+  static constexpr uint64_t kClaimed = 1;
+  static constexpr uint64_t kFlush = 2;
+  static constexpr unsigned kStateBits = 2;
+  static constexpr uint64_t OpenGate(uint64_t generation) noexcept {
+    return generation << kStateBits;
+  }
+
+  // --- the owner ---------------------------------------------------------------------------------
+
+  // Goes in, if the gate is `open`. False: not entered, go the slow way.
+  [[gnu::always_inline]] bool Enter(uint64_t open) noexcept {
+    if (busy()) [[unlikely]]
+      return false;
+    SetBusy();
+    if (gate_.load(kGateOrder) == open) [[likely]]
+      return true;
+    Leave();
+    return false;
+  }
+  [[gnu::always_inline]] void Leave() noexcept { busy_.store(0, std::memory_order_release); }
+  // As Enter, but looks at nothing: the caller looks at the gate next. Requires: not busy.
+  [[gnu::always_inline]] void SetBusy() noexcept {
+    busy_.store(1, P::kOwnerFences ? std::memory_order_seq_cst : std::memory_order_relaxed);
+    std::atomic_signal_fence(std::memory_order_seq_cst);
+  }
+
+  // The object that was put last; nullptr: none. Requires: entered.
+  [[gnu::always_inline]] void* Pop() noexcept {
+    const uint64_t level = level_.load(std::memory_order_relaxed);
+    const uint64_t n = level & kCountMask;
+    if (n == 0) [[unlikely]]
+      return nullptr;
+    void* object = slots_[n - 1];
+    level_.store(level + kPopOne, std::memory_order_relaxed);
+    return object;
+  }
+  // False: it holds `limit` already. Requires: entered, limit <= kSlots.
+  [[gnu::always_inline]] bool Push(void* object, uint64_t limit) noexcept {
+    const uint64_t level = level_.load(std::memory_order_relaxed);
+    const uint64_t n = level & kCountMask;
+    if (n >= limit) [[unlikely]]
+      return false;
+    slots_[n] = object;
+    level_.store(level + 1, std::memory_order_relaxed);
+    return true;
+  }
+
+  // --- the owner, off the hot path ---------------------------------------------------------------
+
+  uint64_t gate() const noexcept { return gate_.load(kGateOrder); }
+  // Makes it a magazine of pool `id`, empty. Requires: busy, and the gate is of no living pool.
+  void Bind(uint64_t open, uint32_t id, uint64_t object_bytes) noexcept {
+    level_.store(0, std::memory_order_relaxed);
+    misses_.store(0, std::memory_order_relaxed);
+    trips_.store(0, std::memory_order_relaxed);
+    id_ = static_cast<uint16_t>(id);
+    spill_ = kMaxSpill;
+    refilled_ = false;
+    object_bytes_ = object_bytes;
+    gate_.store(open, std::memory_order_release);
+  }
+
+  // How many objects to part with when full. A refill that follows a spill shows that the spill was
+  // too large: the next is half of it; a spill that follows a spill is twice as large. So any
+  // pattern that swings by no more than the magazine holds comes to rest without the depot.
+  uint32_t NextSpill() noexcept {
+    const uint32_t twice = 2u * spill_ + 1;
+    spill_ = refilled_ ? (spill_ > 1 ? spill_ / 2 : 1) : (twice < kMaxSpill ? twice : kMaxSpill);
+    refilled_ = false;
+    return spill_;
+  }
+  void NoteRefill() noexcept { refilled_ = true; }
+
+  void CountMiss() noexcept { Increment(misses_); }
+  void CountTrip() noexcept { Increment(trips_); }
+
+  // --- who owns the content: entered, or claimed -------------------------------------------------
+
+  // The `n` objects that lie lowest were taken out by the caller. Requires: n <= count().
+  void DropLowest(uint32_t n) noexcept {
+    const uint64_t level = level_.load(std::memory_order_relaxed);
+    std::memmove(slots_, slots_ + n, ((level & kCountMask) - n) * sizeof(void*));
+    level_.store(level - n, std::memory_order_relaxed);
+  }
+  void* slot(uint32_t i) const noexcept { return slots_[i]; }
+
+  // --- anybody -----------------------------------------------------------------------------------
+
+  bool busy() const noexcept {
+    return busy_.load(P::kOwnerFences ? std::memory_order_seq_cst : std::memory_order_acquire) != 0;
+  }
+  // From open or flush to claimed; `was_flush` tells from which. False: somebody else has it, or it
+  // is not of this pool.
+  bool Claim(uint64_t open, bool* was_flush = nullptr) noexcept {
+    uint64_t gate = gate_.load(std::memory_order_relaxed);
+    while ((gate | kFlush) == (open | kFlush)) {
+      if (gate_.compare_exchange_weak(gate, open | kClaimed, std::memory_order_seq_cst,
+                                      std::memory_order_relaxed)) {
+        if (was_flush != nullptr) *was_flush = gate != open;
+        return true;
+      }
+    }
+    return false;
+  }
+  // Leaves a request behind at a magazine whose owner is inside by Claim (no membarrier).
+  void AskOwner(uint64_t open) noexcept {
+    uint64_t gate = open | kClaimed;
+    gate_.compare_exchange_strong(gate, gate | kFlush, std::memory_order_relaxed);
+  }
+  // From claimed to open. Requires: the caller claimed it.
+  void Open(uint64_t open) noexcept { gate_.store(open, std::memory_order_release); }
+  // From claimed to flush: what is here stays here.
+  void OpenFlush(uint64_t open) noexcept { gate_.store(open | kFlush, std::memory_order_release); }
+  // From claimed to open, or to flush where AskOwner was called meanwhile.
+  void Unclaim() noexcept { gate_.fetch_and(~kClaimed, std::memory_order_release); }
+  // From flush to open; the owner's, while busy. False: a drainer was faster.
+  bool TakeFlush(uint64_t open) noexcept {
+    uint64_t flush = open | kFlush;
+    return gate_.compare_exchange_strong(flush, open, std::memory_order_seq_cst,
+                                         std::memory_order_relaxed);
+  }
+  // To "bound to nothing", whatever it was. Requires: no thread uses it or its pool.
+  void Unbind() noexcept {
+    level_.store(0, std::memory_order_relaxed);
+    gate_.store(0, std::memory_order_release);
+  }
+
+  uint64_t generation() const noexcept {
+    return gate_.load(std::memory_order_acquire) >> kStateBits;
+  }
+  [[gnu::always_inline]] uint32_t count() const noexcept {
+    return static_cast<uint32_t>(level_.load(std::memory_order_relaxed) & kCountMask);
+  }
+  // Counters, exact while the owner is not inside.
+  uint64_t hits() const noexcept { return level_.load(std::memory_order_relaxed) >> kCountBits; }
+  uint64_t misses() const noexcept { return misses_.load(std::memory_order_relaxed); }
+  uint64_t trips() const noexcept { return trips_.load(std::memory_order_relaxed); }
+
+  uint32_t id() const noexcept { return id_; }
+  uint64_t object_bytes() const noexcept { return object_bytes_; }
+  // The list of magazines that one drainer has claimed; the claimer's.
+  Magazine* next_claimed = nullptr;
+
+ private:
+  template <class V>
+  using Atomic = typename P::template Atomic<V>;
+
+  // The level is {pops so far, objects here}: the store that the hot path makes anyway counts the
+  // hits. 58 bits of pops last for 9 years at 1 ns each.
+  static constexpr unsigned kCountBits = 6;
+  static constexpr uint64_t kCountMask = (uint64_t{1} << kCountBits) - 1;
+  static constexpr uint64_t kPopOne = kCountMask;  // one pop more, one object less
+  static constexpr uint32_t kMaxSpill = 15;        // a block of the depot
+  static_assert(kSlots <= kCountMask);
+
+  static constexpr std::memory_order kGateOrder =
+      P::kOwnerFences ? std::memory_order_seq_cst : std::memory_order_acquire;
+
+  // One writer: a plain load, add and store.
+  static void Increment(Atomic<uint64_t>& counter) noexcept {
+    counter.store(counter.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  }
+
+  Atomic<uint64_t> gate_;
+  Atomic<uint32_t> busy_;
+  uint16_t id_;
+  uint8_t spill_;
+  bool refilled_;
+  Atomic<uint64_t> level_;
+  uint64_t object_bytes_;
+  Atomic<uint64_t> misses_;
+  Atomic<uint64_t> trips_;
+  uint64_t spare_;
+  void* slots_[kSlots];
+};
+static_assert(sizeof(Magazine<>) == 320);
+
+}  // namespace ion
+
+#endif  // ION_POLICIES_MAGAZINE_H_
