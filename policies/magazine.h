@@ -8,8 +8,7 @@
 //
 // Example (policies/pool.h has the whole):
 //   if (magazine.Enter(open)) {                       // the owner
-//     void* object = magazine.Pop();
-//     magazine.Leave();
+//     void* object = magazine.PopAndLeave();
 //   }
 //   if (magazine.Claim(open)) {                       // a drainer
 //     const bool quiet = Membarrier::Fence();
@@ -56,6 +55,7 @@
 #define ION_POLICIES_MAGAZINE_H_
 
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -94,9 +94,10 @@ class alignas(64) Magazine {
 
   // --- the owner ---------------------------------------------------------------------------------
 
-  // Goes in, if the gate is `open`. False: not entered, go the slow way.
-  [[gnu::always_inline]] bool Enter(uint64_t open) noexcept {
-    if (busy()) [[unlikely]]
+  // Goes in, if the gate is `open` and we are not a signal handler inside a call. False: not
+  // entered, go the slow way.
+  [[gnu::always_inline]] bool Enter(const uint64_t& open) noexcept {
+    if (busy_.load(std::memory_order_relaxed) != 0) [[unlikely]]
       return false;
     SetBusy();
     if (gate_.load(kGateOrder) == open) [[likely]]
@@ -111,24 +112,31 @@ class alignas(64) Magazine {
     std::atomic_signal_fence(std::memory_order_seq_cst);
   }
 
-  // The object that was put last; nullptr: none. Requires: entered.
-  [[gnu::always_inline]] void* Pop() noexcept {
-    const uint64_t level = level_.load(std::memory_order_relaxed);
-    const uint64_t n = level & kCountMask;
-    if (n == 0) [[unlikely]]
+  // The object that was put last; nullptr: none, or the hits must be folded. Requires: entered; has
+  // left afterwards.
+  [[gnu::always_inline]] void* PopAndLeave() noexcept {
+    const uint32_t level = level_.load(std::memory_order_relaxed);
+    const uint64_t n = static_cast<uint8_t>(level);
+    uint32_t next;
+    if (n == 0 || __builtin_add_overflow(level, kPopOne, &next)) [[unlikely]] {
+      Leave();
       return nullptr;
+    }
     void* object = slots_[n - 1];
-    level_.store(level + kPopOne, std::memory_order_relaxed);
+    if (object == nullptr) __builtin_unreachable();  // spares the caller a second test
+    SetLevelAndLeave(next);
     return object;
   }
-  // False: it holds `limit` already. Requires: entered, limit <= kSlots.
-  [[gnu::always_inline]] bool Push(void* object, uint64_t limit) noexcept {
-    const uint64_t level = level_.load(std::memory_order_relaxed);
-    const uint64_t n = level & kCountMask;
-    if (n >= limit) [[unlikely]]
+  // False: it holds `limit` already. Requires: entered, limit <= kSlots; has left afterwards.
+  [[gnu::always_inline]] bool PushAndLeave(void* object, const uint32_t& limit) noexcept {
+    const uint32_t level = level_.load(std::memory_order_relaxed);
+    const auto n = static_cast<uint8_t>(level);
+    if (n >= limit) [[unlikely]] {
+      Leave();
       return false;
+    }
     slots_[n] = object;
-    level_.store(level + 1, std::memory_order_relaxed);
+    SetLevelAndLeave(level + 1);
     return true;
   }
 
@@ -138,6 +146,7 @@ class alignas(64) Magazine {
   // Makes it a magazine of pool `id`, empty. Requires: busy, and the gate is of no living pool.
   void Bind(uint64_t open, uint32_t id, uint64_t object_bytes) noexcept {
     level_.store(0, std::memory_order_relaxed);
+    folded_hits_.store(0, std::memory_order_relaxed);
     misses_.store(0, std::memory_order_relaxed);
     trips_.store(0, std::memory_order_relaxed);
     id_ = static_cast<uint16_t>(id);
@@ -158,14 +167,34 @@ class alignas(64) Magazine {
   }
   void NoteRefill() noexcept { refilled_ = true; }
 
+  // Must be called before the hits of the level are full; PopAndLeave tells when.
+  void FoldHits() noexcept {
+    const uint32_t level = level_.load(std::memory_order_relaxed);
+    if (level >> 31 == 0) [[likely]]
+      return;
+    folded_hits_.store(hits(), std::memory_order_relaxed);
+    level_.store(level & kCountMask, std::memory_order_relaxed);
+  }
   void CountMiss() noexcept { Increment(misses_); }
   void CountTrip() noexcept { Increment(trips_); }
 
   // --- who owns the content: entered, or claimed -------------------------------------------------
 
+  // Requires: count() < kSlots.
+  void Push(void* object) noexcept {
+    const uint32_t level = level_.load(std::memory_order_relaxed);
+    slots_[level & kCountMask] = object;
+    level_.store(level + 1, std::memory_order_relaxed);
+  }
+  // Requires: count() > 0, hits folded.
+  void* Pop() noexcept {
+    const uint32_t level = level_.load(std::memory_order_relaxed);
+    level_.store(level + kPopOne, std::memory_order_relaxed);
+    return slots_[(level & kCountMask) - 1];
+  }
   // The `n` objects that lie lowest were taken out by the caller. Requires: n <= count().
   void DropLowest(uint32_t n) noexcept {
-    const uint64_t level = level_.load(std::memory_order_relaxed);
+    const uint32_t level = level_.load(std::memory_order_relaxed);
     std::memmove(slots_, slots_ + n, ((level & kCountMask) - n) * sizeof(void*));
     level_.store(level - n, std::memory_order_relaxed);
   }
@@ -216,10 +245,13 @@ class alignas(64) Magazine {
     return gate_.load(std::memory_order_acquire) >> kStateBits;
   }
   [[gnu::always_inline]] uint32_t count() const noexcept {
-    return static_cast<uint32_t>(level_.load(std::memory_order_relaxed) & kCountMask);
+    return level_.load(std::memory_order_relaxed) & kCountMask;
   }
   // Counters, exact while the owner is not inside.
-  uint64_t hits() const noexcept { return level_.load(std::memory_order_relaxed) >> kCountBits; }
+  uint64_t hits() const noexcept {
+    return folded_hits_.load(std::memory_order_relaxed) +
+           (level_.load(std::memory_order_relaxed) >> kCountBits);
+  }
   uint64_t misses() const noexcept { return misses_.load(std::memory_order_relaxed); }
   uint64_t trips() const noexcept { return trips_.load(std::memory_order_relaxed); }
 
@@ -232,16 +264,28 @@ class alignas(64) Magazine {
   template <class V>
   using Atomic = typename P::template Atomic<V>;
 
-  // The level is {pops so far, objects here}: the store that the hot path makes anyway counts the
-  // hits. 58 bits of pops last for 9 years at 1 ns each.
-  static constexpr unsigned kCountBits = 6;
-  static constexpr uint64_t kCountMask = (uint64_t{1} << kCountBits) - 1;
-  static constexpr uint64_t kPopOne = kCountMask;  // one pop more, one object less
+  // The level is {hits, objects here}: the store that the hot path makes anyway counts the hits.
+  static constexpr unsigned kCountBits = 8;
+  static constexpr uint32_t kCountMask = (uint32_t{1} << kCountBits) - 1;
+  static constexpr uint32_t kPopOne = kCountMask;  // one hit more, one object less
   static constexpr uint32_t kMaxSpill = 15;        // a block of the depot
   static_assert(kSlots <= kCountMask);
 
   static constexpr std::memory_order kGateOrder =
       P::kOwnerFences ? std::memory_order_seq_cst : std::memory_order_acquire;
+
+  // level_ and busy_ = 0 in one store of both: the hot path is bound by its stores. Whoever reads
+  // them reads one at a time. Where a tool must see each, two stores.
+  [[gnu::always_inline]] void SetLevelAndLeave(uint32_t level) noexcept {
+    if constexpr (P::kOwnerFences || std::endian::native != std::endian::little) {
+      level_.store(level, std::memory_order_relaxed);
+      Leave();
+    } else {
+      using Both [[gnu::may_alias]] = uint64_t;
+      static_assert(sizeof(level_) == 4 && sizeof(busy_) == 4);
+      __atomic_store_n(reinterpret_cast<Both*>(&level_), Both{level}, __ATOMIC_RELEASE);
+    }
+  }
 
   // One writer: a plain load, add and store.
   static void Increment(Atomic<uint64_t>& counter) noexcept {
@@ -249,15 +293,15 @@ class alignas(64) Magazine {
   }
 
   Atomic<uint64_t> gate_;
-  Atomic<uint32_t> busy_;
+  alignas(8) Atomic<uint32_t> level_;
+  Atomic<uint32_t> busy_;  // directly behind level_
   uint16_t id_;
   uint8_t spill_;
   bool refilled_;
-  Atomic<uint64_t> level_;
   uint64_t object_bytes_;
+  Atomic<uint64_t> folded_hits_;
   Atomic<uint64_t> misses_;
   Atomic<uint64_t> trips_;
-  uint64_t spare_;
   void* slots_[kSlots];
 };
 static_assert(sizeof(Magazine<>) == 320);

@@ -204,7 +204,7 @@ class PoolBase {
     return core.alive == 0 ? 0 : core.depot.depth();
   }
   // How many descriptors this pool's magazines hold at most.
-  uint32_t magazine_slots() const noexcept { return static_cast<uint32_t>(slots_); }
+  uint32_t magazine_slots() const noexcept { return slots_; }
   // Inherited through a fork: empty for good.
   bool inherited() const noexcept { return CheckedCore().alive == 0; }
   // Membarrier was refused when the pool was made.
@@ -312,11 +312,7 @@ class PoolBase {
     Core& core = CheckedCore();
     if (core.alive == 0) return nullptr;
     if (Magazine<P>* magazine = EnterSlow(core); magazine != nullptr) {
-      void* descriptor = magazine->Pop();
-      if (descriptor == nullptr) {
-        magazine->CountMiss();
-        descriptor = Refill(core, *magazine);
-      }
+      void* descriptor = magazine->count() > 0 ? magazine->Pop() : Refill(core, *magazine);
       LeaveSlow(core, *magazine);
       if (descriptor != nullptr) return descriptor;
     } else {
@@ -339,10 +335,8 @@ class PoolBase {
     Core& core = CheckedCore();
     if (core.alive == 0) return false;
     if (Magazine<P>* magazine = EnterSlow(core); magazine != nullptr) {
-      if (!magazine->Push(descriptor, core.slots)) {
-        Spill(core, *magazine);
-        magazine->Push(descriptor, core.slots);
-      }
+      if (magazine->count() >= core.slots) Spill(core, *magazine);
+      magazine->Push(descriptor);
       LeaveSlow(core, *magazine);
     } else {
       core.away_trips.fetch_add(1, std::memory_order_relaxed);
@@ -358,14 +352,14 @@ class PoolBase {
 
   // What the hot path reads, and nobody writes.
   uint64_t gate_ = kNever;
-  uint64_t slots_ = 0;
-  uint32_t offset_ = 0;
+  uint64_t offset_ = 0;
+  uint32_t slots_ = 0;
 
  private:
   // Empties the record of a thread that ends. Local to BindRecord: constructed with the record.
   struct ExitGuard {
     ~ExitGuard() {
-      Record* record = std::exchange(Statics::record, internal::ExitedRecord<P>());
+      Record* record = std::exchange(Statics::record, Statics::Exited());
       // From here on a signal handler on this thread goes to the depots.
       std::atomic_signal_fence(std::memory_order_seq_cst);
       record->ForEachBound([](uint32_t id, Magazine<P>& magazine) { GiveBack(id, magazine); });
@@ -376,12 +370,12 @@ class PoolBase {
   // The thread's record, taken if it has none; nullptr: no memory, or the thread is in its exit.
   static Record* BindRecord() noexcept {
     Record* record = Statics::record;
-    if (internal::IsRecord(record)) {
+    if (record == Statics::Exited()) return nullptr;
+    if (record != nullptr) {
       // Wiped by a fork: we are the child's only thread, and its table is empty.
       if (record->linked.load(std::memory_order_relaxed) == 0) internal::Table<P>()->Link(*record);
       return record;
     }
-    if (record != nullptr) return nullptr;
     record = internal::Table<P>()->TakeRecord();
     if (record == nullptr) return nullptr;
     Statics::record = record;
@@ -415,6 +409,7 @@ class PoolBase {
       magazine.Leave();
       return nullptr;
     }
+    magazine.FoldHits();
     if (flush) {
       MoveToDepot(core, magazine, magazine.count());
       core.drains.fetch_add(1, std::memory_order_relaxed);
@@ -428,9 +423,7 @@ class PoolBase {
 
   static void Bind(Core& core, Record& record, Magazine<P>& magazine) noexcept {
     magazine.Bind(core.open, core.id, core.object_bytes);
-    auto& word = record.bound[core.id / 64];
-    word.store(word.load(std::memory_order_relaxed) | uint64_t{1} << core.id % 64,
-               std::memory_order_release);
+    record.bound[core.id / 64].fetch_or(uint64_t{1} << core.id % 64, std::memory_order_release);
     record.capacity_bytes = 0;
     record.ForEachBound([&](uint32_t, Magazine<P>& bound) {
       if (bound.generation() == 0) return;
@@ -450,11 +443,12 @@ class PoolBase {
 
   static void* Refill(Core& core, Magazine<P>& magazine) noexcept {
     uint32_t objects[Depot<P>::kBlockObjects];
+    magazine.CountMiss();
     magazine.CountTrip();
     const uint32_t n = core.depot.Get(objects, core.slots);
     if (n == 0) return nullptr;
     for (uint32_t i = 0; i + 1 < n; ++i) {
-      magazine.Push(core.DescriptorAt(objects[i]), kSlots);
+      magazine.Push(core.DescriptorAt(objects[i]));
     }
     magazine.NoteRefill();
     KeepThreadInBounds(magazine);
@@ -593,11 +587,10 @@ class Pool : public PoolBase<P> {
   // lock-free.
   [[gnu::always_inline]] T* Acquire() noexcept {
     internal::ThreadRecord<P>* record = internal::Statics<P>::record;
-    if (internal::IsRecord(record)) [[likely]] {
+    if (internal::Statics<P>::IsRecord(record)) [[likely]] {
       Magazine<P>& magazine = record->At(this->offset_);
       if (magazine.Enter(this->gate_)) [[likely]] {
-        void* descriptor = magazine.Pop();
-        magazine.Leave();
+        void* descriptor = magazine.PopAndLeave();
         if (descriptor != nullptr) [[likely]]
           return static_cast<T*>(descriptor);
       }
@@ -618,12 +611,10 @@ class Pool : public PoolBase<P> {
   // Create (checked where it leaves the magazine). A hit is wait-free, else lock-free.
   [[nodiscard, gnu::always_inline]] bool Release(T* descriptor) noexcept {
     internal::ThreadRecord<P>* record = internal::Statics<P>::record;
-    if (internal::IsRecord(record)) [[likely]] {
+    if (internal::Statics<P>::IsRecord(record)) [[likely]] {
       Magazine<P>& magazine = record->At(this->offset_);
       if (magazine.Enter(this->gate_)) [[likely]] {
-        const bool pushed = magazine.Push(descriptor, this->slots_);
-        magazine.Leave();
-        if (pushed) [[likely]]
+        if (magazine.PushAndLeave(descriptor, this->slots_)) [[likely]]
           return true;
       }
     }
