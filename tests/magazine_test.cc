@@ -101,7 +101,7 @@ TEST_CASE("Magazine: a request to flush keeps the owner out until it takes it up
   Bound b;
   b.Put(&b.things[0]);
   REQUIRE(b.magazine->Claim(kOpen));
-  b.magazine->OpenFlush(kOpen);
+  CHECK(b.magazine->OpenFlush(kOpen));
   CHECK_FALSE(b.magazine->Enter(kOpen));
   CHECK(b.magazine->TakeFlush(kOpen));
   CHECK(b.Take() == &b.things[0]);
@@ -111,7 +111,7 @@ TEST_CASE("Magazine: a request to flush keeps the owner out until it takes it up
 TEST_CASE("Magazine: a drainer may take a request to flush back") {
   Bound b;
   REQUIRE(b.magazine->Claim(kOpen));
-  b.magazine->OpenFlush(kOpen);
+  CHECK(b.magazine->OpenFlush(kOpen));
   bool was_flush = false;
   CHECK(b.magazine->Claim(kOpen, &was_flush));
   CHECK(was_flush);
@@ -121,10 +121,10 @@ TEST_CASE("Magazine: a drainer may take a request to flush back") {
   CHECK_FALSE(was_flush);
 }
 
-TEST_CASE("Magazine: what is asked of an owner that has claimed is there when it lets go") {
+TEST_CASE("Magazine: what an owner that has claimed is told is there when it lets go") {
   Bound b;
   REQUIRE(b.magazine->Claim(kOpen));
-  b.magazine->AskOwner(kOpen);
+  CHECK(b.magazine->Tell(kOpen));
   b.magazine->Unclaim();
   bool was_flush = false;
   CHECK(b.magazine->Claim(kOpen, &was_flush));
@@ -133,9 +133,24 @@ TEST_CASE("Magazine: what is asked of an owner that has claimed is there when it
   CHECK(b.magazine->Enter(kOpen));
 }
 
-TEST_CASE("Magazine: nothing is asked of an owner that is not inside") {
+TEST_CASE("Magazine: only who has claimed can be told, as often as one likes") {
   Bound b;
-  b.magazine->AskOwner(kOpen);
+  CHECK_FALSE(b.magazine->Tell(kOpen));
+  REQUIRE(b.magazine->Claim(kOpen));
+  CHECK(b.magazine->Tell(kOpen));
+  CHECK(b.magazine->Tell(kOpen));
+  b.magazine->Open(kOpen);
+  CHECK(b.magazine->Enter(kOpen));
+}
+
+TEST_CASE("Magazine: a claimer that was told cannot leave the content to the owner") {
+  Bound b;
+  REQUIRE(b.magazine->Claim(kOpen));
+  REQUIRE(b.magazine->Tell(kOpen));
+  CHECK_FALSE(b.magazine->OpenFlush(kOpen));
+  CHECK_FALSE(b.magazine->Claim(kOpen));
+  CHECK_FALSE(b.magazine->Enter(kOpen));
+  b.magazine->Open(kOpen);
   CHECK(b.magazine->Enter(kOpen));
 }
 
