@@ -57,6 +57,7 @@ class Demo {
     const std::string program = self.parent_path().parent_path() / "examples" / "demo";
     arguments.insert(arguments.begin(), program);
     std::vector<char*> argv;
+    argv.reserve(arguments.size() + 1);
     for (std::string& argument : arguments) argv.push_back(argument.data());
     argv.push_back(nullptr);
     int ends[2];

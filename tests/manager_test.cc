@@ -466,9 +466,9 @@ TEST_CASE_TEMPLATE("CpuMapping: the whole buffer is mapped once, and stays so un
     const auto read_only = ReadOnlyMapping::Of(*buffer);
     const auto writable = WritableMapping::Of(*buffer);
     REQUIRE((read_only.ok() && writable.ok()));
-    CHECK(read_only->span().data() == writable->span().data());
-    if (at != nullptr) CHECK(read_only->span().data() == at);
-    at = read_only->span().data();
+    CHECK(read_only->unsynced().data() == writable->unsynced().data());
+    if (at != nullptr) CHECK(read_only->unsynced().data() == at);
+    at = read_only->unsynced().data();
   }
   CHECK(DeviceMappings() != before);
   buffer = Buffer();
@@ -490,9 +490,9 @@ TEST_CASE_TEMPLATE("CpuMapping: a part is its pages, and is unmapped with it", M
     REQUIRE((part.ok() && rest.ok()));
     CHECK(part->bytes() == 2 * page);
     CHECK(part->offset() == 3 * page);
-    CHECK(LookAtPages(part->span(), 7, 3) == "ok");
+    CHECK(LookAtPages(part->unsynced(), 7, 3) == "ok");
     CHECK(rest->bytes() == 2 * page);
-    CHECK(LookAtPages(rest->span(), 7, 6) == "ok");
+    CHECK(LookAtPages(rest->unsynced(), 7, 6) == "ok");
     CHECK(DeviceMappings() != before);
   }
   CHECK(DeviceMappings() == before);
@@ -528,7 +528,7 @@ TEST_CASE("CpuMapping: what was imported read-only is EACCES for writing, and st
   const auto mapping = ReadOnlyMapping::Of(*buffer);
   REQUIRE(mapping.ok());
   CHECK(ErrnoOf(WritableMapping::Of(*buffer).status()) == EACCES);
-  CHECK(LookAtPages(mapping->span(), 0, 0, ZeroByte) == "ok");
+  CHECK(LookAtPages(mapping->unsynced(), 0, 0, ZeroByte) == "ok");
 }
 
 // ---- Contracts ----
