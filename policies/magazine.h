@@ -64,6 +64,7 @@
 #include <bit>
 #include <cstdint>
 #include <cstring>
+#include <type_traits>
 
 #include "policies/packed_stack.h"
 
@@ -292,7 +293,8 @@ class alignas(64) Magazine {
   // level_ and busy_ = 0 in one store of both: the hot path is bound by its stores. Whoever reads
   // them reads one at a time. Where a tool must see each, two stores.
   [[gnu::always_inline]] void SetLevelAndLeave(uint32_t level) noexcept {
-    if constexpr (P::kOwnerFences || std::endian::native != std::endian::little) {
+    if constexpr (P::kOwnerFences || std::endian::native != std::endian::little ||
+                  !std::is_same_v<Atomic<uint32_t>, std::atomic<uint32_t>>) {
       level_.store(level, std::memory_order_relaxed);
       Leave();
     } else {

@@ -103,6 +103,47 @@ test_packages() {
   check 'and the lists were to be updated first' [ "$(<"$tmp/apt")" = 'apt-get update' ]
 }
 
+# fake_stress STATUS LINE…: what each build of the stress prints and exits with.
+fake_stress() {
+  local status=$1
+  shift
+  fake bazel <<END
+#!/bin/sh
+case \$1 in
+  info) echo $tmp ;;
+  build) ;;
+  *) exit 9 ;;
+esac
+END
+  mkdir -p "$tmp/tests/stress"
+  printf '%s\n' "$@" >"$tmp/said"
+  printf '#!/bin/sh\necho "$1" >>%q\ncat %q\nexit %d\n' "$tmp/seconds" "$tmp/said" "$status" >"$tmp/tests/stress/pool_stress"
+  chmod +x "$tmp/tests/stress/pool_stress"
+}
+
+test_stress() {
+  all_packages_installed
+  fake_stress 0 'control no tag: caught by its errors' 'stress: 20 operations, 0 errors, controls caught: 3'
+  run "$dev" stress 60
+  check 'the stress adds up its builds' ends 0 'stress: 60 operations, 0 errors, controls caught: 3'
+  check 'which share the time' [ "$(paste -sd ' ' "$tmp/seconds")" = '20 20 20' ]
+  fake_stress 1 'control no tag: NOT CAUGHT' 'stress: 20 operations, 0 errors, controls caught: 2'
+  run "$dev" stress
+  check 'a control that was missed fails it' ends 1 'stress: 60 operations, 0 errors, controls caught: 2'
+  fake_stress 1 'error: an object is lost' 'stress: 20 operations, 1 errors, controls caught: 3'
+  run "$dev" stress
+  check 'an error fails it' ends 1 'stress: 60 operations, 3 errors, controls caught: 3'
+  check 'and is shown' says 1 'error: an object is lost'
+  fake_stress 66 'data race'
+  run "$dev" stress
+  check 'a program without its last line fails it' ends 1 'stress: 0 operations, 3 errors, controls caught: 0'
+  fake_stress 134 'stress: 20 operations, 0 errors, controls caught: 3'
+  run "$dev" stress
+  check 'and so does one that fails without saying why' ends 1 'stress: 60 operations, 3 errors, controls caught: 3'
+  run "$dev" stress long
+  check 'it wants a number' complains 2 'how many seconds?'
+}
+
 test_counting() {
   all_packages_installed
   log a_test 'noise' 'skipped: A: one fact -- no heap: none at all' 'skipped: A: two -- no heap: none at all' '3 passed, 0 failed, 2 skipped'
@@ -253,6 +294,7 @@ test_interrupt() {
 
 test_usage
 test_packages
+test_stress
 test_counting
 test_guest_runner
 test_guest
