@@ -7,8 +7,8 @@
 // and unmap descriptors, hand out copies of them, give memory back. A backend derives from it and
 // adds how memory is made.
 //
-// A mapping that munmap refuses is kept, with the bytes it holds, and tried again at the next
-// allocation or release.
+// A mapping that munmap refuses is kept, and tried again at the next allocation or release; that of
+// a whole buffer keeps the buffer's bytes charged until then (a part's does not).
 //
 // Cost: two shared pointers, a mutex that is only taken where an unmap was refused. Thread-safe.
 #ifndef ION_BACKENDS_BACKEND_BASE_H_
@@ -21,10 +21,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <optional>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "backends/scoped_fd.h"
 #include "ion/block.h"
@@ -95,7 +95,7 @@ class BackendBase {
       }
     }
     budget().Give(charge);
-    const uint32_t generation = block.generation + 1;
+    const uint32_t generation = block.generation;
     block = Block{};
     block.generation = generation;
     return first;
@@ -111,12 +111,20 @@ class BackendBase {
     std::byte* at;
     uint64_t bytes;
     uint64_t charge;
+    Kept* next;
   };
   struct Shared {
+    Shared() = default;
+    Shared(const Shared&) = delete;
+    Shared& operator=(const Shared&) = delete;
+    ~Shared() {
+      while (kept != nullptr) delete std::exchange(kept, kept->next);
+    }
+
     std::shared_ptr<Budget> budget;
     std::shared_ptr<ErrorSink> errors;
     std::mutex mutex;
-    std::vector<Kept> kept;
+    Kept* kept = nullptr;
     std::atomic<size_t> kept_count{0};
   };
 
@@ -151,7 +159,9 @@ class BackendBase {
     const Origin origin{name_, Operation::kAllocate, node, bytes};
     if (bytes == 0) return Error(EINVAL, "a request of 0 bytes", origin);
     const std::optional<uint64_t> rounded = RoundUpToPages(bytes);
-    if (!rounded.has_value()) return Error(EINVAL, "more bytes than there are addresses", origin);
+    if (!rounded.has_value() || *rounded > PTRDIFF_MAX) {
+      return Error(EINVAL, "more bytes than there are addresses", origin);
+    }
     if (!budget().Take(*rounded)) {
       return Error(
           ENOMEM, "past the bound on the bytes held", origin,
@@ -176,6 +186,7 @@ class BackendBase {
     block.kernel_heap = static_cast<uint8_t>(kernel_heap);
     block.writable = true;
     block.foreign = false;
+    block.cpu_mappable = properties.cpu_mappable;
     block.cached = properties.cached;
     block.contiguous = properties.contiguous;
     block.zeroed = properties.zeroed;
@@ -184,7 +195,8 @@ class BackendBase {
   // Fills a block with somebody else's memory. Whether it lies in one run is not known, and it is
   // taken to be cached, so that CPU access is always announced.
   static void FillForeign(Block& block, ScopedFd<Sys> fd, uint64_t bytes, bool writable) noexcept {
-    Fill(block, std::move(fd), bytes, 0, {.cached = true, .alignment = PageBytes()});
+    Fill(block, std::move(fd), bytes, 0,
+         {.cpu_mappable = true, .cached = true, .alignment = PageBytes()});
     block.writable = writable;
     block.foreign = true;
   }
@@ -199,21 +211,33 @@ class BackendBase {
   Error UnmapOrKeep(std::byte* at, uint64_t bytes, uint64_t charge) noexcept {
     const long answer = sys_.Munmap(at, bytes);
     if (!Failed(answer)) return {};
+    const Origin origin{name_, Operation::kUnmap, {}, bytes};
+    Kept* kept = new (std::nothrow) Kept{at, bytes, charge, nullptr};
+    if (kept == nullptr) {
+      return Error(ErrnoFrom(answer), "munmap", origin,
+                   "there was no memory to remember the mapping by: it stays");
+    }
     std::lock_guard lock(shared_->mutex);
-    shared_->kept.push_back({at, bytes, charge});
-    shared_->kept_count.store(shared_->kept.size(), std::memory_order_relaxed);
-    return Error(ErrnoFrom(answer), "munmap", {name_, Operation::kUnmap, {}, bytes},
+    kept->next = shared_->kept;
+    shared_->kept = kept;
+    shared_->kept_count.fetch_add(1, std::memory_order_relaxed);
+    return Error(ErrnoFrom(answer), "munmap", origin,
                  "the mapping is kept, and unmapped at the next allocation or release");
   }
   void RetryUnmaps() noexcept {
     if (kept_mappings() == 0) return;
     std::lock_guard lock(shared_->mutex);
-    std::erase_if(shared_->kept, [this](const Kept& kept) {
-      if (Failed(sys_.Munmap(kept.at, kept.bytes))) return false;
-      budget().Give(kept.charge);
-      return true;
-    });
-    shared_->kept_count.store(shared_->kept.size(), std::memory_order_relaxed);
+    for (Kept** link = &shared_->kept; *link != nullptr;) {
+      Kept* kept = *link;
+      if (Failed(sys_.Munmap(kept->at, kept->bytes))) {
+        link = &kept->next;
+        continue;
+      }
+      budget().Give(kept->charge);
+      *link = kept->next;
+      delete kept;
+      shared_->kept_count.fetch_sub(1, std::memory_order_relaxed);
+    }
   }
 
   const char* name_;

@@ -41,7 +41,7 @@ class DmaBufBackend : public BackendBase<Sys> {
     return Sync(block, direction, DMA_BUF_SYNC_END, Operation::kEndAccess);
   }
 
-  // Linux 5.1. Shown in /proc/*/maps, fdinfo and debugfs; cut at 31 bytes.
+  // Linux 5.3. Shown in /proc/*/maps, fdinfo and debugfs; cut at 31 bytes.
   Error SetName(const Block& block, std::string_view name) noexcept {
     char text[DMA_BUF_NAME_LEN] = {};
     name.copy(text, sizeof(text) - 1);

@@ -55,14 +55,15 @@ struct DmaHeapTraits {
 // suffix.
 constexpr DmaHeapTraits DmaHeapNameTraits(std::string_view name) noexcept {
   constexpr std::string_view kUncached = "-uncached";
-  constexpr std::string_view kSystem[] = {"system", "system-dma32"};
+  constexpr std::string_view kSystem[] = {"system", "system-dma32", "system-uncached-dma32"};
   constexpr std::string_view kContiguous[] = {"reserved",           "linux,cma", "default-pool",
                                               "default_cma_region", "cma",       "vidbuf_cached"};
   DmaHeapTraits traits;
-  // Rockchip writes system-uncached-dma32, too.
-  if (const size_t at = name.find(kUncached); at != std::string_view::npos) {
+  if (name.ends_with(kUncached)) {
     traits.cached = false;
-    name = name.substr(0, at);
+    name.remove_suffix(kUncached.size());
+  } else if (name == "system-uncached-dma32") {
+    traits.cached = false;
   }
   if (std::ranges::find(kSystem, name) != std::end(kSystem)) traits.type = HeapType::kSystem;
   if (std::ranges::find(kContiguous, name) != std::end(kContiguous)) traits.type = HeapType::kDma;
@@ -172,8 +173,8 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
     const DmaHeapTraits traits = DmaHeapNameTraits(name);
     KernelHeap heap{.name = name,
                     .type = traits.type,
-                    .properties = {.cpu_mappable = true,
-                                   .cached = traits.cached,
+                    .properties = {.cpu_mappable = traits.type != HeapType::kCustom,
+                                   .cached = traits.cached && traits.type != HeapType::kCustom,
                                    .contiguous = traits.type == HeapType::kDma,
                                    .zeroed = traits.type != HeapType::kCustom,
                                    .alignment = PageBytes()},

@@ -29,6 +29,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <new>
 #include <span>
 #include <string>
 #include <string_view>
@@ -130,7 +131,8 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
     // udmabuf_create_list ends in a flexible array: header and items are laid out by hand.
     static_assert(sizeof(udmabuf_create_list) == 8 && sizeof(udmabuf_create_item) == 24);
     const size_t words = 1 + 3 * ranges.size();
-    const auto list = std::make_unique<uint64_t[]>(words);
+    const std::unique_ptr<uint64_t[]> list(new (std::nothrow) uint64_t[words]());
+    if (list == nullptr) return Error(ENOMEM, "operator new: the list of ranges", origin);
     auto* header = reinterpret_cast<udmabuf_create_list*>(list.get());
     header->flags = UDMABUF_FLAGS_CLOEXEC;
     header->count = static_cast<uint32_t>(ranges.size());

@@ -49,24 +49,24 @@
 #include "ion/fd.h"
 #include "ion/heap_id.h"
 #include "ion/status.h"
+#include "ion/syscalls.h"
 #include "platforms/linux.h"
 
 namespace ion::bench {
 namespace {
 
-using namespace ion::literals;
-
 enum Stage { kAllocate, kMap, kTouch, kUnmap, kFree, kStages };
 constexpr const char* kStageNames[kStages] = {"Allocate", "Map", "Touch", "Unmap", "Free"};
 
-constexpr uint64_t kSizes[] = {4_KiB, 64_KiB, 1_MiB, 8_MiB};
+constexpr uint64_t kKiB = 1024, kMiB = 1024 * kKiB;
+constexpr uint64_t kSizes[] = {4 * kKiB, 64 * kKiB, 1 * kMiB, 8 * kMiB};
 
 // Objects prepared at a time, so that stopping the clock costs little against what it measures; not
 // more than half of the guest's contiguous memory (64 MiB).
-constexpr size_t BatchOf(uint64_t bytes) { return std::clamp<uint64_t>(32_MiB / bytes, 1, 64); }
+constexpr size_t BatchOf(uint64_t bytes) { return std::clamp<uint64_t>(32 * kMiB / bytes, 1, 64); }
 // Seconds for all of them on the host, and minutes under emulation.
 constexpr int64_t IterationsOf(uint64_t bytes) {
-  return static_cast<int64_t>(std::clamp<uint64_t>(32_MiB / bytes, 8, 256));
+  return static_cast<int64_t>(std::clamp<uint64_t>(32 * kMiB / bytes, 8, 256));
 }
 
 void TouchPages(std::byte* at, uint64_t bytes) {
@@ -198,14 +198,19 @@ struct UdmabufSource {
   long Make(const CountingSyscalls& sys, uint64_t bytes) const {
     const long fd = sys.MemfdCreate("bench", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (Failed(fd)) return fd;
-    const UniqueFd memfd(static_cast<int>(fd));
-    if (const long cut = sys.Ftruncate(memfd.get(), static_cast<off_t>(bytes)); Failed(cut)) {
-      return cut;
-    }
-    if (const long sealed = sys.Fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK); Failed(sealed)) {
-      return sealed;
-    }
-    udmabuf_create create{.memfd = static_cast<uint32_t>(memfd.get()),
+    const int memfd = static_cast<int>(fd);
+    const long made = FromMemfd(sys, memfd, bytes);
+    const long closed = sys.Close(memfd);
+    return Failed(closed) ? closed : made;
+  }
+
+ private:
+  long FromMemfd(const CountingSyscalls& sys, int memfd, uint64_t bytes) const {
+    const long cut = sys.Ftruncate(memfd, static_cast<off_t>(bytes));
+    if (Failed(cut)) return cut;
+    const long sealed = sys.Fcntl(memfd, F_ADD_SEALS, F_SEAL_SHRINK);
+    if (Failed(sealed)) return sealed;
+    udmabuf_create create{.memfd = static_cast<uint32_t>(memfd),
                           .flags = UDMABUF_FLAGS_CLOEXEC,
                           .offset = 0,
                           .size = bytes};

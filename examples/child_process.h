@@ -48,6 +48,8 @@ class ChildProcess {
   // Waits for its end. Ok where it exited with 0. Call once.
   absl::Status Wait() {
     const int status = Reap();
+    // ECHILD: SIGCHLD is ignored, which is inherited, and nobody knows how it ended.
+    if (status < 0) return MakeStatus(errno, absl::StrCat("waitpid: ", ErrnoName(errno)));
     if (WIFSIGNALED(status)) {
       return absl::AbortedError(absl::StrCat("was killed by signal ", WTERMSIG(status), " (",
                                              ::strsignal(WTERMSIG(status)), ")"));
@@ -58,12 +60,14 @@ class ChildProcess {
 
  private:
   explicit ChildProcess(pid_t pid) : pid_(pid) {}
+  // A wait status; negative, with errno, where there is none.
   int Reap() {
     int status = 0;
-    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-    }
+    pid_t ended;
+    do ended = ::waitpid(pid_, &status, 0);
+    while (ended < 0 && errno == EINTR);
     pid_ = 0;
-    return status;
+    return ended < 0 ? -1 : status;
   }
 
   pid_t pid_;

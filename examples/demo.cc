@@ -64,19 +64,18 @@ absl::StatusOr<Outcome> RunProducer(M& manager, const Options& options, MessageS
 }
 
 absl::StatusOr<Outcome> RunFirstThatOpens(const Options& options, MessageSocket& consumer) {
-  Outcome result;
-  absl::Status status =
+  absl::StatusOr<Outcome> outcome;
+  const absl::Status status =
       WithComposition(options.backend, [&](auto& manager, std::string_view refusals) {
         const std::string lines(refusals);
         for (absl::string_view line : absl::StrSplit(lines, '\n', absl::SkipEmpty())) {
           std::printf("demo: not taken: %s\n", std::string(line).c_str());
         }
-        absl::StatusOr<Outcome> produced = RunProducer(manager, options, consumer);
-        if (produced.ok()) result = *std::move(produced);
-        return produced.status();
+        outcome = RunProducer(manager, options, consumer);
+        return outcome.status();
       });
   if (!status.ok()) return status;
-  return result;
+  return outcome;
 }
 
 int Run(const Options& options) {

@@ -69,14 +69,16 @@ absl::StatusOr<UniqueFd> MessageSocket::ReceiveBytes(std::span<std::byte> messag
   header.msg_iov = &part;
   header.msg_iovlen = 1;
   header.msg_control = control.bytes;
-  header.msg_controllen = sizeof(control.bytes);
+  // Not CMSG_SPACE: its padding has room for a second descriptor, which nobody would close.
+  header.msg_controllen = CMSG_LEN(sizeof(int));
   ssize_t got;
   do got = ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC);
   while (got < 0 && errno == EINTR);
   if (got < 0) return Broken("recvmsg", errno);
   UniqueFd fd;
   const cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  if (rights != nullptr && rights->cmsg_type == SCM_RIGHTS) {
+  if (rights != nullptr && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
+      rights->cmsg_len == CMSG_LEN(sizeof(int))) {
     int number = -1;
     std::memcpy(&number, CMSG_DATA(rights), sizeof(number));
     fd = UniqueFd(number);
@@ -87,7 +89,8 @@ absl::StatusOr<UniqueFd> MessageSocket::ReceiveBytes(std::span<std::byte> messag
                                             " bytes: the two ends disagree"));
   }
   if ((header.msg_flags & MSG_CTRUNC) != 0) {
-    return MakeStatus(EMFILE, "recvmsg: the descriptor did not arrive: raise `ulimit -n`");
+    return MakeStatus(EMFILE, "recvmsg: more than one descriptor came, or none could be taken: "
+                              "raise `ulimit -n`");
   }
   return fd;
 }

@@ -82,6 +82,7 @@ std::vector<std::string> FindVividNodes() {
   }
   std::ranges::sort(nodes);
   std::vector<std::string> paths;
+  paths.reserve(nodes.size());
   for (auto& [number, path] : nodes) paths.push_back(std::move(path));
   return paths;
 }

@@ -53,6 +53,7 @@ struct alignas(64) Block {
   uint8_t kernel_heap = 0;    // index of its kernel heap in the backend
   bool writable : 1 = false;  // the descriptor may be mapped for writing
   bool foreign : 1 = false;   // imported: not counted as ours, never recycled
+  bool cpu_mappable : 1 = false;
   bool cached : 1 = false;
   bool contiguous : 1 = false;
   bool zeroed : 1 = false;
@@ -62,7 +63,7 @@ struct alignas(64) Block {
   bool reserved() const noexcept { return fd < 0 && bytes != 0; }
   BlockRange range() const noexcept { return {FdRef(fd), offset, bytes}; }
   Properties properties() const noexcept {
-    return {.cpu_mappable = true,
+    return {.cpu_mappable = cpu_mappable,
             .cached = cached,
             .contiguous = contiguous,
             .zeroed = zeroed,

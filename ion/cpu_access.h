@@ -17,7 +17,7 @@
 // line is written in part its other bytes may come back as they were before: CpuReadWrite does.
 //
 // Scopes nest: one that is covered by an open one sends nothing (ion/cpu_sync.h says what is sent,
-// and why). A mapping must outlive its scopes (clang warns where it sees that it does not).
+// and why). A mapping must outlive its scopes, and stay where it is meanwhile (checked).
 //
 // Cost: most often one system call at each end, none where nested. Not thread-safe: one thread at a
 // time per buffer.
@@ -25,6 +25,7 @@
 #define ION_ION_CPU_ACCESS_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <type_traits>
 #include <utility>
@@ -60,17 +61,20 @@ class [[nodiscard]] CpuAccess {
         !error.ok()) {
       return ToStatus(error);
     }
-    return CpuAccess(block, {mapping.at_, mapping.range_.bytes});
+    return CpuAccess(block, mapping.scopes_, {mapping.at_, mapping.range_.bytes});
   }
   template <MapMode kMode>
   static absl::StatusOr<CpuAccess> Begin(CpuMapping<kMode>&&) = delete;
 
   CpuAccess(CpuAccess&& other) noexcept
-      : block_(std::exchange(other.block_, nullptr)), bytes_(other.bytes_) {}
+      : block_(std::exchange(other.block_, nullptr)),
+        scopes_(other.scopes_),
+        bytes_(other.bytes_) {}
   CpuAccess& operator=(CpuAccess&& other) noexcept {
     if (this != &other) {
       EndOrReport();
       block_ = std::exchange(other.block_, nullptr);
+      scopes_ = other.scopes_;
       bytes_ = other.bytes_;
     }
     return *this;
@@ -86,7 +90,10 @@ class [[nodiscard]] CpuAccess {
   }
 
  private:
-  CpuAccess(Block& block, std::span<Byte> bytes) noexcept : block_(&block), bytes_(bytes) {}
+  CpuAccess(Block& block, uint32_t& scopes, std::span<Byte> bytes) noexcept
+      : block_(&block), scopes_(&scopes), bytes_(bytes) {
+    ++scopes;
+  }
 
   using Access = Error (*LeaseOps::*)(void*, Block&, Direction) noexcept;
   static auto Send(Block& block, Access access) noexcept {
@@ -97,6 +104,7 @@ class [[nodiscard]] CpuAccess {
   }
   Error Close() noexcept {
     Block& block = *std::exchange(block_, nullptr);
+    --*scopes_;
     return block.cpu_sync.Close(kDirection, Send(block, &LeaseOps::begin_access),
                                 Send(block, &LeaseOps::end_access));
   }
@@ -107,6 +115,7 @@ class [[nodiscard]] CpuAccess {
   }
 
   Block* block_;
+  uint32_t* scopes_;  // its mapping's count
   std::span<Byte> bytes_;
 };
 

@@ -24,6 +24,7 @@
 #include "absl/base/attributes.h"
 #include "absl/status/statusor.h"
 #include "ion/buffer.h"
+#include "ion/check.h"
 #include "ion/cpu_sync.h"
 #include "ion/status.h"
 
@@ -47,10 +48,14 @@ class [[nodiscard]] CpuMapping {
   }
   static absl::StatusOr<CpuMapping> Of(Buffer&&, MapRange = {}) = delete;
 
-  CpuMapping(CpuMapping&& other) noexcept
-      : block_(std::exchange(other.block_, nullptr)), at_(other.at_), range_(other.range_) {}
+  // Requires: no CpuAccess to `other` is open (checked: a scope points to its mapping).
+  CpuMapping(CpuMapping&& other) noexcept : at_(other.at_), range_(other.range_) {
+    ION_CHECK(other.scopes_ == 0, "a CpuMapping was moved inside a CpuAccess to it");
+    block_ = std::exchange(other.block_, nullptr);
+  }
   CpuMapping& operator=(CpuMapping&& other) noexcept {
     if (this != &other) {
+      ION_CHECK(other.scopes_ == 0, "a CpuMapping was moved inside a CpuAccess to it");
       Unmap();
       block_ = std::exchange(other.block_, nullptr);
       at_ = other.at_;
@@ -64,7 +69,8 @@ class [[nodiscard]] CpuMapping {
   uint64_t bytes() const noexcept { return range_.bytes; }
   uint64_t offset() const noexcept { return range_.offset; }
   // The memory, without a promise: only inside a CpuAccess does it show what a device wrote.
-  std::span<const std::byte> span() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND {
+  std::span<const std::byte> unsynced() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND {
+    ION_CHECK(block_ != nullptr, "a CpuMapping was used after it was moved from");
     return {at_, range_.bytes};
   }
 
@@ -73,19 +79,22 @@ class [[nodiscard]] CpuMapping {
   friend class CpuAccess;
   CpuMapping(Block& block, std::byte* at, MapRange range) noexcept
       : block_(&block), at_(at), range_(range) {
+    ION_CHECK(block.mappings != UINT16_MAX, "65535 CpuMappings of one buffer are alive");
     ++block.mappings;
   }
   void Unmap() noexcept {
     if (block_ == nullptr) return;
+    ION_CHECK(scopes_ == 0, "a CpuMapping ended inside a CpuAccess to it");
     Block& block = *std::exchange(block_, nullptr);
     --block.mappings;
     const internal::SlabHeader& slab = internal::SlabOf(block);
     slab.ops->unmap(slab.owner, block, at_, range_.bytes);
   }
 
-  Block* block_;
+  Block* block_ = nullptr;
   std::byte* at_;
   MapRange range_;
+  mutable uint32_t scopes_ = 0;  // CpuAccesses open
 };
 
 using ReadOnlyMapping = CpuMapping<MapMode::kReadOnly>;

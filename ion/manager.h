@@ -45,6 +45,7 @@
 #include "ion/backend.h"
 #include "ion/block.h"
 #include "ion/buffer.h"
+#include "ion/check.h"
 #include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
@@ -92,7 +93,10 @@ class Manager {
   static absl::StatusOr<Manager> Open(const typename B::Options& options = {}) noexcept {
     Result<B> backend = B::Open(options);
     if (!backend.ok()) return ToStatus(backend.error());
-    Manager manager(new Core(*std::move(backend)));
+    Core* core = new (std::nothrow) Core(*std::move(backend));
+    if (core == nullptr)
+      return ToStatus(Error(ENOMEM, "operator new", {B::kName, Operation::kOpen}));
+    Manager manager(core);
     if (manager.heaps().empty()) return manager.core_->NothingBound();
     return manager;
   }
@@ -107,22 +111,24 @@ class Manager {
   }
 
   // Memory from the first heap of the request's mask that has some. INVALID_ARGUMENT (EINVAL): 0
-  // bytes. ENODEV: the mask is empty, or names no heap of this Manager. Otherwise the Status lists
-  // each heap that was tried and carries the errno of the last.
+  // bytes, or a flag that has no name. ENODEV: the mask is empty, or names no heap of this Manager.
+  // Otherwise the Status lists each heap that was tried and carries the errno of the last.
   absl::StatusOr<Buffer> Allocate(const Request& request) noexcept {
-    return core_->Allocate(request);
+    return core().Allocate(request);
   }
 
   // A lease of somebody else's memory; the descriptor is copied, `fd` stays the caller's. What a
-  // backend takes, and what it refuses, stands with its Import.
-  absl::StatusOr<Buffer> Import(FdRef fd) noexcept { return core_->Import(fd); }
+  // backend takes, and what it refuses, stands with its Import. The memory is not charged to the
+  // budget: look at bytes() before you read what a stranger sent (pages of a memfd are made as they
+  // are read).
+  absl::StatusOr<Buffer> Import(FdRef fd) noexcept { return core().Import(fd); }
 
   // A descriptor of the buffer's memory for somebody else. The memory lives as long as any of its
   // descriptors and mappings do, in whatever process.
   absl::StatusOr<UniqueFd> Share(const Buffer& buffer) noexcept {
     const Block& block = LeaseAccess::BlockOf(buffer);
     if (!Owns(block)) return ToStatus(Stranger(Operation::kShare, block));
-    Result<UniqueFd> fd = core_->backend.Share(block);
+    Result<UniqueFd> fd = core().backend.Share(block);
     if (!fd.ok()) return ToStatus(fd.error());
     return *std::move(fd);
   }
@@ -130,16 +136,16 @@ class Manager {
   // Renames a buffer for the kernel's reports. ENOTSUP: the backend's memory keeps its first name.
   absl::Status SetName(const Buffer& buffer, std::string_view name) noexcept {
     const Block& block = LeaseAccess::BlockOf(buffer);
-    return ToStatus(Owns(block) ? core_->backend.SetName(block, name)
+    return ToStatus(Owns(block) ? core().backend.SetName(block, name)
                                 : Stranger(Operation::kName, block));
   }
 
   // The heaps that have memory.
-  HeapMask heaps() const noexcept { return core_->Bound(); }
+  HeapMask heaps() const noexcept { return core().Bound(); }
   // Where a request without a mask is served from: heaps that do not declare contiguous memory.
-  HeapMask default_heaps() const noexcept { return core_->Default(); }
+  HeapMask default_heaps() const noexcept { return core().Default(); }
   // The name of the kernel heap behind `id`, or empty.
-  std::string_view HeapName(HeapId id) const noexcept { return core_->NameOf(id); }
+  std::string_view HeapName(HeapId id) const noexcept { return core().NameOf(id); }
   // The id of the heap that a buffer came from; none for an imported one, or another Manager's.
   std::optional<HeapId> HeapOf(const Buffer& buffer) const noexcept {
     const Block& block = LeaseAccess::BlockOf(buffer);
@@ -147,10 +153,10 @@ class Manager {
     return kIds[block.heap];
   }
   // What is sure of memory from any of these heaps, whichever gives it.
-  Properties Guarantees(HeapMask mask) const noexcept { return core_->Guarantees(mask); }
+  Properties Guarantees(HeapMask mask) const noexcept { return core().Guarantees(mask); }
 
-  B& backend() noexcept { return core_->backend; }
-  ErrorSink& errors() noexcept { return core_->backend.errors(); }
+  B& backend() noexcept { return core().backend; }
+  ErrorSink& errors() noexcept { return core().backend.errors(); }
 
  private:
   static constexpr std::array<HeapId, sizeof...(Hs)> kIds{Hs::kId...};
@@ -223,6 +229,9 @@ class Manager {
     absl::StatusOr<Buffer> Allocate(const Request& request) noexcept {
       const Origin origin{B::kName, Operation::kAllocate, {}, request.bytes};
       if (request.bytes == 0) return ToStatus(Error(EINVAL, "a request of 0 bytes", origin));
+      if (HasUnknownBits(request.flags)) {
+        return ToStatus(Error(EINVAL, "a flag that has no name", origin));
+      }
       const HeapMask mask = request.heaps.value_or(Default());
       Block* block = blocks.New();
       if (block == nullptr) return ToStatus(Error(ENOMEM, "operator new: a block", origin));
@@ -271,15 +280,21 @@ class Manager {
     }
 
     // The mapping of a whole block is made once, as far-reaching as its descriptor allows, and
-    // kept.
+    // kept. Where its owner has forbidden writing since we looked, who only reads gets a mapping of
+    // his own.
     Result<std::byte*> Map(Block& block, uint64_t offset, uint64_t bytes, MapMode mode) noexcept {
+      const auto map = [&](MapMode how) {
+        return WithHeapOf(block, [&](auto& heap) { return heap.Map(block, offset, bytes, how); });
+      };
       const bool whole = offset == 0 && bytes == block.bytes;
-      const bool allowed = mode == MapMode::kReadOnly || block.writable;
-      if (whole && allowed && block.mapping != nullptr) return block.mapping;
-      if (whole && allowed && block.writable) mode = MapMode::kWritable;
-      Result<std::byte*> at =
-          WithHeapOf(block, [&](auto& heap) { return heap.Map(block, offset, bytes, mode); });
-      if (whole && at.ok()) block.mapping = *at;
+      if (!whole || (mode == MapMode::kWritable && !block.writable)) return map(mode);
+      if (block.mapping != nullptr) return block.mapping;
+      Result<std::byte*> at = map(block.writable ? MapMode::kWritable : MapMode::kReadOnly);
+      if (at.ok()) {
+        block.mapping = *at;
+      } else if (mode == MapMode::kReadOnly && at.error().code() == EPERM) {
+        return map(MapMode::kReadOnly);
+      }
       return at;
     }
     void Unmap(Block& block, std::byte* at, uint64_t bytes) noexcept {
@@ -360,6 +375,10 @@ class Manager {
 
   explicit Manager(Core* core) noexcept : core_(core) {}
 
+  Core& core() const noexcept {
+    ION_CHECK(core_ != nullptr, "a Manager was used after it was moved from");
+    return *core_;
+  }
   bool Owns(const Block& block) const noexcept { return internal::SlabOf(block).owner == core_; }
   static Error Stranger(Operation operation, const Block& block) noexcept {
     return Error(EINVAL, "the buffer is another Manager's", {B::kName, operation, {}, block.bytes},

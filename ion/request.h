@@ -36,6 +36,12 @@ constexpr Flags operator|(Flags a, Flags b) noexcept {
 constexpr bool Has(Flags flags, Flags bit) noexcept {
   return (static_cast<uint32_t>(flags) & static_cast<uint32_t>(bit)) != 0;
 }
+// Bits of the low half that have no name: refused, so that they can get one later.
+constexpr bool HasUnknownBits(Flags flags) noexcept {
+  return (static_cast<uint32_t>(flags) & 0xffff &
+          ~static_cast<uint32_t>(Flags::kCached | Flags::kUncached)) != 0;
+}
+
 namespace internal {
 // Not constexpr: a consteval function that comes here does not compile, and names it.
 unsigned APrivateFlagIsBit0To15();

@@ -72,8 +72,8 @@ class BlockTable {
   Block* New() noexcept {
     std::lock_guard lock(mutex_);
     if (free_ == nullptr && !AddSlab()) return nullptr;
-    FreeBlock* block = free_;
-    free_ = block->next;
+    Block* block = free_;
+    free_ = reinterpret_cast<Block*>(block->cookie);
     ++live_;
     Block* made = ::new (block) Block;
     // Counted for the table, not for the block: the kernel gives a descriptor's number again, and
@@ -85,8 +85,8 @@ class BlockTable {
   // Takes back what New gave. Returns how many blocks are still live.
   size_t Delete(Block* block) noexcept {
     std::lock_guard lock(mutex_);
-    ION_CHECK(live_ > 0, "a block was given back twice");
-    free_ = ::new (block) FreeBlock{free_};
+    ION_CHECK(block->heap != kFree, "a block was given back twice");
+    Free(block);
     return --live_;
   }
 
@@ -96,9 +96,17 @@ class BlockTable {
   }
 
  private:
-  struct FreeBlock {
-    FreeBlock* next;
-  };
+  // In place of a block's heap while nobody has it. Found by a second Delete, if no New came
+  // between.
+  static constexpr uint8_t kFree = 0xfe;
+
+  // A free block keeps the address of the next one in its cookie.
+  void Free(void* at) noexcept {
+    Block* block = ::new (at) Block;
+    block->heap = kFree;
+    block->cookie = reinterpret_cast<uintptr_t>(free_);
+    free_ = block;
+  }
 
   bool AddSlab() noexcept {
     void* memory =
@@ -107,7 +115,7 @@ class BlockTable {
     slabs_ = ::new (memory) internal::SlabHeader{ops_, owner_, slabs_};
     std::byte* blocks = static_cast<std::byte*>(memory) + sizeof(internal::SlabHeader);
     for (size_t i = internal::kBlocksPerSlab; i-- > 0;) {
-      free_ = ::new (blocks + i * sizeof(Block)) FreeBlock{free_};
+      Free(blocks + i * sizeof(Block));
     }
     return true;
   }
@@ -115,7 +123,7 @@ class BlockTable {
   const LeaseOps* const ops_;
   void* const owner_;
   mutable std::mutex mutex_;
-  FreeBlock* free_ = nullptr;
+  Block* free_ = nullptr;
   internal::SlabHeader* slabs_ = nullptr;
   size_t live_ = 0;
   uint32_t generation_ = 0;

@@ -24,12 +24,15 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <type_traits>
 
 namespace ion {
+
+static_assert(sizeof(off_t) == 8, "ion: build 32-bit programs with -D_FILE_OFFSET_BITS=64");
 
 // A call's answer is an error where the kernel would say so: the last page of addresses.
 constexpr bool Failed(long answer) noexcept { return static_cast<unsigned long>(answer) > -4096UL; }
@@ -100,7 +103,8 @@ class LinuxSyscalls {
     return Answer(::fcntl(fd, command, argument));
   }
   long Lseek(int fd, off_t offset, int whence) const noexcept {
-    return Answer(static_cast<long>(::lseek(fd, offset, whence)));
+    const off_t at = ::lseek(fd, offset, whence);
+    return at > LONG_MAX ? -EOVERFLOW : Answer(static_cast<long>(at));
   }
   long Fstat(int fd, struct stat* to) const noexcept { return Answer(::fstat(fd, to)); }
   long Fstatfs(int fd, struct statfs* to) const noexcept { return Answer(::fstatfs(fd, to)); }

@@ -35,7 +35,8 @@ absl::Status WithFirstThatOpens(F f) {
     absl::StatusOr<M> manager = M::Open();
     if (!manager.ok()) {
       absl::StrAppend(&refusals, refusals.empty() ? "" : "\n", manager.status().message());
-      last = MakeStatus(ErrnoOf(manager.status()), refusals);
+      last = absl::Status(manager.status().code(), refusals);
+      if (const int code = ErrnoOf(manager.status()); code != 0) last = MakeStatus(code, refusals);
       return false;
     }
     last = f(*manager, std::string_view(refusals));

@@ -31,8 +31,9 @@ class KernelHeapPolicy {
   static constexpr HeapId kId = kHeapId;
   static constexpr HeapType kType = kHeapType;
 
-  // Takes the first usable kernel heap of the type. ENODEV: the backend offers none; or the reason
-  // for which those that it has cannot be used.
+  // Takes the first usable kernel heap of the type, in the backend's order (a dma_heap backend
+  // sorts by name: `system` comes before `system-uncached`). ENODEV: the backend offers none; or
+  // the reason for which those that it has cannot be used.
   static Result<KernelHeapPolicy> Bind(B& backend) noexcept {
     Error reason(ENODEV, "the backend has no heap of this type",
                  {B::kName, Operation::kOpen, HeapTypeName(kType)});
@@ -51,11 +52,14 @@ class KernelHeapPolicy {
   // As the backend; and EINVAL for a flag that this memory cannot honour.
   Error Allocate(const Request& request, Block& block) noexcept {
     const bool cached = properties().cached;
+    if (kType == HeapType::kCustom &&
+        (Has(request.flags, Flags::kCached) || Has(request.flags, Flags::kUncached))) {
+      return Refuse("whether its memory is cached is not known", request);
+    }
     if (Has(request.flags, cached ? Flags::kUncached : Flags::kCached)) {
-      return Error(
-          EINVAL,
+      return Refuse(
           cached ? "kUncached, but its memory is cached" : "kCached, but its memory is uncached",
-          {B::kName, Operation::kAllocate, name(), request.bytes});
+          request);
     }
     return backend_->Allocate(index_, request.bytes, request.flags, request.name, block);
   }
@@ -68,6 +72,9 @@ class KernelHeapPolicy {
   Error Unmap(std::byte* at, uint64_t bytes) noexcept { return backend_->Unmap(at, bytes); }
 
  private:
+  Error Refuse(const char* why, const Request& request) const noexcept {
+    return Error(EINVAL, why, {B::kName, Operation::kAllocate, name(), request.bytes});
+  }
   KernelHeapPolicy(B& backend, uint32_t index, const KernelHeap& heap) noexcept
       : backend_(&backend), index_(index), kernel_heap_(&heap) {}
 

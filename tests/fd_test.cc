@@ -47,7 +47,7 @@ TEST_CASE("UniqueFd: is owned by one") {
   UniqueFd first = OpenNull();
   const int number = first.get();
   const UniqueFd second = std::move(first);
-  CHECK_FALSE(first.valid());
+  CHECK_FALSE(first.valid());  // NOLINT(bugprone-use-after-move): what is left is promised
   CHECK(second.get() == number);
   CHECK(IsOpen(number));
 }

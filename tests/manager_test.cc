@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -466,9 +467,9 @@ TEST_CASE_TEMPLATE("CpuMapping: the whole buffer is mapped once, and stays so un
     const auto read_only = ReadOnlyMapping::Of(*buffer);
     const auto writable = WritableMapping::Of(*buffer);
     REQUIRE((read_only.ok() && writable.ok()));
-    CHECK(read_only->span().data() == writable->span().data());
-    if (at != nullptr) CHECK(read_only->span().data() == at);
-    at = read_only->span().data();
+    CHECK(read_only->unsynced().data() == writable->unsynced().data());
+    if (at != nullptr) CHECK(read_only->unsynced().data() == at);
+    at = read_only->unsynced().data();
   }
   CHECK(DeviceMappings() != before);
   buffer = Buffer();
@@ -490,9 +491,9 @@ TEST_CASE_TEMPLATE("CpuMapping: a part is its pages, and is unmapped with it", M
     REQUIRE((part.ok() && rest.ok()));
     CHECK(part->bytes() == 2 * page);
     CHECK(part->offset() == 3 * page);
-    CHECK(LookAtPages(part->span(), 7, 3) == "ok");
+    CHECK(LookAtPages(part->unsynced(), 7, 3) == "ok");
     CHECK(rest->bytes() == 2 * page);
-    CHECK(LookAtPages(rest->span(), 7, 6) == "ok");
+    CHECK(LookAtPages(rest->unsynced(), 7, 6) == "ok");
     CHECK(DeviceMappings() != before);
   }
   CHECK(DeviceMappings() == before);
@@ -528,7 +529,7 @@ TEST_CASE("CpuMapping: what was imported read-only is EACCES for writing, and st
   const auto mapping = ReadOnlyMapping::Of(*buffer);
   REQUIRE(mapping.ok());
   CHECK(ErrnoOf(WritableMapping::Of(*buffer).status()) == EACCES);
-  CHECK(LookAtPages(mapping->span(), 0, 0, ZeroByte) == "ok");
+  CHECK(LookAtPages(mapping->unsynced(), 0, 0, ZeroByte) == "ok");
 }
 
 // ---- Contracts ----
@@ -598,17 +599,70 @@ TEST_CASE("Buffer: a release while a mapping lives ends the program") {
   CheckAborts(release, "a Buffer was released while a CpuMapping of it lives");
 }
 
-TEST_CASE("Buffer: a release inside a scope of CPU access ends the program") {
+TEST_CASE("CpuMapping: ending or moving one inside a scope ends the program") {
   const LeakCheck leaks;
   auto manager = OpenWith<Two>();
-  const auto release = [&] {
-    absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
+  absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
+  const auto end = [&] {
     auto mapping = std::make_unique<ReadOnlyMapping>(*ReadOnlyMapping::Of(*buffer));
     const auto cpu = CpuRead::Begin(*mapping);
     mapping.reset();
-    *buffer = Buffer();
   };
-  CheckAborts(release, "a Buffer was released inside a CpuAccess to it");
+  CheckAborts(end, "a CpuMapping ended inside a CpuAccess to it");
+  const auto move = [&] {
+    auto mapping = ReadOnlyMapping::Of(*buffer);
+    const auto cpu = CpuRead::Begin(*mapping);
+    const ReadOnlyMapping other = *std::move(mapping);
+  };
+  CheckAborts(move, "a CpuMapping was moved inside a CpuAccess to it");
+}
+
+TEST_CASE("CpuMapping: the 65536th of one buffer ends the program") {
+  const LeakCheck leaks;
+  auto manager = OpenWith<Two>();
+  absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
+  const auto map_for_ever = [&] {
+    std::vector<ReadOnlyMapping> mappings;
+    for (int i = 0; i < 65536; ++i) mappings.push_back(*ReadOnlyMapping::Of(*buffer));
+  };
+  CheckAborts(map_for_ever, "65535 CpuMappings of one buffer are alive");
+}
+
+TEST_CASE("Manager: using one that was moved from ends the program") {
+  const LeakCheck leaks;
+  auto manager = OpenWith<Two>();
+  const auto allocate_on_moved = [&] {
+    const auto other = std::move(manager);
+    return manager.Allocate({.bytes = 1}).ok();  // NOLINT: this is the point
+  };
+  CheckAborts(allocate_on_moved, "a Manager was used after it was moved from");
+}
+
+TEST_CASE("Manager: a flag that has no name is refused") {
+  const LeakCheck leaks;
+  auto manager = OpenWith<Two>();
+  for (unsigned bit = 1; bit < 15; ++bit) {
+    const absl::Status status =
+        manager.Allocate({.bytes = 1, .flags = static_cast<Flags>(1u << bit)}).status();
+    CHECK(ErrnoOf(status) == EINVAL);
+  }
+}
+
+TEST_CASE("CpuMapping: who only reads can, where the owner has forbidden writing since") {
+  const LeakCheck leaks;
+  auto opened = platforms::Memfd::Open();
+  REQUIRE(opened.ok());
+  const UniqueFd memfd(::memfd_create("late", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  REQUIRE(::ftruncate(memfd.get(), 4096) == 0);
+  REQUIRE(::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK) == 0);
+  auto buffer = opened->Import(memfd.borrow());
+  REQUIRE(buffer.ok());
+  REQUIRE(::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_WRITE) == 0);
+  CHECK(ErrnoOf(WritableMapping::Of(*buffer).status()) == EPERM);
+  const auto mapping = ReadOnlyMapping::Of(*buffer);
+  REQUIRE(mapping.ok());
+  CHECK(mapping->bytes() == 4096);
+  CHECK(ErrnoOf(WritableMapping::Of(*buffer).status()) == EPERM);
 }
 
 TEST_CASE("CpuMapping: using one that was moved from ends the program") {

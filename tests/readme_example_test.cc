@@ -33,7 +33,9 @@ TEST_CASE("README: the whole job") {
 #include "tests/readme_block_1.inc"
   REQUIRE(fd.ok());
   CHECK(fd->valid());
-  CHECK(std::ranges::all_of(mapping->span(), [](std::byte b) { return b == std::byte{0x5a}; }));
+  const auto read = ion::CpuRead::Begin(*mapping);
+  REQUIRE(read.ok());
+  CHECK(std::ranges::all_of(read->bytes(), [](std::byte b) { return b == std::byte{0x5a}; }));
 }
 
 TEST_CASE("README: a request that names its heaps") {

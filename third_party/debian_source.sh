@@ -6,8 +6,9 @@
 # Unpacks Debian's source package PACKAGE into the current directory. The package itself is kept in CACHE/PACKAGE, so
 # that only the first run needs the network.
 #
-# apt verifies the archive's signature and the sum of the .dsc; dpkg-source verifies the sums that the .dsc states,
-# each time. A kept package that fails this is fetched anew. The system's apt lists and sources are only read.
+# apt verifies the archive's signature and the sum of the .dsc when it fetches; dpkg-source verifies the sums that the
+# .dsc states, each time. A kept package that fails the latter is fetched anew; of the former nothing is left, so a
+# CACHE that somebody else may write to is refused. The system's apt lists and sources are only read.
 set -euo pipefail
 
 package=$1
@@ -61,14 +62,17 @@ fetch() {
 
 unpack() {
   local dsc
-  dsc=$(compgen -G "$cache/$package/*.dsc") || return 1
+  dsc=$(find "$cache/$package" -maxdepth 1 -name "*.dsc" 2>/dev/null | head -n 1)
+  [[ -n $dsc ]] || return 1
   rm -rf unpacked
   dpkg-source --no-copy --require-strong-checksums --extract "$dsc" unpacked >&2
 }
 
 [[ $cache == /* ]] || fail "ION_CACHE has to be an absolute path, not '$cache'."
 need dpkg-source dpkg-dev
-mkdir -p "$cache" || fail "cannot create $cache: set ION_CACHE to a directory that can be written."
+(umask 077 && mkdir -p "$cache") || fail "cannot create $cache: set ION_CACHE to a directory that can be written."
+[[ -O $cache && -z $(find "$cache" -maxdepth 0 -perm /022) ]] ||
+  fail "others may write to $cache, and what lies there is compiled: chown it to yourself and chmod go-w it."
 exec 9>"$cache/lock"
 flock 9
 unpack || { fetch && unpack; } || fail "the source package '$package' cannot be unpacked (above)."

@@ -43,6 +43,14 @@ options_hash() { wanted_options | sha256sum | cut -c 1-12; }
 
 entry_name() { echo "${kernel_source}_$1_$(options_hash)"; }
 
+# What lies in the cache is run: it has to be ours alone. Kbuild takes no blank and no colon in a path.
+check_cache() {
+  [[ $cache == /* && $cache != *[[:space:]:]* ]] ||
+    die "$status_harness" "ION_CACHE has to be an absolute path without blanks and colons, not '$cache'"
+  [[ ! -e $cache || (-O $cache && -z $(find "$cache" -maxdepth 0 -perm /022)) ]] ||
+    die "$status_harness" "others may write to $cache: chown it to yourself and chmod go-w it"
+}
+
 # The newest cached entry with these options, or nothing.
 cached_entry() {
   find "$kernels" -mindepth 1 -maxdepth 1 -name "$(entry_name '*')" 2>/dev/null | sort -V | tail -n 1
@@ -142,7 +150,7 @@ remove_build() { rm -rf "$build"; }
 build_kernel() {
   local source_version
   require_packages "${run_packages[@]}" "${build_packages[@]}"
-  mkdir -p "$kernels"
+  (umask 077 && mkdir -p "$kernels")
   exec {lock}>"$kernels/lock"
   flock --nonblock "$lock" || { say "another build is running; waiting for it"; flock "$lock"; }
   source_version=$(candidate_version)

@@ -33,6 +33,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -51,7 +52,7 @@
 #include "ion/status.h"
 #include "platforms/linux.h"
 #include "tests/support/fault_syscalls.h"
-#include "tests/support/process_state.h"
+#include "tests/support/leak_check.h"
 
 namespace ion::testing {
 
@@ -225,19 +226,39 @@ std::vector<std::string> Judge(const Scenario<B>& scenario, const std::vector<Pr
   return wrong;
 }
 
+// What the process holds of the kernel, a line each.
+inline std::set<std::string> Held() {
+  std::istringstream descriptors(DescriptorLines()), mappings(DeviceMappings());
+  std::set<std::string> held;
+  for (std::string line; std::getline(descriptors, line);) held.insert("fd " + line);
+  for (std::string line; std::getline(mappings, line);) held.insert("mapping " + line);
+  return held;
+}
+
+// One sentence for each thing that is held now and was not before, or was and is not.
+inline std::vector<std::string> Changes(const std::set<std::string>& before) {
+  const std::set<std::string> now = Held();
+  std::vector<std::string> changes;
+  for (const std::string& thing : now) {
+    if (!before.contains(thing)) changes.push_back("leaked " + thing);
+  }
+  for (const std::string& thing : before) {
+    if (!now.contains(thing)) changes.push_back("lost " + thing);
+  }
+  return changes;
+}
+
 // Runs a scenario without a fault. Empty where it succeeds and leaves nothing behind.
 template <class B>
 std::vector<std::string> RunClean(Rig<B>& rig, const Scenario<B>& scenario) {
-  const ProcessState before = ProcessState::Now();
+  const std::set<std::string> before = Held();
   const uint64_t held = rig.budget().held();
   std::vector<std::string> wrong;
   scenario.run(rig);
   for (const Problem& problem : std::exchange(rig.problems(), {})) {
     wrong.push_back("without a fault: " + problem.text);
   }
-  if (std::string left = before.DifferenceTo(ProcessState::Now()); !left.empty()) {
-    wrong.push_back("without a fault: " + left);
-  }
+  for (const std::string& change : Changes(before)) wrong.push_back("without a fault: " + change);
   if (rig.budget().held() != held) wrong.push_back("without a fault: leaked bytes of the budget");
   return wrong;
 }
@@ -246,7 +267,7 @@ std::vector<std::string> RunClean(Rig<B>& rig, const Scenario<B>& scenario) {
 template <class B>
 std::vector<std::string> TryFault(Rig<B>& rig, const Scenario<B>& scenario, size_t n,
                                   const Step& expected, int code) {
-  const ProcessState before = ProcessState::Now();
+  const std::set<std::string> before = Held();
   const uint64_t held = rig.budget().held();
   rig.Plan({.n = n, .code = code, .times = IsRetried(expected, code) ? 3u : 1u});
   scenario.run(rig);
@@ -265,9 +286,7 @@ std::vector<std::string> TryFault(Rig<B>& rig, const Scenario<B>& scenario, size
       wrong.push_back("at the next slow edge: " + problem.text);
     }
   }
-  if (std::string left = before.DifferenceTo(ProcessState::Now()); !left.empty()) {
-    wrong.push_back(left);
-  }
+  for (std::string& change : Changes(before)) wrong.push_back(std::move(change));
   if (rig.budget().held() != held) {
     wrong.push_back("leaked bytes of the budget: " + std::to_string(rig.budget().held() - held));
   }
