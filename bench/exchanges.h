@@ -22,6 +22,7 @@
 #include <initializer_list>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "bench/contender.h"
@@ -162,9 +163,13 @@ void RegisterExchanges(const std::string& type) {
 
 // In place of a contender that this program was built without.
 inline void RegisterMissing(const std::string& type, const std::string& package) {
-  benchmark::RegisterBenchmark(("BM_" + type).c_str(), [package](benchmark::State& state) {
+  const auto missing = [package](benchmark::State& state) {
     state.SkipWithError(("missing: install the Debian package " + package).c_str());
-  });
+  };
+  for (const auto& [exchange, threads] :
+       {std::pair("Hot", 1), std::pair("Burst/32", 1), std::pair("HandOver/read", 2)}) {
+    benchmark::RegisterBenchmark(("BM_" + type + exchange).c_str(), missing)->Threads(threads);
+  }
 }
 
 }  // namespace ion::bench

@@ -9,10 +9,10 @@
 #include "bench/dpdk_mempool.h"
 #include "bench/exchanges.h"
 #include "bench/ion_pool.h"
-#include "bench/machine.h"
 #include "bench/mutex_vector.h"
 #include "bench/pool_drain.h"
 #include "bench/pool_memory.h"
+#include "bench/program.h"
 #include "bench/spsc_ring.h"
 #include "bench/tls_array.h"
 
@@ -52,11 +52,7 @@ void RegisterAll() {
 }  // namespace ion::bench
 
 int main(int argc, char** argv) {
-  ion::bench::AddMachineContext();
-  ion::bench::RegisterAll();
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
+  return ion::bench::RunProgram(argc, argv,
+                                {"--benchmark_repetitions=9", "--benchmark_min_time=0.05"},
+                                ion::bench::RegisterAll);
 }
