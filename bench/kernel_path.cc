@@ -42,6 +42,7 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "bench/counting_syscalls.h"
+#include "bench/program.h"
 #include "ion/buffer.h"
 #include "ion/bytes.h"
 #include "ion/cpu_access.h"
@@ -372,24 +373,15 @@ void RegisterAll(uint64_t& calls) {
   });
 }
 
-int Main(int argc, char** argv) {
-  // The user's own come later, and win.
-  std::string defaults[] = {"--benchmark_enable_random_interleaving=true",
-                            "--benchmark_repetitions=3", "--benchmark_report_aggregates_only=true"};
-  std::vector<char*> arguments(argv, argv + 1);
-  for (std::string& argument : defaults) arguments.push_back(argument.data());
-  arguments.insert(arguments.end(), argv + 1, argv + argc);
-  int count = static_cast<int>(arguments.size());
-  benchmark::Initialize(&count, arguments.data());
-  if (benchmark::ReportUnrecognizedArguments(count, arguments.data())) return 1;
-  uint64_t calls = 0;
+void RegisterBenchmarks() {
+  static uint64_t calls = 0;
   RegisterAll(calls);
-  benchmark::RunSpecifiedBenchmarks();
-  benchmark::Shutdown();
-  return 0;
 }
 
 }  // namespace
 }  // namespace ion::bench
 
-int main(int argc, char** argv) { return ion::bench::Main(argc, argv); }
+int main(int argc, char** argv) {
+  return ion::bench::RunProgram(argc, argv, {"--benchmark_repetitions=3"},
+                                ion::bench::RegisterBenchmarks);
+}

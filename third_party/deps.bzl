@@ -11,10 +11,11 @@ load(
     "coverage_stub",
     "debian_platforms",
     "debian_source",
+    "dpdk",
     "installed_directory",
     "linux_uapi",
-    "png",
     "rules_cc_shim",
+    "system_library",
 )
 
 def _maybe(rule, name, **kwargs):
@@ -27,7 +28,36 @@ def ion_deps():
     _maybe(debian_source, "com_github_google_benchmark", package = "benchmark")
     _maybe(debian_source, "doctest", package = "doctest")
     _maybe(linux_uapi, "ion_linux_uapi", headers = ["dma-buf", "dma-heap", "udmabuf"])
-    _maybe(png, "ion_png")
+    _maybe(
+        system_library,
+        "ion_png",
+        library = "png",
+        header = "/usr/include/png.h",
+        define = "ION_HAVE_PNG",
+        linkopts = ["-lpng", "-lz", "-lm"],
+    )
+    _maybe(
+        system_library,
+        "ion_boost_lockfree",
+        library = "boost_lockfree",
+        header = "/usr/include/boost/lockfree/stack.hpp",
+        define = "ION_HAVE_BOOST_LOCKFREE",
+    )
+    _maybe(
+        system_library,
+        "ion_concurrentqueue",
+        library = "concurrentqueue",
+        header = "/usr/include/concurrentqueue/concurrentqueue.h",
+        define = "ION_HAVE_CONCURRENTQUEUE",
+    )
+    _maybe(
+        system_library,
+        "ion_nlohmann_json",
+        library = "nlohmann_json",
+        header = "/usr/include/nlohmann/json.hpp",
+        define = "ION_HAVE_NLOHMANN_JSON",
+    )
+    _maybe(dpdk, "ion_dpdk")
     _maybe(debian_platforms, "platforms")
     _maybe(rules_cc_shim, "rules_cc")
     _maybe(coverage_stub, "remote_coverage_tools")

@@ -112,18 +112,71 @@ linux_uapi = repository_rule(
     attrs = {"headers": attr.string_list(mandatory = True)},
 )
 
-def _png_impl(ctx):
-    have = ctx.path("/usr/include/png.h").exists
+def _system_library_impl(ctx):
+    have = ctx.path(ctx.attr.header).exists
     ctx.file("BUILD", """cc_library(
-    name = "png",
-    defines = ["ION_HAVE_PNG=%d"],
+    name = "%s",
+    defines = ["%s=%d"],
     linkopts = %s,
     visibility = ["//visibility:public"],
 )
-""" % (int(have), ["-lpng", "-lz", "-lm"] if have else []), executable = False)
+""" % (ctx.attr.library, ctx.attr.define, int(have), ctx.attr.linkopts if have else []), executable = False)
 
-png = repository_rule(
-    doc = "The system's libpng, found on the default paths; ION_HAVE_PNG is 0 where libpng-dev is not installed.",
-    implementation = _png_impl,
+system_library = repository_rule(
+    doc = "A library of the system, found on the default paths; its define is 0 where it is not installed.",
+    implementation = _system_library_impl,
+    attrs = {
+        "define": attr.string(mandatory = True),
+        "header": attr.string(mandatory = True),
+        "library": attr.string(mandatory = True),
+        "linkopts": attr.string_list(),
+    },
     local = True,
+    configure = True,
+)
+
+def _pkg_config(ctx, *args):
+    """The words that pkg-config prints, or None."""
+    result = ctx.execute(["pkg-config"] + list(args))
+    return result.stdout.split(" ") if result.return_code == 0 else None
+
+# The pool of rte_mempool is a plugin: nothing refers to it by name.
+_DPDK_LINKOPTS = [
+    "-lrte_eal",
+    "-lrte_mempool",
+    "-Wl,--no-as-needed",
+    "-lrte_mempool_ring",
+    "-Wl,--as-needed",
+]
+
+def _dpdk_impl(ctx):
+    flags = _pkg_config(ctx, "--cflags", "libdpdk") if ctx.which("pkg-config") else None
+    includes = []
+    for flag in flags or []:
+        # Of what its headers may need, those of other libraries stay on the default paths.
+        if flag.startswith("-I") and flag.strip().endswith("/dpdk"):
+            include = "include%d" % len(includes)
+            ctx.symlink(flag[len("-I"):].strip(), include)
+            includes.append(include)
+    ctx.file("copts.bzl", "DPDK_COPTS = %s\n" % [
+        flag.strip()
+        for flag in flags or []
+        if flag.startswith("-m")
+    ], executable = False)
+    ctx.file("BUILD", """cc_library(
+    name = "dpdk",
+    hdrs = glob(["include*/**/*.h"]),
+    defines = ["ION_HAVE_DPDK=%d"],
+    includes = %s,
+    linkopts = %s,
+    visibility = ["//visibility:public"],
+)
+""" % (int(flags != None), includes, _DPDK_LINKOPTS if flags != None else []), executable = False)
+
+dpdk = repository_rule(
+    doc = """DPDK's mempool, found by pkg-config; ION_HAVE_DPDK is 0 where libdpdk-dev is not installed. What includes its
+headers is compiled with the DPDK_COPTS of copts.bzl: they do not compile for the oldest processor.""",
+    implementation = _dpdk_impl,
+    local = True,
+    configure = True,
 )

@@ -12,6 +12,9 @@ readonly build_packages=(
 # The runtime is what clang's sanitizers link; clang only recommends it.
 readonly clang_packages=(clang libclang-rt-14-dev)
 
+# What the benchmarks measure us against, and what reads their results.
+readonly bench_packages=(libboost-dev libconcurrentqueue-dev libdpdk-dev nlohmann-json3-dev pkg-config)
+
 no_install=no
 
 # Takes --no-install out of a command's arguments, and leaves the array remaining; what follows -- is not ours.

@@ -3,7 +3,7 @@
 #
 # File: tools/dev/programs.bash
 #
-# The commands that build one program and run it: demo, bench, guest, check. Sourced by `dev`.
+# The commands that build one program and run it: demo, guest, check. Sourced by `dev`.
 
 readonly check_packages=(clang-format clang-tidy git)
 
@@ -25,8 +25,9 @@ take_guest() {
   remaining+=("$@")
 }
 
+# need_for_programs [PACKAGE…]: what building takes, what the guest takes, and these.
 need_for_programs() {
-  local needed=("${build_packages[@]}")
+  local needed=("${build_packages[@]}" "$@")
   [[ -z $kernel ]] || mapfile -t -O "${#needed[@]}" needed < <(guest_packages)
   need_packages "${needed[@]}" || exit
 }
@@ -64,35 +65,6 @@ demo_command() {
     share_png
     "$root/tests/guest/guest" "$kernel" -- "$program" "${remaining[@]}"
   fi
-}
-
-benchmarks() { ask_bazel query 'kind(cc_binary, //bench:all)'; }
-
-bench_command() {
-  local kernel remaining build_options=(--config=opt) labels label program
-  take_guest "$@"
-  need_for_programs
-  labels=$(benchmarks)
-  set -- "${remaining[@]}"
-  case ${1:-} in
-    --list)
-      sed 's,^//bench:,,' <<<"$labels"
-      return
-      ;;
-    -* | '') ;;
-    *)
-      grep -qx "//bench:$1" <<<"$labels" || die "$status_usage" "there is no benchmark '$1'; ./dev bench --list names them"
-      labels=//bench:$1
-      shift
-      ;;
-  esac
-  # shellcheck disable=SC2086 # One label a line.
-  build 'build the benchmarks' $labels
-  for label in $labels; do
-    program=$(program_of "$label")
-    echo "$label${kernel:+ in the guest $kernel}"
-    if [[ -z $kernel ]]; then "$program" "$@"; else ION_GUEST_TIMEOUT=${ION_GUEST_TIMEOUT:-3600} "$root/tests/guest/guest" "$kernel" -- "$program" "$@"; fi
-  done
 }
 
 guest_command() {

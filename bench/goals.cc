@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+#include "bench/goals.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <set>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "bench/text.h"
+
+namespace ion::bench {
+namespace {
+
+// A figure of a goal, and the most that it may be.
+struct Part {
+  std::string_view benchmark;
+  std::string_view over;     // a ratio to this benchmark; empty: the figure itself
+  std::string_view counter;  // of the benchmark; empty: its time
+  double most;
+  std::string_view unit;
+};
+
+struct Goal {
+  std::string_view name;
+  std::vector<Part> parts;
+};
+
+const std::vector<Goal>& Goals() {
+  constexpr std::string_view kHot = "BM_PoolHot/threads:1";
+  constexpr std::string_view kBurst = "BM_PoolBurst/32/threads:1";
+  constexpr std::string_view kRead = "BM_PoolHandOver/read/threads:2";
+  constexpr std::string_view kMemory = "BM_PoolMemory/iterations:1";
+  static const std::vector<Goal> goals{
+      {"pool_vs_dpdk", {{kHot, "BM_DpdkMempoolHot/threads:1", "", 0.40, "x DPDK"}}},
+      {"pool_vs_tls", {{kHot, "BM_TlsArrayHot/threads:1", "", 1.15, "x thread-local array"}}},
+      {"burst", {{kBurst, "BM_DpdkMempoolBurst/32/threads:1", "", 0.50, "x DPDK"}}},
+      {"scaling",
+       {{"BM_PoolHot/threads:2", kHot, "", 1.05, "x with 2 threads"},
+        {"BM_PoolHot/threads:16", kHot, "", 1.05, "x with 16"}}},
+      {"cross_thread",
+       {{kRead, "BM_BareRingHandOver/read/threads:2", "", 1.10, "x ring alone"},
+        {kRead, "BM_DpdkMempoolHandOver/read/threads:2", "", 0.80, "x DPDK"}}},
+      {"memory",
+       {{kMemory, "", "reserved_per_object", 8, "B per object"},
+        {kMemory, "", "resident_per_object", 8, "B per object resident"},
+        {kMemory, "", "reserved_per_thread", 320, "B per thread and pool"}}},
+      {"drain",
+       {{"BM_PoolDrain/asleep/iterations:1/manual_time", "", "", 2000, "ns, threads asleep"},
+        {"BM_PoolDrain/awake/iterations:1/manual_time", "", "", 2000, "ns, one awake"}}},
+  };
+  return goals;
+}
+
+absl::StatusOr<const Figure*> Measured(const Results& run, std::string_view name) {
+  const Figure* figure = run.Find(name);
+  if (figure != nullptr && figure->error.empty()) return figure;
+  if (figure != nullptr) return absl::NotFoundError(Text(name, ": ", figure->error));
+  return absl::NotFoundError(Text(name, " was not run"));
+}
+
+absl::StatusOr<double> Value(const Results& run, const Part& part) {
+  const absl::StatusOr<const Figure*> figure = Measured(run, part.benchmark);
+  if (!figure.ok()) return figure.status();
+  if (!part.counter.empty()) {
+    const auto counter = (*figure)->counters.find(std::string(part.counter));
+    if (counter != (*figure)->counters.end()) return counter->second;
+    return absl::NotFoundError(Text(part.benchmark, " has no counter ", part.counter));
+  }
+  if (part.over.empty()) return (*figure)->ns;
+  const absl::StatusOr<const Figure*> over = Measured(run, part.over);
+  if (!over.ok()) return over.status();
+  return (*figure)->ns / (*over)->ns;
+}
+
+absl::StatusOr<double> Median(std::span<const Results> runs, const Part& part) {
+  std::vector<double> values;
+  for (const Results& run : runs) {
+    const absl::StatusOr<double> value = Value(run, part);
+    if (!value.ok()) return value.status();
+    values.push_back(*value);
+  }
+  if (values.empty()) return absl::NotFoundError("no run");
+  const size_t middle = values.size() / 2;
+  std::nth_element(values.begin(), values.begin() + middle, values.end());
+  return values[middle];
+}
+
+std::string Number(double value) { return Fixed(value, value < 10 ? 2 : 0); }
+
+Verdict Judge(const Goal& goal, std::span<const Results> runs) {
+  std::vector<std::string> figures;
+  std::vector<std::string> wanted;
+  bool met = true;
+  for (const Part& part : goal.parts) {
+    const absl::StatusOr<double> value = Median(runs, part);
+    figures.push_back(value.ok() ? Text(Number(*value), " ", part.unit)
+                                 : std::string(value.status().message()));
+    wanted.push_back(Text("<= ", Number(part.most)));
+    met = met && value.ok() && *value <= part.most;
+  }
+  return {Text("goal ", goal.name, ": ", Join(figures, ", "), " (wanted ", Join(wanted, ", "), ") ",
+               met ? "met" : "missed"),
+          met};
+}
+
+}  // namespace
+
+std::vector<Verdict> JudgeGoals(std::span<const Results> runs) {
+  std::vector<Verdict> verdicts;
+  for (const Goal& goal : Goals()) verdicts.push_back(Judge(goal, runs));
+  return verdicts;
+}
+
+std::string GoalsFilter() {
+  std::set<std::string_view> names;
+  for (const Goal& goal : Goals()) {
+    for (const Part& part : goal.parts) {
+      names.insert(part.benchmark);
+      if (!part.over.empty()) names.insert(part.over);
+    }
+  }
+  return Text("^(", Join(names, "|"), ")$");
+}
+
+}  // namespace ion::bench

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "bench/chart.h"
+#include "bench/exchange_names.h"
+#include "bench/goals.h"
+#include "bench/results.h"
+#include "bench/table.h"
+#include "doctest/doctest.h"
+#include "tests/support/skip.h"
+
+namespace ion::bench {
+namespace {
+
+#if ION_HAVE_NLOHMANN_JSON
+
+std::string Median(std::string_view name, double ns) {
+  return R"({"name": ")" + std::string(name) + R"(_median", "run_name": ")" + std::string(name) +
+         R"(", "run_type": "aggregate", "repetitions": 9, "aggregate_name": "median",
+         "iterations": 9, "real_time": )" +
+         std::to_string(2 * ns) + R"(, "cpu_time": )" + std::to_string(ns) +
+         R"(, "time_unit": "ns"},)";
+}
+
+std::string Error(std::string_view name) {
+  return R"({"name": ")" + std::string(name) + R"(", "run_name": ")" + std::string(name) +
+         R"(", "run_type": "iteration", "repetitions": 9, "error_occurred": true,
+         "error_message": "missing: install it"},)";
+}
+
+constexpr std::string_view kMemory =
+    R"({"name": "BM_PoolMemory/iterations:1_median", "run_name": "BM_PoolMemory/iterations:1",
+    "run_type": "aggregate", "repetitions": 9, "aggregate_name": "median", "iterations": 9,
+    "real_time": 1, "cpu_time": 1, "time_unit": "ms", "reserved_per_object": 7.5,
+    "resident_per_object": 5.0, "reserved_per_thread": 320.0}]})";
+
+std::string Document(std::string_view entries) {
+  return R"({"context": {"cpu_model": "A & B <C>", "load_avg": [0.25, 1, 2], "num_cpus": 2},
+         "benchmarks": [)" +
+         std::string(entries) + std::string(kMemory);
+}
+
+// A run in which everything is met, `pool_ns` long at 1 thread.
+std::string Run(double pool_ns,
+                const std::string& dpdk_hot = Median("BM_DpdkMempoolHot/threads:1", 5)) {
+  return Document(Median("BM_PoolHot/threads:1", pool_ns) + Median("BM_PoolHot/threads:2", 1.9) +
+                  Median("BM_PoolHot/threads:16", 1.9) + Median("BM_TlsArrayHot/threads:1", 1.8) +
+                  dpdk_hot + Median("BM_PoolBurst/32/threads:1", 2) +
+                  Median("BM_DpdkMempoolBurst/32/threads:1", 6) +
+                  Median("BM_PoolHandOver/read/threads:2", 44) +
+                  Median("BM_BareRingHandOver/read/threads:2", 43) +
+                  Median("BM_DpdkMempoolHandOver/read/threads:2", 60) +
+                  Median("BM_PoolDrain/asleep/iterations:1/manual_time", 600) +
+                  Median("BM_PoolDrain/awake/iterations:1/manual_time", 900));
+}
+
+Results Parse(std::string_view json) {
+  absl::StatusOr<Results> results = ParseResults(json);
+  REQUIRE_MESSAGE(results.ok(), std::string(results.status().message()));
+  return *std::move(results);
+}
+
+bool Contains(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+TEST_CASE("Results: a benchmark's figure is its median, in nanoseconds") {
+  const Results results = Parse(Document(
+      R"({"name": "BM_A_mean", "run_name": "BM_A", "run_type": "aggregate", "aggregate_name": "mean",
+          "repetitions": 3, "real_time": 1, "cpu_time": 1, "time_unit": "us"},
+         {"name": "BM_A_median", "run_name": "BM_A", "run_type": "aggregate",
+          "aggregate_name": "median", "repetitions": 3, "real_time": 2, "cpu_time": 3,
+          "time_unit": "us"},)"));
+  REQUIRE(results.Find("BM_A") != nullptr);
+  CHECK(results.Find("BM_A")->ns == 3000);
+}
+
+TEST_CASE("Results: a benchmark that was not repeated stands for itself") {
+  const Results results = Parse(Document(
+      R"({"name": "BM_A", "run_name": "BM_A", "run_type": "iteration", "repetitions": 1,
+          "real_time": 2, "cpu_time": 3, "time_unit": "ns"},)"));
+  REQUIRE(results.Find("BM_A") != nullptr);
+  CHECK(results.Find("BM_A")->ns == 3);
+}
+
+TEST_CASE("Results: a manual time is taken for the time") {
+  const Results results = Parse(Run(2));
+  CHECK(results.Find("BM_PoolDrain/asleep/iterations:1/manual_time")->ns == 1200);
+}
+
+TEST_CASE("Results: counters are kept, and what every benchmark has is none") {
+  const Results results = Parse(Run(2));
+  const Figure* memory = results.Find("BM_PoolMemory/iterations:1");
+  REQUIRE(memory != nullptr);
+  CHECK(memory->counters.size() == 3);
+  CHECK(memory->counters.at("resident_per_object") == 5.0);
+}
+
+TEST_CASE("Results: what is no result is refused") {
+  for (const std::string_view json :
+       {"", "{", "[]", R"({"benchmarks": 1})", R"({"context": {}, "benchmarks": [{}]})"}) {
+    CAPTURE(json);
+    CHECK(ParseResults(json).status().code() == absl::StatusCode::kInvalidArgument);
+  }
+}
+
+TEST_CASE("Goals: all are met where all figures are small enough") {
+  const std::vector<Results> runs(3, Parse(Run(1.85)));
+  const std::vector<Verdict> verdicts = JudgeGoals(runs);
+  CHECK(verdicts.size() == 7);
+  for (const Verdict& verdict : verdicts) CHECK_MESSAGE(verdict.met, verdict.line);
+  CHECK(verdicts[0].line == "goal pool_vs_dpdk: 0.37 x DPDK (wanted <= 0.40) met");
+}
+
+TEST_CASE("Goals: a figure that is too large is missed, with the figure") {
+  const std::vector<Verdict> verdicts = JudgeGoals(std::vector<Results>{Parse(Run(2.5))});
+  CHECK(verdicts[0].line == "goal pool_vs_dpdk: 0.50 x DPDK (wanted <= 0.40) missed");
+  CHECK(!verdicts[0].met);
+  CHECK(!verdicts[1].met);
+}
+
+TEST_CASE("Goals: one bad run of three does not count, two do") {
+  const Results good = Parse(Run(1.85));
+  const Results bad = Parse(Run(9));
+  CHECK(JudgeGoals(std::vector<Results>{good, bad, good})[0].met);
+  CHECK(!JudgeGoals(std::vector<Results>{bad, good, bad})[0].met);
+}
+
+TEST_CASE("Goals: each part of a goal has to be met") {
+  std::string text = Run(1.85);
+  const std::string from = "\"reserved_per_object\": 7.5";
+  text.replace(text.find(from), from.size(), "\"reserved_per_object\": 8.5");
+  const std::vector<Verdict> verdicts = JudgeGoals(std::vector<Results>{Parse(text)});
+  CHECK(!verdicts[5].met);
+  CHECK(Contains(verdicts[5].line, "8.50 B per object, 5.00 B per object resident"));
+}
+
+TEST_CASE("Goals: an absent yardstick is a missed goal that says what to install") {
+  const Results run = Parse(Run(1.85, Error("BM_DpdkMempoolHot/threads:1")));
+  const Verdict verdict = JudgeGoals(std::vector<Results>{run})[0];
+  CHECK(!verdict.met);
+  CHECK(Contains(verdict.line, "missing: install it"));
+}
+
+TEST_CASE("Goals: a benchmark that was not run is a missed goal") {
+  const Verdict verdict = JudgeGoals(std::vector<Results>{Parse(Run(1.85, ""))})[0];
+  CHECK(!verdict.met);
+  CHECK(Contains(verdict.line, "BM_DpdkMempoolHot/threads:1 was not run"));
+}
+
+TEST_CASE("Table: ratios to the pool, the fastest first") {
+  const std::string table = FormatTable(Parse(Run(1.85)));
+  CHECK(Contains(table, "processor   A & B <C>"));
+  CHECK(Contains(table, "5.00 (2.70 x)"));
+  CHECK(table.find("thread-local array") < table.find("ion::Pool  "));
+}
+
+TEST_CASE("Table: what is missing says so, last") {
+  const std::string table = FormatTable(Parse(Run(1.85, Error("BM_DpdkMempoolHot/threads:1"))));
+  CHECK(Contains(table, "missing: install it"));
+  CHECK(table.find("DPDK") > table.find("ion::Pool  "));
+}
+
+TEST_CASE("Chart: bars for who was measured, words escaped") {
+  const std::string chart = DrawChart(Parse(Run(1.85, Error("BM_DpdkMempoolHot/threads:1"))));
+  CHECK(Contains(chart, "A &amp; B &lt;C>"));
+  CHECK(Contains(chart, ">ion::Pool</text>"));
+  CHECK(chart.ends_with("</svg>\n"));
+}
+
+TEST_CASE("Chart: a bar that dwarfs the others is cut") {
+  const std::string chart = DrawChart(Parse(Run(1.85, Median("BM_DpdkMempoolHot/threads:1", 500))));
+  CHECK(Contains(chart, "class='cut'"));
+  CHECK(!Contains(DrawChart(Parse(Run(1.85))), "class='cut'"));
+}
+
+#else
+
+TEST_CASE("Results: read from JSON") { Skip("built without nlohmann-json3-dev"); }
+
+#endif
+
+TEST_CASE("ExchangeName: contender, exchange and threads") {
+  const auto name = ParseExchangeName("BM_DpdkMempoolBurst/32/threads:2");
+  REQUIRE(name.has_value());
+  CHECK(name->contender == "DPDK rte_mempool");
+  CHECK(name->exchange == "Burst/32");
+  CHECK(name->threads == "2");
+  CHECK(!ParseExchangeName("BM_PoolDrain/asleep/iterations:1/manual_time").has_value());
+  CHECK(!ParseExchangeName("BM_PoolDrain/threads:1").has_value());
+}
+
+}  // namespace
+}  // namespace ion::bench

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+# Copyright the ion authors
+#
+# File: tools/dev/bench.bash
+#
+# ./dev bench: runs benchmarks, keeps their JSON in the cache, prints what //bench:report makes of it. Sourced by `dev`.
+
+readonly check_runs=3
+readonly report=//bench:report
+
+benchmarks() { ask_bazel query "kind(cc_binary, //bench:all) except $report"; }
+
+# What was looked for when the workspace was loaded is looked for again where packages have come since.
+need_for_benchmarks() {
+  local missing
+  missing=$(missing_packages "${bench_packages[@]}")
+  need_for_programs "${bench_packages[@]}"
+  [[ -z $missing ]] || ask_bazel sync --configure >/dev/null
+}
+
+results_directory() {
+  local directory=${ION_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ion}/bench
+  mkdir -p "$directory" || die "$status_failed" "$directory cannot be made: set ION_CACHE to a directory that can be written"
+  echo "$directory"
+}
+
+# run_benchmark LABEL JSON ARG…: what the program says itself goes where phase() finds it, and is shown if it fails.
+run_benchmark() {
+  local label=$1 json=$2 log=$scratch/bench.log status=0 program
+  shift 2
+  program=$(program_of "$label")
+  if [[ -z $kernel ]]; then
+    phase "run $label" "$log" "$program" --benchmark_out="$json" --benchmark_out_format=json "$@" || status=$?
+  else
+    ION_GUEST_OUT=$(dirname -- "$json") ION_GUEST_TIMEOUT=${ION_GUEST_TIMEOUT:-3600} \
+      phase "run $label in the guest $kernel" "$log" "$root/tests/guest/guest" "$kernel" -- "$program" \
+      --benchmark_out="/mnt/out/$(basename -- "$json")" --benchmark_out_format=json "$@" || status=$?
+  fi
+  if ((status)) || [[ ! -s $json ]]; then
+    cat "$log"
+    exit "$status"
+  fi
+}
+
+# One line for each goal, of the medians of three runs.
+check_goals() {
+  local reporter directory stamp filter run status=0 runs=()
+  (($# == 0)) && [[ -z $kernel ]] || die "$status_usage" "--check goes alone: the goals are for this machine"
+  build 'build the benchmarks' //bench:pool "$report"
+  reporter=$(program_of "$report")
+  filter=$("$reporter" filter)
+  directory=$(results_directory)
+  stamp=$(date +%Y%m%d-%H%M%S)
+  for ((run = 1; run <= check_runs; run++)); do
+    runs+=("$directory/check-$stamp-$run.json")
+    run_benchmark //bench:pool "${runs[-1]}" --benchmark_filter="$filter"
+  done
+  "$reporter" goals "${runs[@]}" || status=$?
+  printf 'json: %s\n' "${runs[@]}"
+  return "$status"
+}
+
+# Takes --svg FILE out of a command's arguments; leaves svg and the array remaining.
+take_svg() {
+  svg=''
+  remaining=()
+  while (($#)); do
+    if [[ $1 == --svg ]]; then
+      (($# > 1)) || die "$status_usage" "--svg FILE: which file?"
+      svg=$2
+      shift
+    else
+      remaining+=("$1")
+    fi
+    shift
+  done
+}
+
+bench_command() {
+  local kernel svg remaining build_options=(--config=opt) labels label reporter json
+  take_guest "$@"
+  need_for_benchmarks
+  take_svg "${remaining[@]}"
+  set -- "${remaining[@]}"
+  if [[ ${1:-} == --check ]]; then
+    shift
+    check_goals "$@"
+    return
+  fi
+  labels=$(benchmarks)
+  case ${1:-} in
+    --list)
+      sed 's,^//bench:,,' <<<"$labels"
+      return
+      ;;
+    -* | '') ;;
+    *)
+      grep -qx "//bench:$1" <<<"$labels" || die "$status_usage" "there is no benchmark '$1'; ./dev bench --list names them"
+      labels=//bench:$1
+      shift
+      ;;
+  esac
+  [[ -z $svg || $labels == //bench:pool ]] || die "$status_usage" "--svg goes with ./dev bench pool"
+  # shellcheck disable=SC2086 # One label a line.
+  build 'build the benchmarks' $labels "$report"
+  reporter=$(program_of "$report")
+  for label in $labels; do
+    json=$(results_directory)/${label#//bench:}${kernel:+-$kernel}-$(date +%Y%m%d-%H%M%S).json
+    run_benchmark "$label" "$json" "$@"
+    echo "$label${kernel:+ in the guest $kernel}"
+    "$reporter" table "$json"
+    echo "json: $json"
+  done
+  [[ -z $svg ]] || "$reporter" chart "$json" >"$svg"
+}
