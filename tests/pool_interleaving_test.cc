@@ -5,8 +5,11 @@
 // between: by a signal handler (the same thread), or by another thread.
 
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -181,8 +184,10 @@ TEST_CASE_TEMPLATE("Pool: another thread between any two steps of a call loses a
 TEST_CASE_TEMPLATE("Pool: a thread that ends between any two steps of a call loses nothing", P,
                    Hooked<ion::PoolPolicy>, Hooked<ion::testing::FencedPolicy>,
                    Hooked<ion::testing::LockedPolicy>, Hooked<ion::testing::RefusedPolicy>) {
-  TryEverywhere<P>(
-      [](Scene<P>& s, const Act<P>&) { std::jthread([&] { s.Release(s.others, 3); }).join(); });
+  TryEverywhere<P>([](Scene<P>& s, const Act<P>& inner) {
+    s.OnOther([&] { inner.run(s, s.others); });
+    s.EndOther();
+  });
 }
 
 TEST_CASE("Pool: first use, stopped anywhere by a handler on the same thread, binds once") {
@@ -197,6 +202,42 @@ TEST_CASE("Pool: first use, stopped anywhere by a handler on the same thread, bi
       happened = between.happened();
     }
     CHECK(f.TakeAll().size() == (happened ? 2 : 1));
+  }
+}
+
+// A thread that ends is stopped before its n-th access; then the pool is closed, and another made
+// in its place, for which the thread's end is none of its business.
+TEST_CASE_TEMPLATE("Pool: closed, and followed by another, while a thread is anywhere in its exit",
+                   P, Hooked<ion::PoolPolicy>, Hooked<ion::testing::LockedPolicy>) {
+  bool happened = true;
+  for (int n = 0; happened; ++n) {
+    INFO("stopped before access ", n, " of the exit");
+    std::set<Block*> given;
+    int doubled = 0;
+    ion::testing::PoolFixture<P> first(20);
+    std::unique_ptr<ion::testing::PoolFixture<P>> second;
+    std::thread closer;
+    // Closing may have to wait for the thread, and the thread must not wait for it.
+    auto close_meanwhile = [&] {
+      closer = std::thread([&] {
+        first.pool.Close([&](Block& block) { doubled += !given.insert(&block).second; });
+        second = std::make_unique<ion::testing::PoolFixture<P>>(20);
+        second->Fill();
+      });
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    };
+    std::optional<Interruption> stop;
+    std::thread([&] {
+      first.Fill();
+      stop.emplace(n, close_meanwhile);
+    }).join();
+    happened = stop->happened();
+    if (!happened) break;
+    closer.join();
+    CHECK(doubled == 0);
+    CHECK(given.size() == 20);
+    CHECK(second->pool.counters().held == 20);
+    CHECK(second->TakeAll().size() == 20);
   }
 }
 

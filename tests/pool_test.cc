@@ -229,6 +229,20 @@ TEST_CASE_TEMPLATE("Pool: the counters say what happened", P, ion::PoolPolicy, L
   CHECK(counters.hits + counters.misses == 101);  // 100 found, one that found nothing
 }
 
+TEST_CASE("Pool: more hits than a level holds are counted, and nothing is lost") {
+  PoolFixture f(20);
+  f.Fill();
+  constexpr uint64_t kHits = (uint64_t{1} << 24) + 5;
+  uint64_t missed = 0;
+  for (uint64_t i = 0; i < kHits; ++i) {
+    Block* block = f.pool.Acquire();
+    if (block == nullptr || !f.pool.Release(block)) ++missed;
+  }
+  CHECK(missed == 0);
+  CHECK(f.pool.counters().hits == kHits);
+  CHECK(f.TakeAll().size() == 20);
+}
+
 TEST_CASE("Pool: a new pool counts from nothing, on the same thread and id") {
   for (int i = 0; i < 2; ++i) {
     PoolFixture f(40);

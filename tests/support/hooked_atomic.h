@@ -13,6 +13,8 @@
 //     operation();
 //     if (!stop.happened()) break;   // n is past the last access
 //   }
+//
+// It may outlive its thread, to stop what the thread does in its exit.
 
 #ifndef ION_TESTS_SUPPORT_HOOKED_ATOMIC_H_
 #define ION_TESTS_SUPPORT_HOOKED_ATOMIC_H_
@@ -31,7 +33,9 @@ class Interruption {
   }
   Interruption(const Interruption&) = delete;
   Interruption& operator=(const Interruption&) = delete;
-  ~Interruption() { current_ = nullptr; }
+  ~Interruption() {
+    if (current_ == this) current_ = nullptr;
+  }
 
   bool happened() const { return happened_; }
 
