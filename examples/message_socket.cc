@@ -89,8 +89,9 @@ absl::StatusOr<UniqueFd> MessageSocket::ReceiveBytes(std::span<std::byte> messag
                                             " bytes: the two ends disagree"));
   }
   if ((header.msg_flags & MSG_CTRUNC) != 0) {
-    return MakeStatus(EMFILE, "recvmsg: more than one descriptor came, or none could be taken: "
-                              "raise `ulimit -n`");
+    return MakeStatus(EMFILE,
+                      "recvmsg: more than one descriptor came, or none could be taken: "
+                      "raise `ulimit -n`");
   }
   return fd;
 }

@@ -64,7 +64,6 @@ class [[nodiscard]] Buffer {
     if (block_ == nullptr) return;
     Block& block = *std::exchange(block_, nullptr);
     ION_CHECK(block.mappings == 0, "a Buffer was released while a CpuMapping of it lives");
-    ION_CHECK(!block.cpu_sync.open(), "a Buffer was released inside a CpuAccess to it");
     const internal::SlabHeader& slab = internal::SlabOf(block);
     slab.ops->release(slab.owner, block);
   }

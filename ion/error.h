@@ -118,10 +118,11 @@ static_assert(std::is_trivially_copyable_v<Error>);
 template <class T>
 class [[nodiscard]] Result {
  public:
-  Result(T value) noexcept
-      : state_(std::in_place_index<1>, std::move(value)) {}  // NOLINT: return x
-  Result(const Error& error) noexcept
-      : state_(std::in_place_index<0>, error) {}  // NOLINT: return e
+  // Both implicit, so that a function can return either.
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Result(T value) noexcept : state_(std::in_place_index<1>, std::move(value)) {}
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Result(const Error& error) noexcept : state_(std::in_place_index<0>, error) {}
 
   bool ok() const noexcept { return state_.index() == 1; }
   // No error where ok().

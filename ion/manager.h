@@ -111,8 +111,8 @@ class Manager {
   }
 
   // Memory from the first heap of the request's mask that has some. INVALID_ARGUMENT (EINVAL): 0
-  // bytes. ENODEV: the mask is empty, or names no heap of this Manager. Otherwise the Status lists
-  // each heap that was tried and carries the errno of the last.
+  // bytes, or a flag that has no name. ENODEV: the mask is empty, or names no heap of this Manager.
+  // Otherwise the Status lists each heap that was tried and carries the errno of the last.
   absl::StatusOr<Buffer> Allocate(const Request& request) noexcept {
     return core().Allocate(request);
   }
@@ -229,6 +229,9 @@ class Manager {
     absl::StatusOr<Buffer> Allocate(const Request& request) noexcept {
       const Origin origin{B::kName, Operation::kAllocate, {}, request.bytes};
       if (request.bytes == 0) return ToStatus(Error(EINVAL, "a request of 0 bytes", origin));
+      if (HasUnknownBits(request.flags)) {
+        return ToStatus(Error(EINVAL, "a flag that has no name", origin));
+      }
       const HeapMask mask = request.heaps.value_or(Default());
       Block* block = blocks.New();
       if (block == nullptr) return ToStatus(Error(ENOMEM, "operator new: a block", origin));

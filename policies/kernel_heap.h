@@ -51,7 +51,6 @@ class KernelHeapPolicy {
 
   // As the backend; and EINVAL for a flag that this memory cannot honour.
   Error Allocate(const Request& request, Block& block) noexcept {
-    if (HasUnknownBits(request.flags)) return Refuse("a flag that nobody knows", request);
     const bool cached = properties().cached;
     if (kType == HeapType::kCustom &&
         (Has(request.flags, Flags::kCached) || Has(request.flags, Flags::kUncached))) {

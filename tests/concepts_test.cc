@@ -265,8 +265,8 @@ TEST_CASE("CpuAccess: the types know what may be written") {
   static_assert(
       std::is_same_v<decltype(std::declval<CpuRead>().bytes()), std::span<const std::byte>>);
   static_assert(std::is_same_v<decltype(std::declval<CpuWrite>().bytes()), std::span<std::byte>>);
-  static_assert(
-      std::is_same_v<decltype(std::declval<WritableMapping>().unsynced()), std::span<const std::byte>>);
+  static_assert(std::is_same_v<decltype(std::declval<WritableMapping>().unsynced()),
+                               std::span<const std::byte>>);
   static_assert(Begins<ReadOnlyMapping, CpuRead> && Begins<WritableMapping, CpuWrite>);
   static_assert(!BeginsOnTemporary<CpuRead> && !MapsTemporary<WritableMapping>,
                 "a temporary would be gone before its scope");

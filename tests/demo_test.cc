@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,6 +15,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -36,6 +39,7 @@
 #include "examples/v4l2_source.h"
 #include "ion/cpu_access.h"
 #include "platforms/linux.h"
+#include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
 
 #if ION_HAVE_PNG
@@ -510,6 +514,28 @@ TEST_CASE("MessageSocket: a descriptor arrives close-on-exec") {
   REQUIRE(received->fd.valid());
   CHECK(received->fd.get() != sent.get());
   CHECK(::fcntl(received->fd.get(), F_GETFD) == FD_CLOEXEC);
+}
+
+TEST_CASE("MessageSocket: of two descriptors that come at once, none stays behind") {
+  auto ends = MessageSocket::Pair();
+  REQUIRE(ends.ok());
+  const testing::LeakCheck leaks;
+  BufferMessage text{7};
+  const int both[2] = {0, 1};
+  iovec part{&text, sizeof(text)};
+  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(both))] = {};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof(control);
+  cmsghdr* rights = CMSG_FIRSTHDR(&message);
+  rights->cmsg_level = SOL_SOCKET;
+  rights->cmsg_type = SCM_RIGHTS;
+  rights->cmsg_len = CMSG_LEN(sizeof(both));
+  std::memcpy(CMSG_DATA(rights), both, sizeof(both));
+  REQUIRE(::sendmsg(ends->first.fd().get(), &message, 0) == sizeof(text));
+  CHECK(ErrnoOf(ends->second.Receive<BufferMessage>().status()) == EMFILE);
 }
 
 TEST_CASE("Latency: percentiles are samples, by nearest rank") {

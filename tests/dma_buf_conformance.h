@@ -9,6 +9,7 @@
 #ifndef ION_TESTS_DMA_BUF_CONFORMANCE_H_
 #define ION_TESTS_DMA_BUF_CONFORMANCE_H_
 
+#include <linux/dma-buf.h>
 #include <sys/vfs.h>
 
 #include <cerrno>
@@ -16,13 +17,18 @@
 #include <fstream>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "absl/status/statusor.h"
 #include "backends/dma_heap.h"
 #include "backends/udmabuf.h"
 #include "doctest/doctest.h"
 #include "ion/backend.h"
+#include "ion/cpu_access.h"
+#include "ion/cpu_mapping.h"
 #include "ion/fd.h"
 #include "ion/status.h"
+#include "platforms/linux.h"
 #include "tests/backend_conformance.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/dma_buf_exporters.h"
@@ -81,6 +87,74 @@ ION_SUITE_FACT(no_name_no_ioctl, "a request without a name costs no ioctl for it
     CHECK(watch.ioctls == 1);
     const Memory named(backend, heap, 4_KiB, "named");
     CHECK(watch.ioctls == 3);
+  };
+  OnEachHeap<T>(on_each, WatchedSyscalls(&watch));
+}
+
+constexpr uint64_t kStart = DMA_BUF_SYNC_START, kEnd = DMA_BUF_SYNC_END;
+constexpr uint64_t kR = DMA_BUF_SYNC_READ, kW = DMA_BUF_SYNC_WRITE, kRW = DMA_BUF_SYNC_RW;
+
+ION_SUITE_FACT(syncs, "each begin and end of CPU access tells the kernel its direction") {
+  Watch watch;
+  const auto on_each = [&](auto& backend, uint32_t heap) {
+    const Memory memory(backend, heap, 4_KiB);
+    for (const Direction direction : {Direction::kRead, Direction::kWrite, Direction::kReadWrite}) {
+      const auto bits = static_cast<uint64_t>(direction);
+      watch.syncs.clear();
+      CHECK(Kind(backend.BeginCpuAccess(memory.block, direction)) == "ok");
+      CHECK(Kind(backend.EndCpuAccess(memory.block, direction)) == "ok");
+      CHECK((watch.syncs == std::vector{kStart | bits, kEnd | bits}));
+    }
+  };
+  OnEachHeap<T>(on_each, WatchedSyscalls(&watch));
+}
+
+ION_SUITE_FACT(nested_syncs,
+               "nested CPU scopes tell the kernel what ion/cpu_sync.h says, and no more") {
+  Watch watch;
+  const auto on_each = [&](auto& backend, uint32_t) {
+    using B = std::remove_reference_t<decltype(backend)>;
+    typename B::Options options;
+    options.sys = WatchedSyscalls(&watch);
+    auto manager = platforms::Heaps<B>::Open(options);
+    REQUIRE(manager.ok());
+    const absl::StatusOr<Buffer> buffer = manager->Allocate({.bytes = 4_KiB});
+    REQUIRE(buffer.ok());
+    const absl::StatusOr<WritableMapping> mapping = WritableMapping::Of(*buffer);
+    REQUIRE(mapping.ok());
+    watch.syncs.clear();
+    {
+      const auto read = CpuRead::Begin(*mapping);
+      const auto again = CpuRead::Begin(*mapping);
+      const auto write = CpuWrite::Begin(*mapping);
+    }
+    CHECK((watch.syncs == std::vector{kStart | kR, kStart | kW, kEnd | kW, kEnd | kR}));
+    watch.syncs.clear();
+    {
+      // Reading inside a write: its bytes are made safe first.
+      auto write = CpuWrite::Begin(*mapping);
+      const auto read = CpuRead::Begin(*mapping);
+      REQUIRE(write.ok());
+      CHECK(std::move(*write).End().ok());
+    }
+    CHECK((watch.syncs == std::vector{kStart | kW, kEnd | kW, kStart | kRW, kEnd | kW, kEnd | kR}));
+    watch.syncs.clear();
+    {
+      // An end for reading waits while a write is open.
+      auto read = CpuRead::Begin(*mapping);
+      const auto write = CpuWrite::Begin(*mapping);
+      REQUIRE(read.ok());
+      CHECK(std::move(*read).End().ok());
+      CHECK((watch.syncs == std::vector{kStart | kR, kStart | kW}));
+    }
+    CHECK((watch.syncs == std::vector{kStart | kR, kStart | kW, kEnd | kRW}));
+    watch.syncs.clear();
+    {
+      const auto both = CpuReadWrite::Begin(*mapping);
+      const auto read = CpuRead::Begin(*mapping);
+      const auto write = CpuWrite::Begin(*mapping);
+    }
+    CHECK((watch.syncs == std::vector{kStart | kRW, kEnd | kRW}));
   };
   OnEachHeap<T>(on_each, WatchedSyscalls(&watch));
 }
@@ -144,6 +218,8 @@ ION_SUITE_FACT(import_backends, "it imports what the other backends for dma-bufs
   ION_SUITE_INVOKE(renames, T);          \
   ION_SUITE_INVOKE(name_refused, T);     \
   ION_SUITE_INVOKE(no_name_no_ioctl, T); \
+  ION_SUITE_INVOKE(syncs, T);            \
+  ION_SUITE_INVOKE(nested_syncs, T);     \
   ION_SUITE_INVOKE(import_vgem, T);      \
   ION_SUITE_INVOKE(import_vivid, T);     \
   ION_SUITE_INVOKE(import_backends, T);  \

@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -598,17 +599,71 @@ TEST_CASE("Buffer: a release while a mapping lives ends the program") {
   CheckAborts(release, "a Buffer was released while a CpuMapping of it lives");
 }
 
-TEST_CASE("Buffer: a release inside a scope of CPU access ends the program") {
+TEST_CASE("CpuMapping: ending or moving one inside a scope ends the program") {
   const LeakCheck leaks;
   auto manager = OpenWith<Two>();
-  const auto release = [&] {
-    absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
+  absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
+  const auto end = [&] {
     auto mapping = std::make_unique<ReadOnlyMapping>(*ReadOnlyMapping::Of(*buffer));
     const auto cpu = CpuRead::Begin(*mapping);
     mapping.reset();
-    *buffer = Buffer();
   };
-  CheckAborts(release, "a Buffer was released inside a CpuAccess to it");
+  CheckAborts(end, "a CpuMapping ended inside a CpuAccess to it");
+  const auto move = [&] {
+    auto mapping = ReadOnlyMapping::Of(*buffer);
+    const auto cpu = CpuRead::Begin(*mapping);
+    const ReadOnlyMapping other = *std::move(mapping);
+  };
+  CheckAborts(move, "a CpuMapping was moved inside a CpuAccess to it");
+}
+
+TEST_CASE("CpuMapping: the 65536th of one buffer ends the program") {
+  const LeakCheck leaks;
+  auto manager = OpenWith<Two>();
+  absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
+  const auto map_for_ever = [&] {
+    std::vector<ReadOnlyMapping> mappings;
+    mappings.reserve(65536);
+    for (int i = 0; i < 65536; ++i) mappings.push_back(*ReadOnlyMapping::Of(*buffer));
+  };
+  CheckAborts(map_for_ever, "65535 CpuMappings of one buffer are alive");
+}
+
+TEST_CASE("Manager: using one that was moved from ends the program") {
+  const LeakCheck leaks;
+  auto manager = OpenWith<Two>();
+  const auto allocate_on_moved = [&] {
+    const auto other = std::move(manager);
+    return manager.Allocate({.bytes = 1}).ok();  // NOLINT: this is the point
+  };
+  CheckAborts(allocate_on_moved, "a Manager was used after it was moved from");
+}
+
+TEST_CASE("Manager: a flag that has no name is refused") {
+  const LeakCheck leaks;
+  auto manager = OpenWith<Two>();
+  for (unsigned bit = 1; bit < 15; ++bit) {
+    const absl::Status status =
+        manager.Allocate({.bytes = 1, .flags = static_cast<Flags>(1u << bit)}).status();
+    CHECK(ErrnoOf(status) == EINVAL);
+  }
+}
+
+TEST_CASE("CpuMapping: who only reads can, where the owner has forbidden writing since") {
+  const LeakCheck leaks;
+  auto opened = platforms::Memfd::Open();
+  REQUIRE(opened.ok());
+  const UniqueFd memfd(::memfd_create("late", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  REQUIRE(::ftruncate(memfd.get(), 4096) == 0);
+  REQUIRE(::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK) == 0);
+  auto buffer = opened->Import(memfd.borrow());
+  REQUIRE(buffer.ok());
+  REQUIRE(::fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_WRITE) == 0);
+  CHECK(ErrnoOf(WritableMapping::Of(*buffer).status()) == EPERM);
+  const auto mapping = ReadOnlyMapping::Of(*buffer);
+  REQUIRE(mapping.ok());
+  CHECK(mapping->bytes() == 4096);
+  CHECK(ErrnoOf(WritableMapping::Of(*buffer).status()) == EPERM);
 }
 
 TEST_CASE("CpuMapping: using one that was moved from ends the program") {

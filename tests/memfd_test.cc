@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <linux/dma-buf.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,6 +19,7 @@
 #include "tests/support/backend_suite.h"
 #include "tests/support/dma_buf_exporters.h"
 #include "tests/support/leak_check.h"
+#include "tests/support/skip.h"
 
 namespace ion::testing {
 namespace {
@@ -48,11 +50,34 @@ TEST_CASE("MemfdBackend: its memory can neither shrink nor grow, and can be writ
   const LeakCheck leaks;
   MemfdBackend<> backend = OpenMemfd();
   const Memory memory(backend, 0, 64_KiB);
-  CHECK(::fcntl(memory.block.fd, F_GET_SEALS) == (F_SEAL_SHRINK | F_SEAL_GROW));
+  CHECK(::fcntl(memory.block.fd, F_GET_SEALS) == (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL));
   for (const off_t bytes : {4096, 128 << 10}) {
     CHECK(::ftruncate(memory.block.fd, bytes) == -1);
     CHECK(errno == EPERM);
   }
+}
+
+TEST_CASE("MemfdBackend: who gets its memory cannot seal it") {
+  const LeakCheck leaks;
+  MemfdBackend<> backend = OpenMemfd();
+  const Memory memory(backend, 0, 64_KiB);
+  const auto shared = backend.Share(memory.block);
+  REQUIRE(shared.ok());
+  CHECK(::fcntl(shared->get(), F_ADD_SEALS, F_SEAL_WRITE) == -1);
+  CHECK(errno == EPERM);
+}
+
+TEST_CASE("MemfdBackend: a memfd of huge pages is refused: a hole there is SIGBUS") {
+  const LeakCheck leaks;
+  MemfdBackend<> backend = OpenMemfd();
+  const UniqueFd huge(::memfd_create("huge", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_HUGETLB));
+  if (!huge.valid()) return Skip("this kernel has no huge pages");
+  REQUIRE(::ftruncate(huge.get(), 2 << 20) == 0);
+  REQUIRE(::fcntl(huge.get(), F_ADD_SEALS, F_SEAL_SHRINK) == 0);
+  Block block;
+  const Error error = backend.Import(huge.borrow(), block);
+  CHECK(error.code() == EINVAL);
+  CHECK(Describe(error).find("MFD_HUGETLB") != std::string::npos);
 }
 
 TEST_CASE("MemfdBackend: its memory keeps its first name") {

@@ -283,6 +283,10 @@ TEST_CASE("UdmabufBackend: Compose past the module's limit is refused before the
   const Error error = backend->Compose(past, block);
   CHECK(Kind(error) == "EINVAL allocate");
   CHECK(Contains(Describe(error), "size_limit_mb"));
+  // A sum that is a page where 64 bits end.
+  const PageRange wrapping[] = {{memfd.borrow(), 0, UINT64_MAX - PageBytes() + 1},
+                                {memfd.borrow(), 0, 2 * PageBytes()}};
+  CHECK(Kind(backend->Compose(wrapping, block)) == "EINVAL allocate");
   CHECK(watch.ioctls == 0);
   const PageRange within[] = {{memfd.borrow(), 0, 1_MiB}};
   CHECK(Kind(backend->Compose(within, block)) == "ENOTTY allocate");

@@ -53,7 +53,7 @@ check_cache() {
 
 # The newest cached entry with these options, or nothing.
 cached_entry() {
-  find "$kernels" -mindepth 1 -maxdepth 1 -name "$(entry_name '*')" 2>/dev/null | sort -V | tail -n 1
+  [[ ! -d $kernels ]] || find "$kernels" -mindepth 1 -maxdepth 1 -name "$(entry_name '*')" | sort -V | tail -n 1
 }
 
 missing_packages() {

@@ -47,7 +47,7 @@
 
 namespace ion::testing {
 
-using namespace ion::literals;
+using namespace ion::literals;  // NOLINT(google-build-using-namespace): made for it
 
 // "ok", or what an error is: "EINVAL map".
 inline std::string Kind(const Error& error) {

@@ -2,7 +2,8 @@
 // Copyright the ion authors
 //
 // main() of every test binary. After doctest's own output it prints `skipped: CASE -- REASON` for
-// each skipped test case, and as the last line `N passed, N failed, N skipped`, counting test cases;
+// each skipped test case, and as the last line `N passed, N failed, N skipped`, counting test
+// cases;
 // ./dev test reads both. A binary in which no test case ran fails.
 
 #define DOCTEST_CONFIG_IMPLEMENT

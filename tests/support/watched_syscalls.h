@@ -3,7 +3,8 @@
 //
 // File: tests/support/watched_syscalls.h
 //
-// The kernel, with a count of its ioctls, and a refusal to name dma-bufs where a test wants one.
+// The kernel, with a record of its ioctls, and a refusal to name dma-bufs where a test wants one.
+// For one thread.
 
 #ifndef ION_TESTS_SUPPORT_WATCHED_SYSCALLS_H_
 #define ION_TESTS_SUPPORT_WATCHED_SYSCALLS_H_
@@ -11,6 +12,8 @@
 #include <linux/dma-buf.h>
 
 #include <cerrno>
+#include <cstdint>
+#include <vector>
 
 #include "ion/syscalls.h"
 
@@ -18,6 +21,7 @@ namespace ion::testing {
 
 struct Watch {
   int ioctls = 0;
+  std::vector<uint64_t> syncs = {};  // the flags of each DMA_BUF_IOCTL_SYNC
   bool refuse_names = false;
 };
 
@@ -28,6 +32,9 @@ class WatchedSyscalls : public LinuxSyscalls {
 
   long Ioctl(int fd, unsigned long request, void* argument) const noexcept {
     ++watch_->ioctls;
+    if (request == DMA_BUF_IOCTL_SYNC) {
+      watch_->syncs.push_back(static_cast<const dma_buf_sync*>(argument)->flags);
+    }
     if (watch_->refuse_names && request == DMA_BUF_SET_NAME) return -EPERM;
     return LinuxSyscalls::Ioctl(fd, request, argument);
   }

@@ -40,7 +40,7 @@ clean_up() {
   rm -rf "$scratch"
 }
 trap clean_up EXIT
-trap 'exit 130' INT
+trap 'echo >&2; exit 130' INT
 trap 'exit 143' TERM HUP
 
 # The seconds since ./dev was called.
