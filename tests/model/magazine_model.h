@@ -34,6 +34,7 @@ inline constexpr uint32_t kObjects = 2;
 // What is plain in the magazine itself, as one more object: it is touched by whoever is inside.
 inline constexpr uint32_t kContent = kObjects;
 inline constexpr uint32_t kMagazineOperations = 3;
+inline constexpr uint32_t kHandlerOperations = 2;  // it takes, and may give back
 
 struct SharedMagazine {
   alignas(64) ModelMagazine magazine{};
@@ -182,7 +183,7 @@ inline Verdict ExploreMagazine(MagazineBug bug, bool handler = false) {
   const uint32_t owner = explorer.Spawn([&] { world->User(internal::kMagazineOperations); });
   explorer.Spawn([&] { world->Drainer(); });
   if (handler) {
-    explorer.SpawnHandler(owner, [&] { world->User(internal::kMagazineOperations); });
+    explorer.SpawnHandler(owner, [&] { world->User(internal::kHandlerOperations); });
   } else {
     explorer.Spawn([&] { world->Drainer(); });
   }
