@@ -255,7 +255,7 @@ bool Explorer::Matters(uint32_t index, bool read, bool write) {
   return write ? StoreMatters(place, bit) : LoadMatters(place, bit);
 }
 
-void Explorer::Log(std::string words) {
+void Explorer::Log(const std::string& words) {
   const std::string who =
       current_ == nullptr ? "" : "thread " + std::to_string(current_->index) + ": ";
   log_.push_back(who + words);

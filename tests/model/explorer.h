@@ -246,7 +246,7 @@ class Explorer {
 
   uint32_t PlaceOf(const void* at);
   void LogAccess(const char* what, uint32_t place, uint64_t value);
-  void Log(std::string words);
+  void Log(const std::string& words);
   // Notes that this fiber does so. False: no other ever does what would make the order matter.
   bool Matters(uint32_t place, bool read, bool write);
   static bool LoadMatters(const Place& place, uint32_t bit) { return (place.writers & ~bit) != 0; }

@@ -31,7 +31,10 @@ using ModelMagazine = Magazine<MagazineModelPolicy>;
 
 inline constexpr uint64_t kOpen = ModelMagazine::OpenGate(1);
 inline constexpr uint32_t kObjects = 2;
+// What is plain in the magazine itself, as one more object: it is touched by whoever is inside.
+inline constexpr uint32_t kContent = kObjects;
 inline constexpr uint32_t kMagazineOperations = 3;
+inline constexpr uint32_t kHandlerOperations = 2;  // it takes, and may give back
 
 struct SharedMagazine {
   alignas(64) ModelMagazine magazine{};
@@ -64,6 +67,7 @@ struct MagazineWorld {
 
   // Requires: the caller owns the content of the magazine.
   void MoveToBag() {
+    explorer.Touch(kContent);
     const uint32_t n = shared.magazine.count();
     for (uint32_t i = 0; i < n; ++i) {
       const uint32_t object = IndexOf(shared.magazine.slot(i));
@@ -91,6 +95,7 @@ struct MagazineWorld {
   uint32_t Acquire() {
     ModelMagazine& magazine = shared.magazine;
     if (magazine.Enter(kOpen)) {
+      explorer.Touch(kContent);
       const void* object = magazine.PopAndLeave();
       if (object != nullptr) return IndexOf(object);
     }
@@ -103,6 +108,7 @@ struct MagazineWorld {
   void Release(uint32_t object) {
     ModelMagazine& magazine = shared.magazine;
     if (magazine.Enter(kOpen)) {
+      explorer.Touch(kContent);
       magazine.PushAndLeave(&shared.objects[object], kObjects);
       return;
     }
@@ -177,7 +183,7 @@ inline Verdict ExploreMagazine(MagazineBug bug, bool handler = false) {
   const uint32_t owner = explorer.Spawn([&] { world->User(internal::kMagazineOperations); });
   explorer.Spawn([&] { world->Drainer(); });
   if (handler) {
-    explorer.SpawnHandler(owner, [&] { world->User(internal::kMagazineOperations); });
+    explorer.SpawnHandler(owner, [&] { world->User(internal::kHandlerOperations); });
   } else {
     explorer.Spawn([&] { world->Drainer(); });
   }

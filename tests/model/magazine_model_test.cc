@@ -21,7 +21,7 @@ TEST_CASE("Magazine: an owner and two drainers with 3 operations each, in every 
 
 TEST_CASE("Magazine: an owner, a signal handler on its thread, and a drainer, in every order") {
   const Verdict verdict = ExploreMagazine(MagazineBug::kNone, /*handler=*/true);
-  ion::model::Print("Magazine, owner, handler and drainer x 3 operations", verdict);
+  ion::model::Print("Magazine, owner and drainer x 3 operations, handler x 2", verdict);
   CHECK_MESSAGE(verdict.violation.empty(), ion::model::Words(verdict));
   CHECK(verdict.ends > 0);
 }

@@ -111,7 +111,7 @@ class World {
     for (uint32_t thread = 0; thread < kThreads; ++thread) {
       const std::string number = std::to_string(thread);
       explorer_.Share("record" + number, records_[thread], sizeof(Record));
-      ion::Magazine<P>& magazine = records_[thread]->At(Record::Offset(id));
+      ion::Magazine<P>& magazine = MagazineOf(thread);
       explorer_.Share("magazine" + number, &magazine, sizeof(magazine));
     }
     explorer_.Share("owner", owner_.data(), sizeof(owner_));
@@ -137,6 +137,9 @@ class World {
     uint32_t id = 0;
     while (table.slots[id].state.load() == 0) ++id;
     return id;
+  }
+  ion::Magazine<P>& MagazineOf(uint32_t thread) const {
+    return records_[thread]->At(Record::Offset(OnlyId(*ion::internal::Table<P>())));
   }
   uint32_t IndexOf(const Object* object) const {
     return static_cast<uint32_t>(object - objects_.data());
@@ -182,6 +185,11 @@ class World {
   // No call is under way: one thread finds all that is not in a user's hands.
   void End() {
     Statics::record = records_[0];
+    if (const ion::Magazine<P>& magazine = MagazineOf(0);
+        (magazine.gate() & magazine.kFlush) != 0) {
+      pool_.BindThread();
+      if (magazine.count() != 0) return explorer_.Fail("an owner did not do what was left to it");
+    }
     std::array<bool, 8> found = {};
     auto in_hands = static_cast<uint32_t>(
         std::count_if(owner_.begin(), owner_.end(), [](uint32_t owner) { return owner != 0; }));

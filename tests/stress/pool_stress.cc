@@ -43,8 +43,10 @@
 #include "tests/stress/searches.h"
 
 // What a sanitizer finds ends the program at once, with kSanitizer.
+// NOLINTBEGIN(bugprone-reserved-identifier): the sanitizers' names.
 extern "C" const char* __tsan_default_options() { return "halt_on_error=1:exitcode=66"; }
 extern "C" const char* __asan_default_options() { return "exitcode=66"; }
+// NOLINTEND(bugprone-reserved-identifier)
 
 namespace {
 
