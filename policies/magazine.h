@@ -12,8 +12,8 @@
 //   }
 //   if (magazine.Claim(open)) {                       // a drainer
 //     const bool quiet = Membarrier::Fence();
-//     if (quiet && !magazine.busy()) take what is there; magazine.Open(open);
-//     else magazine.OpenFlush(open);                  // its owner will do it
+//     if ((!quiet || magazine.busy()) && magazine.OpenFlush(open)) return;   // its owner will do
+//     it take what is there; magazine.Open(open);
 //   }
 //
 // The gate is one word: {generation of the pool, state}. It is `open` where the owner may enter, so
@@ -21,11 +21,16 @@
 // in progress, a thread that never met the pool, and a forked child (whose copy is wiped to zero).
 //
 //   state      who may touch the content     next
-//   open       the owner, while busy         claimed: any drainer, by compare-exchange
-//   claimed    the claimer, see below        open or flush: the claimer, by a store
+//   open       the owner, while busy         claimed: any drainer
+//   claimed    the claimer, see below        open, or flush: the claimer
 //   flush      nobody                        open: the owner, which empties it then;
-//                                            claimed: any drainer, by compare-exchange
+//                                            claimed: any drainer
+//   told       the claimer                   open: the claimer
 //   0          nobody                        open: the owner binds it
+//
+// `told` is claimed, and the owner said that it is not inside: it ends, and finds that somebody is
+// before it. Then the claimer has the content even if it sees busy, or could get no barrier; else
+// the objects would lie in the magazine of no thread.
 //
 // Why the content has one user at a time. The owner writes busy, then reads the gate; a drainer
 // writes the gate, makes every running thread of the process pass a full barrier (membarrier), then
@@ -42,8 +47,9 @@
 // Where the owner's operation is interrupted by a signal handler that uses the same pool, the
 // handler sees busy, and goes to the depot.
 //
-// Where there is no membarrier (P::Fence failed once, at the pool's birth), the owner claims by
-// compare-exchange as drainers do (policies/pool.h); then busy only tells signal handlers. Where a
+// Where there is no membarrier (found out at the pool's birth), the owner claims by
+// compare-exchange as drainers do (policies/pool.h); then busy only tells signal handlers, and
+// `told` means that a drainer met the owner inside: the owner leaves to flush. Where a
 // tool must see the order (TSan does not know membarrier), P::kOwnerFences makes busy and gate
 // sequentially consistent.
 //
@@ -218,16 +224,25 @@ class alignas(64) Magazine {
     }
     return false;
   }
-  // Leaves a request behind at a magazine whose owner is inside by Claim (no membarrier).
-  void AskOwner(uint64_t open) noexcept {
+  // From claimed to claimed with a word to the claimer (see the table above). False: it is not
+  // claimed any more.
+  bool Tell(uint64_t open) noexcept {
     uint64_t gate = open | kClaimed;
-    gate_.compare_exchange_strong(gate, gate | kFlush, std::memory_order_relaxed);
+    return gate_.compare_exchange_strong(gate, gate | kFlush, std::memory_order_release,
+                                         std::memory_order_relaxed) ||
+           gate == (open | kClaimed | kFlush);
   }
   // From claimed to open. Requires: the caller claimed it.
   void Open(uint64_t open) noexcept { gate_.store(open, std::memory_order_release); }
-  // From claimed to flush: what is here stays here.
-  void OpenFlush(uint64_t open) noexcept { gate_.store(open | kFlush, std::memory_order_release); }
-  // From claimed to open, or to flush where AskOwner was called meanwhile.
+  // From claimed to flush: what is here stays here. False: the owner told that it is not inside, so
+  // the content is the caller's. Requires: the caller claimed it.
+  bool OpenFlush(uint64_t open) noexcept {
+    uint64_t gate = open | kClaimed;
+    return gate_.compare_exchange_strong(gate, open | kFlush, std::memory_order_acq_rel,
+                                         std::memory_order_acquire);
+  }
+  // From claimed to open, or to flush where the claimer was told to. Requires: the owner claimed
+  // it.
   void Unclaim() noexcept { gate_.fetch_and(~kClaimed, std::memory_order_release); }
   // From flush to open; the owner's, while busy. False: a drainer was faster.
   bool TakeFlush(uint64_t open) noexcept {

@@ -489,7 +489,7 @@ class PoolBase {
   }
 
   // Moves the content of one of this thread's magazines to the depot of its pool, which the caller
-  // need not know to live. False: the pool is gone, or a drainer has the magazine.
+  // need not know to live. False: the pool is gone, or a drainer has the magazine, and does it.
   static bool GiveBack(uint32_t id, Magazine<P>& magazine) noexcept {
     internal::PoolTable<P>* table = internal::Table<P>();
     const uint64_t generation = magazine.generation();
@@ -497,7 +497,11 @@ class PoolBase {
     Core* core = table->Pin(id, generation);
     if (core == nullptr) return false;
     // The owner claims as a drainer would, and needs no barrier: it is not inside.
-    const bool claimed = magazine.Claim(core->open);
+    bool claimed, told = false;
+    do {
+      claimed = magazine.Claim(core->open);
+      told = !claimed && magazine.Tell(core->open);
+    } while (!claimed && !told);
     if (claimed) {
       MoveToDepot(*core, magazine, magazine.count());
       magazine.Open(core->open);
@@ -523,7 +527,7 @@ class PoolBase {
       if (magazine.Claim(core.open)) {
         magazine.next_claimed = std::exchange(*claimed, &magazine);
       } else if (core.locked) {
-        magazine.AskOwner(core.open);
+        magazine.Tell(core.open);
       }
     });
   }
@@ -536,10 +540,7 @@ class PoolBase {
       Magazine<P>& magazine = *claimed;
       claimed = magazine.next_claimed;
       Core& core = *internal::Table<P>()->slots[magazine.id()].core.load(std::memory_order_relaxed);
-      if (!core.locked && (!quiet || magazine.busy())) {
-        magazine.OpenFlush(core.open);
-        continue;
-      }
+      if (!core.locked && (!quiet || magazine.busy()) && magazine.OpenFlush(core.open)) continue;
       uint32_t n = magazine.count();
       moved += n;
       if (one != nullptr && *one == nullptr && n > 0) {

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+
+#include "policies/packed_stack.h"
+
+#include <atomic>
+#include <cstdint>
+#include <thread>
+#include <vector>
+
+#include "doctest/doctest.h"
+#include "tests/support/hooked_atomic.h"
+
+namespace {
+
+using ion::testing::Interruption;
+
+struct Hooked : ion::StackPolicy {
+  template <class V>
+  using Atomic = ion::testing::HookedAtomic<V>;
+};
+struct HookedWithoutTag : Hooked {
+  static constexpr uint64_t kTagStep = 0;
+};
+
+template <class P = ion::StackPolicy>
+struct Stack {
+  explicit Stack(uint32_t count) : links(count + 1) {}
+  void Push(uint32_t index, uint32_t weight = 1) { stack.Push(links.data(), index, weight); }
+  uint32_t Pop() { return stack.Pop(links.data()); }
+  uint32_t weight() const { return stack.weight(links.data()); }
+
+  ion::PackedStack<P> stack;
+  std::vector<typename ion::PackedStack<P>::Link> links;
+};
+
+TEST_CASE("PackedStack: what was pushed last is popped first") {
+  Stack<> s(3);
+  for (uint32_t i : {1u, 2u, 3u}) s.Push(i);
+  for (uint32_t i : {3u, 2u, 1u}) CHECK(s.Pop() == i);
+}
+
+TEST_CASE("PackedStack: an empty stack gives 0") {
+  Stack<> s(1);
+  CHECK(s.Pop() == 0);
+  s.Push(1);
+  CHECK(s.Pop() == 1);
+  CHECK(s.Pop() == 0);
+}
+
+TEST_CASE("PackedStack: the highest index is kept apart from the tag") {
+  constexpr uint32_t kMost = ion::PackedStack<>::kMaxIndex;
+  Stack<> s(kMost);
+  for (int i = 0; i < 3; ++i) {
+    s.Push(kMost);
+    CHECK(s.Pop() == kMost);
+  }
+  CHECK(s.stack.tag() == 3);
+  CHECK(s.Pop() == 0);
+}
+
+TEST_CASE("PackedStack: the weight is that of all entries") {
+  Stack<> s(3);
+  CHECK(s.weight() == 0);
+  s.Push(1, 15);
+  s.Push(2, 4);
+  CHECK(s.weight() == 19);
+  CHECK(s.Pop() == 2);
+  CHECK(ion::PackedStack<>::WeightAt(s.links.data(), 2) == 19);
+  CHECK(s.weight() == 15);
+  s.Push(3, 1);
+  CHECK(s.weight() == 16);
+}
+
+TEST_CASE("PackedStack: the tag advances on each pop, and on nothing else") {
+  Stack<> s(2);
+  s.Push(1);
+  s.Push(2);
+  CHECK(s.stack.tag() == 0);
+  s.Pop();
+  s.Pop();
+  CHECK(s.stack.tag() == 2);
+  s.Pop();
+  CHECK(s.stack.tag() == 2);
+}
+
+TEST_CASE("PackedStack: the tag has 44 bits or more") { CHECK(ion::PackedStack<>::kTagBits >= 44); }
+
+// Pop has read that 2 lies under 3, and sleeps. 3 and 2 are popped, and 3 comes back: the index is
+// the one that it saw, and 2 belongs to somebody.
+template <class P>
+uint32_t PopWhileItsTopGoesAndComesBack(Stack<P>& s) {
+  for (uint32_t i : {1u, 2u, 3u}) s.Push(i);
+  // Accesses of Pop: the head, the link, the exchange.
+  Interruption between(2, [&] {
+    s.Pop();
+    s.Pop();
+    s.Push(3);
+  });
+  const uint32_t popped = s.Pop();
+  REQUIRE(between.happened());
+  return popped;
+}
+
+TEST_CASE("PackedStack: a top that went and came back is not taken for the old one") {
+  Stack<Hooked> s(3);
+  CHECK(PopWhileItsTopGoesAndComesBack(s) == 3);
+  CHECK(s.Pop() == 1);
+  CHECK(s.Pop() == 0);
+}
+
+TEST_CASE("PackedStack: without the tag, it is taken for the old one, and 2 has two owners") {
+  Stack<HookedWithoutTag> s(3);
+  CHECK(PopWhileItsTopGoesAndComesBack(s) == 3);
+  CHECK(s.Pop() == 2);
+}
+
+TEST_CASE("PackedStack: a push that is interrupted anywhere loses nothing and keeps the weight") {
+  int n = 0;
+  for (bool happened = true; happened; ++n) {
+    Stack<Hooked> s(4);
+    for (uint32_t i : {1u, 2u, 3u}) s.Push(i, i);
+    Interruption between(n, [&] {
+      CHECK(s.Pop() == 3);
+      CHECK(s.Pop() == 2);
+      s.Push(3, 30);
+    });
+    s.Push(4, 400);
+    happened = between.happened();
+    if (!happened) continue;
+    // Before its exchange, the push comes after the others; the last access is the exchange.
+    CHECK(s.weight() == 431);
+    CHECK(s.Pop() == 4);
+    CHECK(s.Pop() == 3);
+    CHECK(s.Pop() == 1);
+    CHECK(s.Pop() == 0);
+  }
+  CHECK(n == 6);  // head, weight under, link, weight, exchange: then it is over
+}
+
+TEST_CASE("PackedStack: a weight that is read while the stack changes is that of some moment") {
+  int n = 0;
+  for (bool happened = true; happened; ++n) {
+    Stack<Hooked> s(3);
+    s.Push(1, 1);
+    s.Push(2, 10);
+    Interruption between(n, [&] {
+      s.Pop();
+      s.Pop();
+      s.Push(2, 100);
+    });
+    const uint32_t weight = s.weight();
+    happened = between.happened();
+    CHECK((weight == 11 || weight == 100));
+  }
+  CHECK(n == 4);  // head, weight, head again
+}
+
+TEST_CASE(
+    "PackedStack: between threads, each entry has one owner, who sees what the last one wrote") {
+  constexpr uint32_t kEntries = 8;
+  constexpr int kThreads = 4;
+  constexpr int kRounds = 20'000;
+  Stack<> s(kEntries);
+  std::vector<std::atomic<int>> owners(kEntries + 1);
+  std::vector<uint64_t> written(kEntries + 1);  // plain: a race here is the stack's fault
+  for (uint32_t i = 1; i <= kEntries; ++i) s.Push(i, i);
+  std::atomic<int> twice{0};
+  std::atomic<uint64_t> pops{0};
+  {
+    std::vector<std::jthread> threads;
+    for (int t = 0; t < kThreads; ++t) {
+      threads.emplace_back([&] {
+        uint64_t mine = 0;
+        for (int round = 0; round < kRounds; ++round) {
+          const uint32_t index = s.Pop();
+          if (index == 0) continue;
+          if (owners[index].exchange(1, std::memory_order_relaxed) != 0) ++twice;
+          ++written[index];
+          ++mine;
+          owners[index].store(0, std::memory_order_relaxed);
+          s.Push(index, index);
+        }
+        pops += mine;
+      });
+    }
+  }
+  CHECK(twice == 0);
+  CHECK(s.weight() == kEntries * (kEntries + 1) / 2);
+  uint64_t sum = 0;
+  for (uint64_t n : written) sum += n;
+  CHECK(sum == pops);
+  CHECK(s.stack.tag() == pops);
+}
+
+}  // namespace
