@@ -110,6 +110,7 @@ inline void TimeDrains(benchmark::State& state) {
   Result<Pool<Block>> pool = Pool<Block>::Create(descriptors, {.object_bytes = 4096});
   ION_CHECK(pool.ok(), "no memory for a pool of 512 blocks");
   std::vector<Block*> blocks;
+  blocks.reserve(kHeld);
   for (Block& block : descriptors) blocks.push_back(&block);
   Fillers fillers(*pool);
 

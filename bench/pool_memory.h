@@ -70,6 +70,7 @@ inline double ResidentPerObject(uint32_t objects) {
 inline double ResidentPerThread(uint32_t pool_count) {
   std::vector<Block> blocks(pool_count);
   std::vector<Pool<Block>> pools;
+  pools.reserve(pool_count);
   for (Block& block : blocks) pools.push_back(MakePool({&block, 1}));
   double taken = 0;
   std::thread([&] {

@@ -66,7 +66,7 @@ std::string Cell(const Grid& grid, const std::string& contender, std::string_vie
   if (figure == nullptr) return "-";
   if (!figure->error.empty()) return figure->error;
   const Figure* ours = At(grid, std::string(kOurs), threads);
-  const std::string cell = Fixed(figure->ns, figure->ns < 100 ? 2 : 0);
+  std::string cell = Fixed(figure->ns, figure->ns < 100 ? 2 : 0);
   if (ours == nullptr || ours->ns <= 0 || ours == figure) return cell;
   return Text(cell, " (", Fixed(figure->ns / ours->ns, 2), " x)");
 }

@@ -277,6 +277,60 @@ esac'
   check 'and what the guest said' says 1 'panicked: an example'
 }
 
+# A benchmark program that leaves the file it is asked for, and says what else it was given; a report that says how it was
+# called, and that a goal is missed.
+test_bench() {
+  local bin=$tmp/bazel-bin/bench
+  all_packages_installed
+  mkdir -p "$bin" "$tmp/cache"
+  fake bazel <<END
+#!/bin/sh
+case \$1 in
+  query) echo //bench:pool ;;
+  info) echo "$tmp/bazel-bin" ;;
+  build) ;;
+  *) exit 9 ;;
+esac
+END
+  cat >"$bin/pool" <<'END'
+#!/bin/sh
+echo "$*" >>"$ION_CACHE/arguments"
+for argument; do case $argument in --benchmark_out=*) echo figures >"${argument#*=}" ;; --fail) exit 5 ;; esac; done
+END
+  cat >"$bin/report" <<'END'
+#!/bin/sh
+case $1 in
+  filter) echo '^BM_A$' ;;
+  goals) shift; echo "goal a: of $# runs (wanted 0) missed"; exit 1 ;;
+  *) echo "$1 of $(cat "$2")" ;;
+esac
+END
+  chmod +x "$bin/pool" "$bin/report"
+  export ION_CACHE=$tmp/cache
+
+  run "$dev" bench --list
+  check 'benchmarks are named' printed 0 pool
+  run "$dev" bench polo
+  check 'an unknown benchmark is named' complains 2 "there is no benchmark 'polo'"
+  run "$dev" bench pool --benchmark_filter=X
+  check 'what a benchmark leaves becomes a table' says 0 'table of figures'
+  check 'the file is kept, and named' says 0 "json: $tmp/cache/bench/pool-"
+  check 'arguments are handed on' grep -q -- '--benchmark_filter=X$' "$tmp/cache/arguments"
+  run "$dev" bench pool --fail
+  check 'a benchmark that fails is what it exits with' exited 5
+  run "$dev" bench pool --svg "$tmp/chart.svg"
+  check 'a chart is drawn' [ "$(cat "$tmp/chart.svg")" = 'chart of figures' ]
+  run "$dev" bench pool --svg
+  check 'which needs a file' complains 2 'which file?'
+  rm "$tmp/cache/arguments"
+  run "$dev" bench --check
+  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 3 runs (wanted 0) missed'
+  check 'by three runs of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 3 ]
+  run "$dev" bench --check pool
+  check 'which takes nothing else' complains 2 '--check goes alone'
+  unset ION_CACHE
+}
+
 test_interrupt() {
   local child
   all_packages_installed
@@ -298,6 +352,7 @@ test_stress
 test_counting
 test_guest_runner
 test_guest
+test_bench
 test_interrupt
 echo "$passed passed, $failed failed, 0 skipped"
 ((failed == 0))
