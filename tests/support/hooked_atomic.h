@@ -59,6 +59,7 @@ class Interruption {
 template <class V>
 class HookedAtomic {
  public:
+  // NOLINTNEXTLINE(google-explicit-constructor): as std::atomic has it
   constexpr HookedAtomic(V value = {}) : value_(value) {}
 
   V load(std::memory_order order = std::memory_order_seq_cst) const {
