@@ -59,7 +59,8 @@ class Interruption {
 template <class V>
 class HookedAtomic {
  public:
-  constexpr HookedAtomic(V value = {}) : value_(value) {}
+  constexpr HookedAtomic() = default;
+  explicit constexpr HookedAtomic(V value) : value_(value) {}
 
   V load(std::memory_order order = std::memory_order_seq_cst) const {
     Interruption::Access();
@@ -105,7 +106,7 @@ class HookedAtomic {
   }
 
  private:
-  std::atomic<V> value_;
+  std::atomic<V> value_{};
 };
 
 }  // namespace ion::testing
