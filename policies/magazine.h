@@ -55,8 +55,9 @@
 //
 // All bytes zero is a magazine that is bound to nothing.
 //
-// Cost: 320 bytes for 32 objects. Enter, Pop, Push and Leave are plain moves. Progress: every
-// function is wait-free.
+// Cost: 320 bytes for 32 objects. Enter, PopAndLeave and PushAndLeave are plain moves. Progress:
+// Claim is lock-free (a failed try means that another claimer or the owner changed the state), all
+// else is wait-free.
 #ifndef ION_POLICIES_MAGAZINE_H_
 #define ION_POLICIES_MAGAZINE_H_
 

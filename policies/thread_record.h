@@ -11,7 +11,7 @@
 // for the process (g++ makes them unique symbols, and then dlclose does not unload the library).
 //
 // A record is mapped when a thread first uses a pool: 320 KiB of address space, of which a thread
-// touches a page for its header and the first 11 pools, and a page for each 12 more. When the
+// touches a page for its header and the first 12 pools, and one for about each 13 more. When the
 // thread ends, its record is emptied and kept for the next one. Records are never unmapped: a
 // drainer may be walking them. Their number is the largest number of threads that used pools at the
 // same time.
@@ -21,9 +21,9 @@
 //
 // Not for users.
 //
-// Cost: as above. Thread-safe. Progress: all is lock-free but Ids::Close, which waits for threads
-// that are in their exit. (The first use on a thread registers an exit handler with the C library,
-// which has a lock and heap memory of its own.)
+// Cost: as above. Thread-safe. Progress: all is lock-free but PoolTable::Close, which waits for
+// threads that are in their exit. (The first use on a thread registers an exit handler with the C
+// library, which has a lock and heap memory of its own.)
 #ifndef ION_POLICIES_THREAD_RECORD_H_
 #define ION_POLICIES_THREAD_RECORD_H_
 

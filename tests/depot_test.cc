@@ -275,6 +275,7 @@ TEST_CASE("Depot: between threads, each object has one owner, who sees what the 
   std::atomic<int> twice{0};
   {
     std::vector<std::jthread> threads;
+    threads.reserve(4);
     for (unsigned t = 0; t < 4; ++t) {
       threads.emplace_back([&, t] {
         std::minstd_rand random(t + 1);

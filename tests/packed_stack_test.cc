@@ -169,6 +169,7 @@ TEST_CASE(
   std::atomic<uint64_t> pops{0};
   {
     std::vector<std::jthread> threads;
+    threads.reserve(kThreads);
     for (int t = 0; t < kThreads; ++t) {
       threads.emplace_back([&] {
         uint64_t mine = 0;

@@ -249,6 +249,7 @@ const char* WorkTogether(PoolFixture<>& f) {
   std::atomic<uint64_t> errors{0};
   {
     std::vector<std::jthread> threads;
+    threads.reserve(2);
     for (int t = 0; t < 2; ++t) {
       threads.emplace_back([&] {
         for (int i = 0; i < 3000; ++i) {

@@ -150,6 +150,7 @@ TEST_CASE("Pool: a magazine is bounded in slots and in bytes") {
     CHECK(f.pool.depth() >= 100 - slots);
     for (int i = 0; i < 200; ++i) {
       std::vector<Block*> some;
+      some.reserve(40);
       for (int k = 0; k < i % 40; ++k) some.push_back(f.pool.Acquire());
       CHECK(f.pool.counters().held - f.pool.depth() <= slots);
       for (Block* block : some) CHECK(f.pool.Release(block));
@@ -166,6 +167,7 @@ struct Bounded : ion::PoolPolicy {
 TEST_CASE("Pool: a thread's magazines together are bounded, when one goes to the depot") {
   using Fixture = PoolFixture<Bounded>;
   std::vector<std::unique_ptr<Fixture>> pools;
+  pools.reserve(8);
   for (int i = 0; i < 8; ++i) {
     pools.push_back(std::make_unique<Fixture>(100, ion::PoolOptions{.object_bytes = kMiB / 32}));
   }
@@ -188,9 +190,11 @@ TEST_CASE("Pool: a swing that a magazine can hold comes to rest without the depo
       PoolFixture f(200);
       f.Fill();
       std::vector<Block*> kept;
+      kept.reserve(static_cast<size_t>(before));
       for (int i = 0; i < before; ++i) kept.push_back(f.pool.Acquire());
       auto swing_once = [&] {
         std::vector<Block*> some;
+        some.reserve(static_cast<size_t>(swing));
         for (int i = 0; i < swing; ++i) some.push_back(f.pool.Acquire());
         for (Block* block : some) CHECK(f.pool.Release(block));
       };

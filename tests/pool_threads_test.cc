@@ -81,6 +81,7 @@ TEST_CASE_TEMPLATE(
     std::atomic<bool> stop{false};
     {
       std::vector<std::jthread> threads;
+      threads.reserve(8);
       for (uint32_t t = 1; t <= 4; ++t) threads.emplace_back([&, t] { w.Work(t, stop, 40); });
       threads.emplace_back([&] {
         const std::atomic<bool> at_once{true};
@@ -205,6 +206,7 @@ TEST_CASE("Pool: closing finds what the magazines of all threads hold") {
   PoolFixture f(60);
   std::latch filled(3), done(1);
   std::vector<std::jthread> threads;
+  threads.reserve(8);
   for (int t = 0; t < 3; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 20; ++i) CHECK(f.pool.Release(&f.descriptors[t * 20 + i]));
@@ -224,6 +226,7 @@ TEST_CASE("Pool: closing while threads end finds everything") {
     PoolFixture f(60);
     std::latch filled(3);
     std::vector<std::jthread> threads;
+    threads.reserve(8);
     for (int t = 0; t < 3; ++t) {
       threads.emplace_back([&, t] {
         for (int i = 0; i < 20; ++i) CHECK(f.pool.Release(&f.descriptors[t * 20 + i]));
@@ -246,6 +249,7 @@ TEST_CASE("Pool: 10,000 are made and destroyed under threads that keep magazines
   std::atomic<int> using_it{0}, turn{0};
   std::atomic<uint64_t> errors{0};
   std::vector<std::jthread> threads;
+  threads.reserve(8);
   for (int t = 0; t < kThreads; ++t) {
     threads.emplace_back([&] {
       for (int seen = 0; seen < kPools;) {
@@ -289,6 +293,7 @@ TEST_CASE("Pool: many more threads than processors") {
   {
     const std::atomic<bool> at_once{true};
     std::vector<std::jthread> threads;
+    threads.reserve(8);
     for (uint32_t t = 1; t <= 64; ++t) threads.emplace_back([&, t] { w.Work(t, at_once, 8); });
   }
   CHECK(w.errors == 0);
@@ -300,6 +305,7 @@ TEST_CASE("Pool: counters are read while threads go on, and never go back") {
   std::atomic<bool> stop{false};
   {
     std::vector<std::jthread> threads;
+    threads.reserve(8);
     for (uint32_t t = 1; t <= 3; ++t) threads.emplace_back([&, t] { w.Work(t, stop, 20); });
     uint64_t hits = 0, misses = 0, trips = 0;
     for (int i = 0; i < 2000; ++i) {

@@ -59,8 +59,8 @@ class Interruption {
 template <class V>
 class HookedAtomic {
  public:
-  // NOLINTNEXTLINE(google-explicit-constructor): as std::atomic has it
-  constexpr HookedAtomic(V value = {}) : value_(value) {}
+  constexpr HookedAtomic() = default;
+  explicit constexpr HookedAtomic(V value) : value_(value) {}
 
   V load(std::memory_order order = std::memory_order_seq_cst) const {
     Interruption::Access();
@@ -106,7 +106,7 @@ class HookedAtomic {
   }
 
  private:
-  std::atomic<V> value_;
+  std::atomic<V> value_{};
 };
 
 }  // namespace ion::testing
