@@ -17,12 +17,13 @@
 #include "ion/archetypes.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/heap_spec.h"
 #include "policies/kernel_heap.h"
 
 namespace ion {
 
-template <Backend B, HeapId kHeapId = HeapId{0}>
-using SystemHeap = KernelHeapPolicy<B, kHeapId, HeapType::kSystem>;
+template <Backend B, HeapSpec kSpec = HeapSpec{}>
+using SystemHeap = KernelHeapPolicy<B, kSpec, HeapType::kSystem>;
 static_assert(HeapCheck<SystemHeap<BackendArchetype>, BackendArchetype>::kOk);
 
 }  // namespace ion

@@ -18,14 +18,17 @@
 #include "ion/backend.h"
 #include "ion/cpu_access.h"
 #include "ion/heap.h"
+#include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/syscalls.h"
 #include "policies/dma_heap.h"
+#include "policies/kernel_heap.h"
 #include "policies/system_heap.h"
 
 // Every member of every template compiles with the smallest types that its concept allows.
 template class ion::Manager<ion::BackendArchetype, ion::HeapArchetype>;
-template class ion::KernelHeapPolicy<ion::BackendArchetype, ion::HeapId{0}, ion::HeapType::kSystem>;
+template class ion::KernelHeapPolicy<ion::BackendArchetype, ion::HeapSpec{},
+                                     ion::HeapType::kSystem>;
 template class ion::MemfdBackend<ion::LinuxSyscalls>;
 template class ion::UdmabufBackend<ion::LinuxSyscalls>;
 template class ion::DmaHeapBackend<ion::LinuxSyscalls>;
