@@ -30,7 +30,8 @@ namespace ion {
 //
 // With a name: the heap of exactly this name, or else one that has it among its aliases. Where the
 // backend does not know what the heap's memory is (HeapType::kCustom), the spec's type is believed:
-// who wrote it knows the board. Without a name: the first of the type.
+// who wrote it knows the board. Without a name: the first of the type. What a heap of type
+// kSystemContig may claim besides, policies/system_contig_heap.h says.
 //
 // ENODEV: there is none. EINVAL: it is of another type, or promises less alignment. Where all that
 // are meant cannot be used: the first one's reason.
@@ -45,6 +46,9 @@ inline Result<uint32_t> ClaimKernelHeap(std::span<const KernelHeap> heaps, const
   };
   if (spec.name.empty()) {
     look_for([&](const KernelHeap& heap) { return heap.type == spec.type; });
+    if (!found.has_value() && spec.type == HeapType::kSystemContig) {
+      look_for([](const KernelHeap& heap) { return heap.type == HeapType::kSystem; });
+    }
     if (!found.has_value()) {
       return Error(
           ENODEV, "the backend has no heap of this type",
@@ -74,7 +78,9 @@ inline Result<uint32_t> ClaimKernelHeap(std::span<const KernelHeap> heaps, const
   const KernelHeap& heap = heaps[*found];
   const Origin origin{backend, Operation::kOpen, heap.name};
   if (!heap.unusable.ok()) return heap.unusable;
-  if (heap.type != spec.type && heap.type != HeapType::kCustom) {
+  const bool serves_contig = heap.type == HeapType::kSystem || heap.type == HeapType::kDma;
+  if (heap.type != spec.type && heap.type != HeapType::kCustom &&
+      !(spec.type == HeapType::kSystemContig && serves_contig)) {
     return Error(EINVAL, "the heap of this name is of another type", origin,
                  "give the spec the heap's type, or another name");
   }

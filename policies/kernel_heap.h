@@ -4,8 +4,9 @@
 // File: policies/kernel_heap.h
 //
 // KernelHeapPolicy: a heap that takes each buffer from one heap of the kernel and gives it straight
-// back. SystemHeap (policies/system_heap.h) and DmaHeap (policies/dma_heap.h) are this, for their
-// type of memory. Which heap of the kernel, its HeapSpec says (policies/claim.h).
+// back. SystemHeap (policies/system_heap.h), SystemContigHeap (policies/system_contig_heap.h) and
+// DmaHeap (policies/dma_heap.h) are this, for their type of memory. Which heap of the kernel, its
+// HeapSpec says (policies/claim.h); in what sizes, its SizeClasses (policies/size_classes.h).
 //
 // Cost: a call of the backend for each allocation and each release. Thread-safe.
 #ifndef ION_POLICIES_KERNEL_HEAP_H_
@@ -24,10 +25,11 @@
 #include "ion/heap_spec.h"
 #include "ion/request.h"
 #include "policies/claim.h"
+#include "policies/size_classes.h"
 
 namespace ion {
 
-template <Backend B, HeapSpec kHeapSpec, HeapType kHeapType>
+template <Backend B, HeapSpec kHeapSpec, HeapType kHeapType, SizeClasses Classes = WholePages>
 class KernelHeapPolicy {
   static_assert(kHeapSpec.type == kHeapType,
                 "ion: the HeapSpec says another type than this policy serves: give it the "
@@ -47,8 +49,11 @@ class KernelHeapPolicy {
 
   std::string_view name() const noexcept { return kernel_heap_->name; }
   const Properties& properties() const noexcept { return properties_; }
+  const KernelHeap& kernel_heap() const noexcept { return *kernel_heap_; }
+  // What the size classes, and the kernel's pages, have cost so far.
+  Rounding rounding() const noexcept { return rounding_.get(); }
 
-  // As the backend; and EINVAL for a flag that this memory cannot honour.
+  // As the backend, of a whole size class; and EINVAL for a flag that this memory cannot honour.
   Error Allocate(const Request& request, Block& block) noexcept {
     const bool cached = properties_.cached;
     if (kernel_heap_->type == HeapType::kCustom &&
@@ -60,10 +65,14 @@ class KernelHeapPolicy {
           cached ? "kUncached, but its memory is cached" : "kCached, but its memory is uncached",
           request);
     }
-    const Error error =
-        backend_->Allocate(index_, request.bytes, request.flags, request.name, block);
-    if (error.ok()) block.contiguous = properties_.contiguous;
-    return error;
+    if (Error error = backend_->Allocate(index_, Classes::RoundUp(request.bytes), request.flags,
+                                         request.name, block);
+        !error.ok()) {
+      return error;
+    }
+    block.contiguous = properties_.contiguous;
+    rounding_.Add(request.bytes, block.bytes);
+    return {};
   }
   Error Free(Block& block) noexcept { return backend_->Release(block); }
 
@@ -82,14 +91,16 @@ class KernelHeapPolicy {
         index_(index),
         kernel_heap_(&backend.heaps()[index]),
         properties_(kernel_heap_->properties) {
-    // Of a heap that the backend does not know: its spec vouches for what its type means.
-    if (kType == HeapType::kDma) properties_.contiguous = true;
+    // What its type means holds of a kernel heap that the backend does not know, too: its spec
+    // vouches for it.
+    if (kType == HeapType::kDma || kType == HeapType::kSystemContig) properties_.contiguous = true;
   }
 
   B* backend_;
   uint32_t index_;
   const KernelHeap* kernel_heap_;
   Properties properties_;
+  RoundingCounter rounding_;
 };
 
 }  // namespace ion

@@ -10,6 +10,7 @@
 #include "ion/manager.h"
 #include "ion/request.h"
 #include "policies/dma_heap.h"
+#include "policies/size_classes.h"
 #include "policies/system_heap.h"
 
 namespace ion {
@@ -184,6 +185,16 @@ constexpr HeapId kId = DmaHeap<BackendArchetype, HeapSpec{.id = 5}>::kId;
 // EXPECT name_too_long: ion: the name of a heap has at most 63 characters
 #if defined(CASE_name_too_long)
 constexpr HeapName kName = "0123456789012345678901234567890123456789012345678901234567890123";
+#endif
+
+// EXPECT size_table_empty: ion: a SizeTable has at least one size
+#if defined(CASE_size_table_empty)
+template struct SizeTable<>;
+#endif
+
+// EXPECT size_table_twice: ion: the sizes of a SizeTable ascend
+#if defined(CASE_size_table_twice)
+template struct SizeTable<4096, 4096>;
 #endif
 
 // EXPECT private_flag_out_of_range: APrivateFlagIsBit0To15
