@@ -134,22 +134,23 @@ TEST_CASE("ScatterProbe: what it names is where the memory is") {
   const LeakCheck leaks;
   if (!Here()) return;
   constexpr uint64_t kBytes = 1_MiB + 116_KiB;
-  for (const auto& [what, fd] : {std::pair("CMA heap", FromHeap(kCmaHeap, kBytes)),
-                                 std::pair("system heap", FromHeap(kSystemHeap, kBytes)),
-                                 std::pair("udmabuf", FromUdmabuf(kBytes))}) {
-    CAPTURE(what);
+  for (const auto& memory : {std::pair("CMA heap", FromHeap(kCmaHeap, kBytes)),
+                             std::pair("system heap", FromHeap(kSystemHeap, kBytes)),
+                             std::pair("udmabuf", FromUdmabuf(kBytes))}) {
+    CAPTURE(memory.first);
+    const UniqueFd& fd = memory.second;
     void* const at = ::mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
     REQUIRE(at != MAP_FAILED);
     const std::span bytes(static_cast<std::byte*>(at), kBytes);
     FillPages(bytes, 1);
     uint64_t page = 0;
     for (const auto& [address, length] : SegmentsOf(fd)) {
-      const PhysicalMapping memory({.base = address, .bytes = length});
-      INFO("/dev/mem: ", ErrnoName(memory.errno_code()));
-      REQUIRE(memory.ok());
+      const PhysicalMapping there({.base = address, .bytes = length});
+      INFO("/dev/mem: ", ErrnoName(there.errno_code()));
+      REQUIRE(there.ok());
       // Before it is written: where it is not ours, the guest would die of it.
-      REQUIRE(LookAtPages(memory.bytes(), 1, page) == "ok");
-      FillPages(memory.bytes(), 2, page);
+      REQUIRE(LookAtPages(there.bytes(), 1, page) == "ok");
+      FillPages(there.bytes(), 2, page);
       page += length / 4096;
     }
     CHECK(LookAtPages(bytes, 2) == "ok");
