@@ -47,17 +47,24 @@ namespace ion {
 struct DmaHeapTraits {
   HeapType type = HeapType::kCustom;
   bool cached = true;
+  std::span<const std::string_view> aliases = {};  // the names of this memory, its own among them
 };
 
-// `system` is the kernel's; the contiguous heap was called `reserved`, `linux,cma` or
-// `default-pool` before Linux 6.17 and `default_cma_region` since; `vidbuf_cached` is Raspberry
-// Pi's, `cma` and `system-dma32` are Rockchip's. `-uncached` after a name is the vendors' common
-// suffix.
+// The region of which each kernel has one: it was called `reserved`, `linux,cma` or `default-pool`
+// before Linux 6.17 and is `default_cma_region` since (which may list an old name beside it);
+// `cma` is Rockchip's name.
+inline constexpr std::string_view kDefaultCmaNames[] = {"default_cma_region", "reserved",
+                                                        "linux,cma", "default-pool", "cma"};
+// The vendors' heaps over the same region.
+inline constexpr std::string_view kUncachedDefaultCmaNames[] = {
+    "default_cma_region-uncached", "reserved-uncached", "linux,cma-uncached",
+    "default-pool-uncached", "cma-uncached"};
+
+// `system` is the kernel's; `vidbuf_cached` is Raspberry Pi's contiguous heap, `system-dma32` is
+// Rockchip's. `-uncached` after a name is the vendors' common suffix.
 constexpr DmaHeapTraits DmaHeapNameTraits(std::string_view name) noexcept {
   constexpr std::string_view kUncached = "-uncached";
   constexpr std::string_view kSystem[] = {"system", "system-dma32", "system-uncached-dma32"};
-  constexpr std::string_view kContiguous[] = {"reserved",           "linux,cma", "default-pool",
-                                              "default_cma_region", "cma",       "vidbuf_cached"};
   DmaHeapTraits traits;
   if (name.ends_with(kUncached)) {
     traits.cached = false;
@@ -66,7 +73,11 @@ constexpr DmaHeapTraits DmaHeapNameTraits(std::string_view name) noexcept {
     traits.cached = false;
   }
   if (std::ranges::find(kSystem, name) != std::end(kSystem)) traits.type = HeapType::kSystem;
-  if (std::ranges::find(kContiguous, name) != std::end(kContiguous)) traits.type = HeapType::kDma;
+  if (name == "vidbuf_cached") traits.type = HeapType::kDma;
+  if (std::ranges::find(kDefaultCmaNames, name) != std::end(kDefaultCmaNames)) {
+    traits.type = HeapType::kDma;
+    traits.aliases = traits.cached ? std::span(kDefaultCmaNames) : kUncachedDefaultCmaNames;
+  }
   return traits;
 }
 
@@ -178,7 +189,8 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
                                    .contiguous = traits.type == HeapType::kDma,
                                    .zeroed = traits.type != HeapType::kCustom,
                                    .alignment = PageBytes()},
-                    .unusable = {}};
+                    .unusable = {},
+                    .aliases = traits.aliases};
     // Opened for reading, a node gives writable buffers all the same.
     const long opened = OpenRetrying(this->sys(), path.c_str(), O_RDONLY);
     ScopedFd<Sys> node = this->Own(Failed(opened) ? -1 : opened);

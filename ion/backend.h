@@ -40,6 +40,8 @@ struct KernelHeap {
   HeapType type = HeapType::kCustom;
   Properties properties;  // of every buffer it gives
   Error unusable;         // why it cannot be used; no error where it can
+  // Names of the same memory on other kernels, of static storage duration.
+  std::span<const std::string_view> aliases = {};
 };
 
 // What a backend can do beyond the contract. A bit without its hook, or a hook without its bit,

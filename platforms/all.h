@@ -13,6 +13,7 @@
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
 #include "ion/fd.h"
+#include "ion/heap_spec.h"
 #include "ion/request.h"
 #include "ion/status.h"
 #include "ion/version.h"

@@ -17,12 +17,13 @@
 #include "ion/archetypes.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/heap_spec.h"
 #include "policies/kernel_heap.h"
 
 namespace ion {
 
-template <Backend B, HeapId kHeapId = HeapId{4}>
-using DmaHeap = KernelHeapPolicy<B, kHeapId, HeapType::kDma>;
+template <Backend B, HeapSpec kSpec = HeapSpec{.type = HeapType::kDma, .id = 4}>
+using DmaHeap = KernelHeapPolicy<B, kSpec, HeapType::kDma>;
 static_assert(HeapCheck<DmaHeap<BackendArchetype>, BackendArchetype>::kOk);
 
 }  // namespace ion

@@ -4,8 +4,9 @@
 // File: policies/kernel_heap.h
 //
 // KernelHeapPolicy: a heap that takes each buffer from one heap of the kernel and gives it straight
-// back. SystemHeap (policies/system_heap.h) and DmaHeap (policies/dma_heap.h) are this, for their
-// type of memory.
+// back. SystemHeap (policies/system_heap.h), SystemContigHeap (policies/system_contig_heap.h) and
+// DmaHeap (policies/dma_heap.h) are this, for their type of memory. Which heap of the kernel, its
+// HeapSpec says (policies/claim.h); in what sizes, its SizeClasses (policies/size_classes.h).
 //
 // Cost: a call of the backend for each allocation and each release. Thread-safe.
 #ifndef ION_POLICIES_KERNEL_HEAP_H_
@@ -21,38 +22,41 @@
 #include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/heap_spec.h"
 #include "ion/request.h"
+#include "policies/claim.h"
+#include "policies/size_classes.h"
 
 namespace ion {
 
-template <Backend B, HeapId kHeapId, HeapType kHeapType>
+template <Backend B, HeapSpec kHeapSpec, HeapType kHeapType, SizeClasses Classes = WholePages>
 class KernelHeapPolicy {
+  static_assert(kHeapSpec.type == kHeapType,
+                "ion: the HeapSpec says another type than this policy serves: give it the "
+                "policy's, as in HeapSpec{.type = HeapType::kDma, .id = 5} for a DmaHeap");
+
  public:
-  static constexpr HeapId kId = kHeapId;
+  static constexpr HeapSpec kSpec = kHeapSpec;
+  static constexpr HeapId kId{kHeapSpec.id};
   static constexpr HeapType kType = kHeapType;
 
-  // Takes the first usable kernel heap of the type, in the backend's order (a dma_heap backend
-  // sorts by name: `system` comes before `system-uncached`). ENODEV: the backend offers none; or
-  // the reason for which those that it has cannot be used.
+  // Claims its kernel heap, or says why there is none.
   static Result<KernelHeapPolicy> Bind(B& backend) noexcept {
-    Error reason(ENODEV, "the backend has no heap of this type",
-                 {B::kName, Operation::kOpen, HeapTypeName(kType)});
-    uint32_t index = 0;
-    for (const KernelHeap& heap : backend.heaps()) {
-      if (heap.type == kType && heap.unusable.ok()) return KernelHeapPolicy(backend, index, heap);
-      if (heap.type == kType) reason = heap.unusable;
-      ++index;
-    }
-    return reason;
+    const Result<uint32_t> index = ClaimKernelHeap(backend.heaps(), kSpec, B::kName);
+    if (!index.ok()) return index.error();
+    return KernelHeapPolicy(backend, *index);
   }
 
   std::string_view name() const noexcept { return kernel_heap_->name; }
-  const Properties& properties() const noexcept { return kernel_heap_->properties; }
+  const Properties& properties() const noexcept { return properties_; }
+  const KernelHeap& kernel_heap() const noexcept { return *kernel_heap_; }
+  // What the size classes, and the kernel's pages, have cost so far.
+  Rounding rounding() const noexcept { return rounding_.get(); }
 
-  // As the backend; and EINVAL for a flag that this memory cannot honour.
+  // As the backend, of a whole size class; and EINVAL for a flag that this memory cannot honour.
   Error Allocate(const Request& request, Block& block) noexcept {
-    const bool cached = properties().cached;
-    if (kType == HeapType::kCustom &&
+    const bool cached = properties_.cached;
+    if (kernel_heap_->type == HeapType::kCustom &&
         (Has(request.flags, Flags::kCached) || Has(request.flags, Flags::kUncached))) {
       return Refuse("whether its memory is cached is not known", request);
     }
@@ -61,7 +65,14 @@ class KernelHeapPolicy {
           cached ? "kUncached, but its memory is cached" : "kCached, but its memory is uncached",
           request);
     }
-    return backend_->Allocate(index_, request.bytes, request.flags, request.name, block);
+    if (Error error = backend_->Allocate(index_, Classes::RoundUp(request.bytes), request.flags,
+                                         request.name, block);
+        !error.ok()) {
+      return error;
+    }
+    block.contiguous = properties_.contiguous;
+    rounding_.Add(request.bytes, block.bytes);
+    return {};
   }
   Error Free(Block& block) noexcept { return backend_->Release(block); }
 
@@ -75,12 +86,21 @@ class KernelHeapPolicy {
   Error Refuse(const char* why, const Request& request) const noexcept {
     return Error(EINVAL, why, {B::kName, Operation::kAllocate, name(), request.bytes});
   }
-  KernelHeapPolicy(B& backend, uint32_t index, const KernelHeap& heap) noexcept
-      : backend_(&backend), index_(index), kernel_heap_(&heap) {}
+  KernelHeapPolicy(B& backend, uint32_t index) noexcept
+      : backend_(&backend),
+        index_(index),
+        kernel_heap_(&backend.heaps()[index]),
+        properties_(kernel_heap_->properties) {
+    // What its type means holds of a kernel heap that the backend does not know, too: its spec
+    // vouches for it.
+    if (kType == HeapType::kDma || kType == HeapType::kSystemContig) properties_.contiguous = true;
+  }
 
   B* backend_;
   uint32_t index_;
   const KernelHeap* kernel_heap_;
+  Properties properties_;
+  RoundingCounter rounding_;
 };
 
 }  // namespace ion

@@ -4,7 +4,7 @@
 // File: policies/system_heap.h
 //
 // SystemHeap: scattered pages, enough of them, and no promise of where they lie: what the CPU and
-// devices behind an IOMMU need.
+// devices behind an IOMMU need. Its size classes are a policy.
 //
 // Example:
 //   template <ion::Backend B>
@@ -17,12 +17,14 @@
 #include "ion/archetypes.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/heap_spec.h"
 #include "policies/kernel_heap.h"
+#include "policies/size_classes.h"
 
 namespace ion {
 
-template <Backend B, HeapId kHeapId = HeapId{0}>
-using SystemHeap = KernelHeapPolicy<B, kHeapId, HeapType::kSystem>;
+template <Backend B, HeapSpec kSpec = HeapSpec{}, SizeClasses Classes = WholePages>
+using SystemHeap = KernelHeapPolicy<B, kSpec, HeapType::kSystem, Classes>;
 static_assert(HeapCheck<SystemHeap<BackendArchetype>, BackendArchetype>::kOk);
 
 }  // namespace ion

@@ -6,9 +6,12 @@
 #include "ion/archetypes.h"
 #include "ion/cpu_access.h"
 #include "ion/heap_id.h"
+#include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/request.h"
+#include "policies/dma_heap.h"
 #include "policies/placement.h"
+#include "policies/size_classes.h"
 #include "policies/system_heap.h"
 
 namespace ion {
@@ -201,6 +204,31 @@ auto Write(const ReadOnlyMapping& mapping) { return CpuWrite::Begin(mapping); }
 // EXPECT id_out_of_range: AHeapIdIs0To31
 #if defined(CASE_id_out_of_range)
 constexpr HeapId kTooHigh{32};
+#endif
+
+// EXPECT spec_id_out_of_range: AHeapIdIs0To31
+#if defined(CASE_spec_id_out_of_range)
+template class KernelHeapPolicy<BackendArchetype, HeapSpec{.id = 32}, HeapType::kSystem>;
+#endif
+
+// EXPECT spec_of_another_type: ion: the HeapSpec says another type than this policy serves
+#if defined(CASE_spec_of_another_type)
+constexpr HeapId kId = DmaHeap<BackendArchetype, HeapSpec{.id = 5}>::kId;
+#endif
+
+// EXPECT name_too_long: ion: the name of a heap has at most 63 characters
+#if defined(CASE_name_too_long)
+constexpr HeapName kName = "0123456789012345678901234567890123456789012345678901234567890123";
+#endif
+
+// EXPECT size_table_empty: ion: a SizeTable has at least one size
+#if defined(CASE_size_table_empty)
+template struct SizeTable<>;
+#endif
+
+// EXPECT size_table_twice: ion: the sizes of a SizeTable ascend
+#if defined(CASE_size_table_twice)
+template struct SizeTable<4096, 4096>;
 #endif
 
 // EXPECT private_flag_out_of_range: APrivateFlagIsBit0To15

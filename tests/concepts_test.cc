@@ -19,18 +19,23 @@
 #include "ion/backend.h"
 #include "ion/cpu_access.h"
 #include "ion/heap.h"
+#include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/syscalls.h"
 #include "policies/dma_heap.h"
 #include "policies/first_fit.h"
+#include "policies/kernel_heap.h"
 #include "policies/placement.h"
 #include "policies/run_placement.h"
 #include "policies/segregated_fit.h"
+#include "policies/system_contig_heap.h"
 #include "policies/system_heap.h"
 
 // Every member of every template compiles with the smallest types that its concept allows.
 template class ion::Manager<ion::BackendArchetype, ion::HeapArchetype>;
-template class ion::KernelHeapPolicy<ion::BackendArchetype, ion::HeapId{0}, ion::HeapType::kSystem>;
+template class ion::KernelHeapPolicy<ion::BackendArchetype, ion::HeapSpec{},
+                                     ion::HeapType::kSystem>;
+template class ion::SystemContigHeap<ion::BackendArchetype>;
 template class ion::MemfdBackend<ion::LinuxSyscalls>;
 template class ion::UdmabufBackend<ion::LinuxSyscalls>;
 template class ion::DmaHeapBackend<ion::LinuxSyscalls>;
@@ -218,6 +223,7 @@ TEST_CASE("Heap: the archetype and our heaps are heaps") {
   static_assert(ArchetypeHeap<HeapArchetype> && ArchetypeHeap<Binds>);
   static_assert(ArchetypeHeap<SystemHeap<BackendArchetype>>);
   static_assert(Heap<DmaHeap<MemfdBackend<>>, MemfdBackend<>>);
+  static_assert(Heap<SystemContigHeap<MemfdBackend<>>, MemfdBackend<>>);
   static_assert(!Heap<DmaHeap<MemfdBackend<>>, UdmabufBackend<>>, "a heap is of one backend");
   static_assert(!Heap<HeapArchetype, int>);
   CHECK(HeapCheck<HeapArchetype, BackendArchetype>::kOk);

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// What a HeapSpec is, and which kernel heap it means: over lists written here, and over nodes of
+// the dma_heap backend that are links to /dev/null (nothing is allocated from them).
+
+#include "policies/claim.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "backends/dma_heap.h"
+#include "doctest/doctest.h"
+#include "ion/backend.h"
+#include "ion/buffer.h"
+#include "ion/heap_spec.h"
+#include "ion/manager.h"
+#include "ion/status.h"
+#include "policies/dma_heap.h"
+#include "policies/kernel_heap.h"
+#include "policies/system_heap.h"
+#include "tests/support/leak_check.h"
+#include "tests/support/skip.h"
+#include "tests/support/temp_dir.h"
+
+namespace ion::testing {
+namespace {
+
+constexpr HeapType kSystem = HeapType::kSystem, kDma = HeapType::kDma, kCustom = HeapType::kCustom;
+
+KernelHeap Of(std::string name, HeapType type, Error unusable = {}) {
+  return {.name = name,
+          .type = type,
+          .properties = {.alignment = 4096},
+          .unusable = unusable,
+          .aliases = DmaHeapNameTraits(name).aliases};
+}
+Error Closed() { return Error(EACCES, "open", {"test", Operation::kOpen}); }
+
+// The name of the heap that `spec` claims, or the error's text.
+std::string Claimed(const std::vector<KernelHeap>& heaps, const HeapSpec& spec) {
+  const Result<uint32_t> index = ClaimKernelHeap(heaps, spec, "test");
+  return index.ok() ? heaps[*index].name : Describe(index.error());
+}
+bool Contains(const std::string& text, std::string_view part) {
+  return text.find(part) != text.npos;
+}
+
+TEST_CASE("HeapName: a text of up to 63 characters, compared by its characters") {
+  constexpr HeapName kName = "linux,cma";
+  static_assert(kName.view() == "linux,cma" && !kName.empty() && HeapName().empty());
+  CHECK(kName == *HeapName::From("linux,cma"));
+  CHECK_FALSE(kName == HeapName("linux,cma-uncached"));
+  CHECK(HeapName("system\0x") == HeapName("system"));
+  const std::string longest(63, 'n');
+  CHECK(HeapName::From(longest)->view() == longest);
+  CHECK_FALSE(HeapName::From(longest + "n").has_value());
+  CHECK_FALSE(HeapName::From(std::string_view("a\0b", 3)).has_value());
+}
+
+TEST_CASE("ClaimKernelHeap: without a name, the first of the type that can be used") {
+  const std::vector<KernelHeap> heaps = {Of("reserved", kDma), Of("system", kSystem, Closed()),
+                                         Of("system-uncached", kSystem), Of("x", kCustom)};
+  CHECK(Claimed(heaps, {.type = kSystem}) == "system-uncached");
+  CHECK(Claimed(heaps, {.type = kDma}) == "reserved");
+  CHECK(Claimed(heaps, {.type = kCustom}) == "x");
+}
+
+TEST_CASE("ClaimKernelHeap: with a name, the heap of this name and no other") {
+  const std::vector<KernelHeap> heaps = {Of("system", kSystem), Of("system-uncached", kSystem)};
+  CHECK(Claimed(heaps, {.type = kSystem, .name = "system-uncached"}) == "system-uncached");
+  CHECK(Claimed(heaps, {.type = kSystem, .name = "system"}) == "system");
+  CHECK(Claimed(heaps, {.type = kSystem, .name = "system-dma32"}) ==
+        "test system-dma32: open (the backend has no heap of this name): ENODEV: the backend's "
+        "heaps() has the names; without one, the first heap of the type is taken");
+}
+
+TEST_CASE("ClaimKernelHeap: the default CMA region is found under each name that it has had") {
+  for (const char* present :
+       {"default_cma_region", "reserved", "linux,cma", "default-pool", "cma"}) {
+    for (const std::string_view wanted : kDefaultCmaNames) {
+      const HeapSpec spec{.type = kDma, .name = *HeapName::From(wanted)};
+      CHECK(Claimed({Of("vidbuf_cached", kDma), Of(present, kDma)}, spec) == present);
+    }
+    // Its uncached twin is other memory to a CPU.
+    CHECK(Contains(Claimed({Of(present, kDma)}, {.type = kDma, .name = "cma-uncached"}), "ENODEV"));
+  }
+  CHECK(Claimed({Of("cma", kDma), Of("linux,cma-uncached", kDma)},
+                {.type = kDma, .name = "cma-uncached"}) == "linux,cma-uncached");
+}
+
+TEST_CASE("ClaimKernelHeap: the exact name goes before another name of the same region") {
+  const std::vector<KernelHeap> heaps = {Of("default_cma_region", kDma, Closed()),
+                                         Of("reserved", kDma)};
+  CHECK(Claimed(heaps, {.type = kDma, .name = "reserved"}) == "reserved");
+  CHECK(Contains(Claimed(heaps, {.type = kDma, .name = "default_cma_region"}), "EACCES"));
+  CHECK(Claimed(heaps, {.type = kDma, .name = "linux,cma"}) == "reserved");
+}
+
+TEST_CASE("ClaimKernelHeap: a heap that nobody knows is what its spec says") {
+  const std::vector<KernelHeap> heaps = {Of("vpu-region", kCustom), Of("system", kSystem)};
+  CHECK(Claimed(heaps, {.type = kDma, .name = "vpu-region"}) == "vpu-region");
+  CHECK(Claimed(heaps, {.type = kCustom, .name = "vpu-region"}) == "vpu-region");
+}
+
+TEST_CASE("ClaimKernelHeap: what cannot be is refused, with what to do") {
+  const std::vector<KernelHeap> heaps = {Of("system", kSystem), Of("cma", kDma, Closed())};
+  CHECK(Contains(Claimed(heaps, {.type = kDma, .name = "system"}),
+                 "the heap of this name is of another type): EINVAL"));
+  CHECK(Contains(Claimed(heaps, {.type = kSystem, .name = "system", .alignment = 8192}),
+                 "less alignment than its spec wants): EINVAL"));
+  CHECK(Claimed(heaps, {.type = kSystem, .name = "system", .alignment = 4096}) == "system");
+  CHECK(Contains(Claimed(heaps, {.type = kDma}), "EACCES"));
+  CHECK(Contains(Claimed({}, {.type = kDma}), "CONFIG_DMABUF_HEAPS_CMA=y"));
+  CHECK(Contains(Claimed({}, {.type = kSystem}), "take another backend"));
+  CHECK(Contains(Claimed({}, {.type = kSystem}), "ENODEV"));
+}
+
+TEST_CASE("KernelHeapPolicy: several heaps of one type, each under its name") {
+  const LeakCheck leaks;
+  const TempDir dir;
+  for (const char* name : {"reserved", "system", "system-uncached", "vpu", "isp"}) {
+    dir.Link(name, "/dev/null");
+  }
+  using B = DmaHeapBackend<>;
+  using Board =
+      Manager<B, SystemHeap<B>, SystemHeap<B, HeapSpec{.id = 1, .name = "system-uncached"}>,
+              DmaHeap<B>, DmaHeap<B, HeapSpec{.type = kDma, .id = 5, .name = "vpu"}>,
+              DmaHeap<B, HeapSpec{.type = kDma, .id = 6, .name = "isp"}>,
+              DmaHeap<B, HeapSpec{.type = kDma, .id = 7, .name = "gpu"}>>;
+  B::Options options;
+  options.directory = dir.path();
+  auto board = Board::Open(options);
+  REQUIRE(board.ok());
+  CHECK(board->HeapName(HeapId{0}) == "system");
+  CHECK(board->HeapName(HeapId{1}) == "system-uncached");
+  CHECK(board->HeapName(HeapId{4}) == "reserved");
+  CHECK(board->HeapName(HeapId{5}) == "vpu");
+  CHECK(board->HeapName(HeapId{6}) == "isp");
+  CHECK_FALSE(board->heaps().contains(HeapId{7}));
+  CHECK(ErrnoOf(board->Allocate({.bytes = 1, .heaps = HeapId{7}}).status()) == ENODEV);
+  // Contiguous because the board says so; whether it is cached nobody has said.
+  CHECK(board->Guarantees(HeapId{5}).contiguous);
+  CHECK_FALSE(board->default_heaps().contains(HeapId{5}));
+  for (const Flags flags : {Flags::kCached, Flags::kUncached}) {
+    const auto refused = board->Allocate({.bytes = 1, .heaps = HeapId{5}, .flags = flags});
+    CHECK(ErrnoOf(refused.status()) == EINVAL);
+  }
+}
+
+TEST_CASE("KernelHeapPolicy: a buffer is contiguous where its spec vouches for a heap") {
+  const LeakCheck leaks;
+  if (::access("/dev/dma_heap/reserved", F_OK) != 0) return Skip("no /dev/dma_heap/reserved");
+  const TempDir dir;
+  dir.Link("vpu", "/dev/dma_heap/reserved");
+  using B = DmaHeapBackend<>;
+  B::Options options;
+  options.directory = dir.path();
+  auto board =
+      Manager<B, DmaHeap<B, HeapSpec{.type = kDma, .id = 5, .name = "vpu"}>>::Open(options);
+  REQUIRE(board.ok());
+  const absl::StatusOr<Buffer> buffer = board->Allocate({.bytes = 1, .heaps = HeapId{5}});
+  REQUIRE(buffer.ok());
+  CHECK(buffer->properties().contiguous);
+}
+
+}  // namespace
+}  // namespace ion::testing

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// The heaps that take each buffer from the kernel: sizes, and what is refused because it could not
+// be guaranteed.
+
+#include "policies/kernel_heap.h"
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "backends/dma_heap.h"
+#include "backends/memfd.h"
+#include "backends/udmabuf.h"
+#include "doctest/doctest.h"
+#include "ion/block.h"
+#include "ion/bytes.h"
+#include "ion/heap_spec.h"
+#include "ion/status.h"
+#include "policies/size_classes.h"
+#include "policies/system_contig_heap.h"
+#include "policies/system_heap.h"
+#include "tests/support/leak_check.h"
+#include "tests/support/skip.h"
+#include "tests/support/temp_dir.h"
+
+namespace ion::testing {
+namespace {
+
+using namespace ion::literals;  // NOLINT(google-build-using-namespace): made for it
+
+constexpr HeapSpec kContig{.type = HeapType::kSystemContig, .id = 1};
+
+std::string Told(const Error& error) { return error.ok() ? "ok" : Describe(error); }
+template <class T>
+std::string Told(const Result<T>& result) {
+  return Told(result.error());
+}
+bool Contains(const std::string& text, std::string_view part) {
+  return text.find(part) != text.npos;
+}
+
+// What a heap gives for a request, released at once.
+struct Gift {
+  uint64_t bytes;
+  bool contiguous;
+};
+template <class H>
+Result<Gift> Given(H& heap, uint64_t bytes) {
+  Block block;
+  if (Error error = heap.Allocate({.bytes = bytes}, block); !error.ok()) return error;
+  const Gift given{block.bytes, block.contiguous};
+  CHECK(Told(heap.Free(block)) == "ok");
+  return given;
+}
+
+TEST_CASE("SystemHeap: a buffer is a whole size class, and what that costs is counted") {
+  const LeakCheck leaks;
+  auto backend = MemfdBackend<>::Open({});
+  REQUIRE(backend.ok());
+  auto heap = SystemHeap<MemfdBackend<>, HeapSpec{}, QuarterSteps>::Bind(*backend);
+  REQUIRE(heap.ok());
+  CHECK(Given(*heap, 33_KiB)->bytes == 40_KiB);
+  CHECK(Given(*heap, 1_MiB)->bytes == 1_MiB);
+  CHECK(heap->rounding().asked_bytes == 33_KiB + 1_MiB);
+  CHECK(heap->rounding().wasted_bytes() == 7_KiB);
+  // What was refused has cost nothing.
+  CHECK(Given(*heap, 0).error().code() == EINVAL);
+  CHECK(Given(*heap, UINT64_MAX).error().code() == EINVAL);
+  CHECK(heap->rounding().wasted_bytes() == 7_KiB);
+}
+
+TEST_CASE("SystemHeap: without size classes only pages are rounded up to") {
+  const LeakCheck leaks;
+  auto backend = MemfdBackend<>::Open({});
+  REQUIRE(backend.ok());
+  auto heap = SystemHeap<MemfdBackend<>>::Bind(*backend);
+  REQUIRE(heap.ok());
+  CHECK(Given(*heap, 33 * PageBytes() - 1)->bytes == 33 * PageBytes());
+  CHECK(heap->rounding().wasted_bytes() == 1);
+}
+
+// Of a backend whose memory is scattered: one page, and a sentence for more.
+template <class B>
+void GivesSinglePages(B& backend) {
+  auto heap = SystemContigHeap<B>::Bind(backend);
+  REQUIRE(Told(heap) == "ok");
+  CHECK(heap->properties().contiguous);
+  for (const uint64_t bytes : {uint64_t{1}, PageBytes()}) {
+    const Result<Gift> given = Given(*heap, bytes);
+    REQUIRE(Told(given) == "ok");
+    CHECK(given->bytes == PageBytes());
+    CHECK(given->contiguous);
+  }
+  const Error error = Given(*heap, PageBytes() + 1).error();
+  CHECK(error.code() == ENOTSUP);
+  CHECK(Contains(Told(error), "only single pages of its memory are contiguous"));
+  CHECK(Given(*heap, UINT64_MAX).error().code() == ENOTSUP);
+  CHECK(Given(*heap, 0).error().code() == EINVAL);
+}
+
+TEST_CASE_TEMPLATE("SystemContigHeap: of scattered memory it gives single pages, and no more", B,
+                   MemfdBackend<>, UdmabufBackend<>, DmaHeapBackend<>) {
+  const LeakCheck leaks;
+  auto backend = B::Open({});
+  if (backend.error().code() == ENOENT) return Skip(std::string("no ") + B::kName);
+  REQUIRE(Told(backend) == "ok");
+  GivesSinglePages(*backend);
+}
+
+TEST_CASE("SystemContigHeap: of a CMA heap that its spec names it gives up to the spec's bytes") {
+  const LeakCheck leaks;
+  auto backend = DmaHeapBackend<>::Open({});
+  if (::access("/dev/dma_heap/reserved", F_OK) != 0) return Skip("no /dev/dma_heap/reserved");
+  REQUIRE(Told(backend) == "ok");
+  constexpr HeapSpec kRings{
+      .type = HeapType::kSystemContig, .id = 1, .name = "linux,cma", .bytes = 1048576};
+  auto heap = SystemContigHeap<DmaHeapBackend<>, kRings>::Bind(*backend);
+  REQUIRE(Told(heap) == "ok");
+  CHECK(heap->name() == "reserved");
+  const Result<Gift> given = Given(*heap, 1_MiB);
+  REQUIRE(Told(given) == "ok");
+  CHECK(given->contiguous);
+  const Error error = Given(*heap, 1_MiB + 1).error();
+  CHECK(error.code() == EINVAL);
+  CHECK(Contains(Told(error), "more than the largest buffer of its spec"));
+}
+
+TEST_CASE("SystemContigHeap: a CMA heap that it was not given is not touched") {
+  const LeakCheck leaks;
+  const TempDir dir;
+  dir.Link("reserved", "/dev/null");
+  DmaHeapBackend<>::Options options;
+  options.directory = dir.path();
+  auto backend = DmaHeapBackend<>::Open(options);
+  REQUIRE(Told(backend) == "ok");
+  CHECK(SystemContigHeap<DmaHeapBackend<>>::Bind(*backend).error().code() == ENODEV);
+  dir.Link("system", "/dev/null");
+  dir.Link("contig", "/dev/null");
+  auto with_more = DmaHeapBackend<>::Open(options);
+  REQUIRE(Told(with_more) == "ok");
+  CHECK(SystemContigHeap<DmaHeapBackend<>>::Bind(*with_more)->name() == "system");
+  // A heap of which only the spec knows what it is: any size, as of CMA.
+  constexpr HeapSpec kNamed{.type = HeapType::kSystemContig, .id = 1, .name = "contig"};
+  auto named = SystemContigHeap<DmaHeapBackend<>, kNamed>::Bind(*with_more);
+  REQUIRE(Told(named) == "ok");
+  CHECK(named->properties().contiguous);
+  CHECK(Given(*named, 2 * PageBytes()).error().code() == ENOTTY);  // it asked /dev/null
+}
+
+TEST_CASE("SystemContigHeap: an id may be had beside a SystemHeap over the same kernel heap") {
+  const LeakCheck leaks;
+  auto backend = MemfdBackend<>::Open({});
+  REQUIRE(backend.ok());
+  CHECK(SystemHeap<MemfdBackend<>>::Bind(*backend)->name() ==
+        SystemContigHeap<MemfdBackend<>, kContig>::Bind(*backend)->name());
+}
+
+}  // namespace
+}  // namespace ion::testing
