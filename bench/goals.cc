@@ -17,8 +17,8 @@ namespace {
 // A figure of a goal, and the most that it may be.
 struct Part {
   std::string_view benchmark;
-  std::string_view over;     // a ratio to this benchmark; empty: the figure itself
-  std::string_view counter;  // of the benchmark; empty: its time
+  std::string_view over;     // a ratio to this benchmark's; empty: the figure itself
+  std::string_view counter;  // what is looked at; empty: the time
   double most;
   std::string_view unit;
 };
@@ -33,6 +33,8 @@ const std::vector<Goal>& Goals() {
   constexpr std::string_view kBurst = "BM_PoolBurst/32/threads:1";
   constexpr std::string_view kRead = "BM_PoolHandOver/read/threads:2";
   constexpr std::string_view kMemory = "BM_PoolMemory/iterations:1";
+  constexpr std::string_view kCamera = "BM_SegregatedFit/camera/iterations:400000";
+  constexpr std::string_view kMapCamera = "BM_MapFirstFit/camera/iterations:400000";
   static const std::vector<Goal> goals{
       {"pool_vs_dpdk", {{kHot, "BM_DpdkMempoolHot/threads:1", "", 0.40, "x DPDK"}}},
       {"pool_vs_tls", {{kHot, "BM_TlsArrayHot/threads:1", "", 1.15, "x thread-local array"}}},
@@ -50,39 +52,43 @@ const std::vector<Goal>& Goals() {
       {"drain",
        {{"BM_PoolDrain/asleep/iterations:1/manual_time", "", "", 2000, "ns, threads asleep"},
         {"BM_PoolDrain/awake/iterations:1/manual_time", "", "", 2000, "ns, one awake"}}},
+      {"placement_time",
+       {{"BM_SegregatedFit/small/iterations:400000", "BM_MapFirstFit/small/iterations:400000", "",
+         0.16, "x first fit over a map"},
+        {kCamera, kMapCamera, "", 0.16, "x overloaded"}}},
+      {"placement_fit", {{kCamera, kMapCamera, "refused", 1, "x first fit's refusals"}}},
   };
   return goals;
 }
 
-absl::StatusOr<const Figure*> Measured(const Results& run, std::string_view name) {
+absl::StatusOr<double> Value(const Results& run, std::string_view name, std::string_view counter) {
   const Figure* figure = run.Find(name);
-  if (figure != nullptr && figure->error.empty()) return figure;
-  if (figure != nullptr) return absl::NotFoundError(Text(name, ": ", figure->error));
-  return absl::NotFoundError(Text(name, " was not run"));
+  if (figure == nullptr) return absl::NotFoundError(Text(name, " was not run"));
+  if (!figure->error.empty()) return absl::NotFoundError(Text(name, ": ", figure->error));
+  if (counter.empty()) return figure->ns;
+  const auto value = figure->counters.find(std::string(counter));
+  if (value != figure->counters.end()) return value->second;
+  return absl::NotFoundError(Text(name, " has no counter ", counter));
 }
 
 absl::StatusOr<double> Value(const Results& run, const Part& part) {
-  const absl::StatusOr<const Figure*> figure = Measured(run, part.benchmark);
-  if (!figure.ok()) return figure.status();
-  if (!part.counter.empty()) {
-    const auto counter = (*figure)->counters.find(std::string(part.counter));
-    if (counter != (*figure)->counters.end()) return counter->second;
-    return absl::NotFoundError(Text(part.benchmark, " has no counter ", part.counter));
-  }
-  if (part.over.empty()) return (*figure)->ns;
-  const absl::StatusOr<const Figure*> over = Measured(run, part.over);
-  if (!over.ok()) return over.status();
-  return (*figure)->ns / (*over)->ns;
+  const absl::StatusOr<double> value = Value(run, part.benchmark, part.counter);
+  if (!value.ok() || part.over.empty()) return value;
+  const absl::StatusOr<double> over = Value(run, part.over, part.counter);
+  if (!over.ok()) return over;
+  return *value / *over;
 }
 
+// Of the runs of the program that has the benchmark.
 absl::StatusOr<double> Median(std::span<const Results> runs, const Part& part) {
   std::vector<double> values;
   for (const Results& run : runs) {
+    if (run.Find(part.benchmark) == nullptr) continue;
     const absl::StatusOr<double> value = Value(run, part);
     if (!value.ok()) return value.status();
     values.push_back(*value);
   }
-  if (values.empty()) return absl::NotFoundError("no run");
+  if (values.empty()) return absl::NotFoundError(Text(part.benchmark, " was not run"));
   const size_t middle = values.size() / 2;
   std::nth_element(values.begin(), values.begin() + middle, values.end());
   return values[middle];

@@ -3,7 +3,7 @@
 //
 // File: bench/goals.h
 //
-// The goals of the pool: which figures, or ratios of figures, have to be how small.
+// The goals: which figures, or ratios of figures, have to be how small.
 #ifndef ION_BENCH_GOALS_H_
 #define ION_BENCH_GOALS_H_
 
@@ -20,7 +20,8 @@ struct Verdict {
   bool met = false;
 };
 
-// One for each goal, of the medians of the runs. A goal whose figure is missing in a run is missed.
+// One for each goal, of the medians of the runs, which may be several programs'. A goal whose figure
+// no run has, or has without what it is compared to, is missed.
 std::vector<Verdict> JudgeGoals(std::span<const Results> runs);
 
 // The --benchmark_filter of what the goals need.

@@ -8,8 +8,8 @@
 //   report table RUN.json      the figures
 //   report chart RUN.json      an SVG
 //   report filter              the --benchmark_filter of what the goals need
-//   report goals RUN.json…     a line for each goal, of the medians of the runs; exits with 1 where
-//                              one is missed
+//   report goals RUN.json…     a line for each goal, of the medians of the runs of all programs;
+//                              exits with 1 where one is missed
 #include <fstream>
 #include <iostream>
 #include <sstream>

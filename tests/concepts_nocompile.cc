@@ -10,6 +10,7 @@
 #include "ion/manager.h"
 #include "ion/request.h"
 #include "policies/dma_heap.h"
+#include "policies/placement.h"
 #include "policies/size_classes.h"
 #include "policies/system_heap.h"
 
@@ -108,6 +109,39 @@ struct Bad : BackendArchetype {
   Error Compose(std::span<const PageRange>, Block&) noexcept;
 };
 static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT placement_create: ion: a placement needs `static Result<P> Create(
+#if defined(CASE_placement_create)
+struct Bad : PlacementArchetype {};
+static_assert(PlacementCheck<Bad>::kOk);
+#endif
+
+// EXPECT placement_take: ion: a placement needs `std::optional<uint64_t> Take(uint64_t bytes
+#if defined(CASE_placement_take)
+struct Bad : PlacementArchetype {
+  static Result<Bad> Create(const PlacementRegion&) noexcept;
+  uint64_t Take(uint64_t, uint64_t) noexcept;
+};
+static_assert(PlacementCheck<Bad>::kOk);
+#endif
+
+// EXPECT placement_give: ion: a placement needs `uint64_t Give(uint64_t offset) noexcept`
+#if defined(CASE_placement_give)
+struct Bad : PlacementArchetype {
+  static Result<Bad> Create(const PlacementRegion&) noexcept;
+  void Give(uint64_t) noexcept;
+};
+static_assert(PlacementCheck<Bad>::kOk);
+#endif
+
+// EXPECT placement_figures: ion: a placement needs `PlacementFigures figures() const noexcept`
+#if defined(CASE_placement_figures)
+struct Bad : PlacementArchetype {
+  static Result<Bad> Create(const PlacementRegion&) noexcept;
+  PlacementFigures figures() noexcept;
+};
+static_assert(PlacementCheck<Bad>::kOk);
 #endif
 
 // EXPECT heap_identity: ion: a heap needs `static constexpr HeapId kId`

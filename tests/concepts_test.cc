@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -22,7 +23,11 @@
 #include "ion/manager.h"
 #include "ion/syscalls.h"
 #include "policies/dma_heap.h"
+#include "policies/first_fit.h"
 #include "policies/kernel_heap.h"
+#include "policies/placement.h"
+#include "policies/run_placement.h"
+#include "policies/segregated_fit.h"
 #include "policies/system_contig_heap.h"
 #include "policies/system_heap.h"
 
@@ -37,6 +42,8 @@ template class ion::SystemContigHeap<ion::BackendArchetype>;
 template class ion::MemfdBackend<ion::LinuxSyscalls>;
 template class ion::UdmabufBackend<ion::LinuxSyscalls>;
 template class ion::DmaHeapBackend<ion::LinuxSyscalls>;
+template class ion::RunPlacement<ion::HolesByAddress>;
+template class ion::RunPlacement<ion::HolesBySize>;
 
 namespace ion {
 namespace {
@@ -260,6 +267,60 @@ TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so
   static_assert(!ArchetypeHeap<MapsNothing> && !HeapMap<MapsNothing>);
   static_assert(!ArchetypeHeap<UnmapsSilently> && !HeapMap<UnmapsSilently>);
   CHECK(!ArchetypeHeap<NoId>);
+}
+
+struct Creates : PlacementArchetype {
+  static Result<Creates> Create(const PlacementRegion&) noexcept;
+};
+struct CreatesBase : PlacementArchetype {};
+struct ThrowingCreate : PlacementArchetype {
+  static Result<ThrowingCreate> Create(const PlacementRegion&);
+};
+struct ImmovablePlacement : PlacementArchetype {
+  ImmovablePlacement(ImmovablePlacement&&) = delete;
+  static Result<ImmovablePlacement> Create(const PlacementRegion&) noexcept;
+};
+struct TakesUnaligned : PlacementArchetype {
+  static Result<TakesUnaligned> Create(const PlacementRegion&) noexcept;
+  std::optional<uint64_t> Take(uint64_t) noexcept;
+};
+struct TakesAlways : PlacementArchetype {
+  static Result<TakesAlways> Create(const PlacementRegion&) noexcept;
+  uint64_t Take(uint64_t, uint64_t) noexcept;
+};
+struct GivesSilently : PlacementArchetype {
+  static Result<GivesSilently> Create(const PlacementRegion&) noexcept;
+  void Give(uint64_t) noexcept;
+};
+struct ReportsNothing : PlacementArchetype {
+  static Result<ReportsNothing> Create(const PlacementRegion&) noexcept;
+  void figures() const noexcept;
+};
+struct ReportsNotConst : PlacementArchetype {
+  static Result<ReportsNotConst> Create(const PlacementRegion&) noexcept;
+  PlacementFigures figures() noexcept;
+};
+
+TEST_CASE("Placement: the archetype and our placements are placements") {
+  static_assert(Placement<PlacementArchetype> && Placement<Creates>);
+  static_assert(Placement<FirstFit> && Placement<SegregatedFit>);
+  static_assert(!Placement<int>);
+  CHECK(PlacementCheck<PlacementArchetype>::kOk);
+}
+
+TEST_CASE("Placement: a type that breaks one rule is none, and only that rule says so") {
+  static_assert(!Placement<CreatesBase> && !PlacementCreate<CreatesBase>);
+  static_assert(!Placement<ThrowingCreate> && !PlacementCreate<ThrowingCreate>);
+  static_assert(!Placement<ImmovablePlacement> && !PlacementCreate<ImmovablePlacement>);
+  static_assert(!Placement<TakesUnaligned> && !PlacementTake<TakesUnaligned>);
+  static_assert(!Placement<TakesAlways> && !PlacementTake<TakesAlways>);
+  static_assert(!Placement<GivesSilently> && !PlacementGive<GivesSilently>);
+  static_assert(!Placement<ReportsNothing> && !PlacementReport<ReportsNothing>);
+  static_assert(!Placement<ReportsNotConst> && !PlacementReport<ReportsNotConst>);
+  // The rules next to the broken one hold.
+  static_assert(PlacementCreate<TakesAlways> && PlacementGive<TakesAlways>);
+  static_assert(PlacementTake<GivesSilently> && PlacementReport<GivesSilently>);
+  CHECK(!Placement<CreatesBase>);
 }
 
 struct ThrowingSyscalls : LinuxSyscalls {

@@ -286,7 +286,7 @@ test_bench() {
   fake bazel <<END
 #!/bin/sh
 case \$1 in
-  query) echo //bench:pool ;;
+  query) printf "//bench:%s\n" pool placement ;;
   info) echo "$tmp/bazel-bin" ;;
   build) ;;
   *) exit 9 ;;
@@ -306,10 +306,11 @@ case $1 in
 esac
 END
   chmod +x "$bin/pool" "$bin/report"
+  cp "$bin/pool" "$bin/placement"
   export ION_CACHE=$tmp/cache
 
   run "$dev" bench --list
-  check 'benchmarks are named' printed 0 pool
+  check 'benchmarks are named' printed 0 $'pool\nplacement'
   run "$dev" bench polo
   check 'an unknown benchmark is named' complains 2 "there is no benchmark 'polo'"
   run "$dev" bench pool --benchmark_filter=X
@@ -324,8 +325,8 @@ END
   check 'which needs a file' complains 2 'which file?'
   rm "$tmp/cache/arguments"
   run "$dev" bench --check
-  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 3 runs (wanted 0) missed'
-  check 'by three runs of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 3 ]
+  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 6 runs (wanted 0) missed'
+  check 'by three runs of each program of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 6 ]
   run "$dev" bench --check pool
   check 'which takes nothing else' complains 2 '--check goes alone'
   unset ION_CACHE

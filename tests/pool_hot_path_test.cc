@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// Pool: on a bound thread, no call takes memory of the C or C++ library.
+// Pool, on a bound thread, and placements: no call takes memory of the C or C++ library.
 
 #include <cstddef>
 #include <cstdio>
@@ -12,7 +12,9 @@
 
 #include "doctest/doctest.h"
 #include "ion/block.h"
+#include "policies/first_fit.h"
 #include "policies/pool.h"
+#include "policies/segregated_fit.h"
 #include "tests/support/child.h"
 #include "tests/support/pool_fixture.h"
 
@@ -92,6 +94,23 @@ TEST_CASE("Pool: binding a thread that uses pools to another takes no memory of 
     bound = second.pool.BindThread();
   }
   CHECK(bound);
+}
+
+TEST_CASE_TEMPLATE("Placement: Take and Give take no memory", P, ion::FirstFit,
+                   ion::SegregatedFit) {
+  ion::Result<P> placement = P::Create({.bytes = 256 * 4096});
+  REQUIRE(placement.ok());
+  int taken = 0;
+  {
+    Forbid forbid;
+    for (int round = 0; round < 100; ++round) {
+      while (placement->Take(4096, 8192).has_value() || placement->Take(4096, 1).has_value())
+        ++taken;
+      for (uint64_t at = round % 3; at < 256; at += 3) placement->Give(at * 4096);
+    }
+    placement->figures();
+  }
+  CHECK(taken > 256);
 }
 
 TEST_CASE("Pool: the guard of these tests catches memory that is taken") {

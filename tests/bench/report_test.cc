@@ -27,6 +27,13 @@ std::string Median(std::string_view name, double ns) {
          R"(, "time_unit": "ns"},)";
 }
 
+// A placement's, with a counter.
+std::string Refusing(std::string_view name, double ns, int refused) {
+  std::string entry = Median(name, ns);
+  entry.insert(entry.rfind('}'), R"(, "refused": )" + std::to_string(refused));
+  return entry;
+}
+
 std::string Error(std::string_view name) {
   return R"({"name": ")" + std::string(name) + R"(", "run_name": ")" + std::string(name) +
          R"(", "run_type": "iteration", "repetitions": 9, "error_occurred": true,
@@ -56,7 +63,11 @@ std::string Run(double pool_ns,
                   Median("BM_BareRingHandOver/read/threads:2", 43) +
                   Median("BM_DpdkMempoolHandOver/read/threads:2", 60) +
                   Median("BM_PoolDrain/asleep/iterations:1/manual_time", 600) +
-                  Median("BM_PoolDrain/awake/iterations:1/manual_time", 900));
+                  Median("BM_PoolDrain/awake/iterations:1/manual_time", 900) +
+                  Median("BM_SegregatedFit/small/iterations:400000", 27) +
+                  Median("BM_MapFirstFit/small/iterations:400000", 300) +
+                  Refusing("BM_SegregatedFit/camera/iterations:400000", 24, 8600) +
+                  Refusing("BM_MapFirstFit/camera/iterations:400000", 200, 10000));
 }
 
 Results Parse(std::string_view json) {
@@ -112,7 +123,7 @@ TEST_CASE("Results: what is no result is refused") {
 TEST_CASE("Goals: all are met where all figures are small enough") {
   const std::vector<Results> runs(3, Parse(Run(1.85)));
   const std::vector<Verdict> verdicts = JudgeGoals(runs);
-  CHECK(verdicts.size() == 7);
+  CHECK(verdicts.size() == 9);
   for (const Verdict& verdict : verdicts) CHECK_MESSAGE(verdict.met, verdict.line);
   CHECK(verdicts[0].line == "goal pool_vs_dpdk: 0.37 x DPDK (wanted <= 0.40) met");
 }
@@ -138,6 +149,29 @@ TEST_CASE("Goals: each part of a goal has to be met") {
   const std::vector<Verdict> verdicts = JudgeGoals(std::vector<Results>{Parse(text)});
   CHECK(!verdicts[5].met);
   CHECK(Contains(verdicts[5].line, "8.50 B per object, 5.00 B per object resident"));
+}
+
+TEST_CASE("Goals: a counter is compared to the yardstick's, not to its time") {
+  const Verdict verdict = JudgeGoals(std::vector<Results>{Parse(Run(1.85))})[8];
+  CHECK(verdict.line == "goal placement_fit: 0.86 x first fit's refusals (wanted <= 1.00) met");
+  std::string text = Run(1.85);
+  const std::string from = "\"refused\": 8600";
+  text.replace(text.find(from), from.size(), "\"refused\": 10001");
+  CHECK(!JudgeGoals(std::vector<Results>{Parse(text)})[8].met);
+}
+
+TEST_CASE("Goals: runs of several programs are judged together") {
+  const Results pool = Parse(
+      Document(Median("BM_PoolHot/threads:1", 1.85) + Median("BM_DpdkMempoolHot/threads:1", 5)));
+  const Results placement =
+      Parse(Document(Refusing("BM_SegregatedFit/camera/iterations:400000", 24, 8600) +
+                     Refusing("BM_MapFirstFit/camera/iterations:400000", 200, 10000)));
+  const std::vector<Verdict> verdicts =
+      JudgeGoals(std::vector<Results>{pool, placement, pool, placement});
+  CHECK(verdicts[0].met);
+  CHECK(verdicts[8].met);
+  CHECK(!verdicts[7].met);
+  CHECK(Contains(verdicts[7].line, "BM_SegregatedFit/small/iterations:400000 was not run"));
 }
 
 TEST_CASE("Goals: an absent yardstick is a missed goal that says what to install") {

@@ -7,6 +7,7 @@
 
 readonly check_runs=3
 readonly report=//bench:report
+readonly goal_programs=(//bench:pool //bench:placement)
 
 benchmarks() { ask_bazel query "kind(cc_binary, //bench:all) except $report"; }
 
@@ -42,18 +43,20 @@ run_benchmark() {
   fi
 }
 
-# One line for each goal, of the medians of three runs.
+# One line for each goal, of the medians of three runs of each program that has some.
 check_goals() {
-  local reporter directory stamp filter run status=0 runs=()
+  local reporter directory stamp filter run program status=0 runs=()
   (($# == 0)) && [[ -z $kernel ]] || die "$status_usage" "--check goes alone: the goals are for this machine"
-  build 'build the benchmarks' //bench:pool "$report"
+  build 'build the benchmarks' "${goal_programs[@]}" "$report"
   reporter=$(program_of "$report")
   filter=$("$reporter" filter)
   directory=$(results_directory)
   stamp=$(date +%Y%m%d-%H%M%S)
   for ((run = 1; run <= check_runs; run++)); do
-    runs+=("$directory/check-$stamp-$run.json")
-    run_benchmark //bench:pool "${runs[-1]}" --benchmark_filter="$filter"
+    for program in "${goal_programs[@]}"; do
+      runs+=("$directory/check-${program#//bench:}-$stamp-$run.json")
+      run_benchmark "$program" "${runs[-1]}" --benchmark_filter="$filter"
+    done
   done
   "$reporter" goals "${runs[@]}" || status=$?
   printf 'json: %s\n' "${runs[@]}"
