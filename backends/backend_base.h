@@ -27,6 +27,7 @@
 #include <utility>
 
 #include "backends/scoped_fd.h"
+#include "ion/backend.h"
 #include "ion/block.h"
 #include "ion/budget.h"
 #include "ion/bytes.h"
@@ -73,6 +74,15 @@ class BackendBase {
     auto copy = Duplicate(FdRef(block.fd), {name_, Operation::kShare, {}, block.bytes});
     if (!copy.ok()) return copy.error();
     return UniqueFd(copy->release());
+  }
+
+  // EBADF: not open.
+  Result<BufferIdentity> Identify(FdRef fd, Operation operation) noexcept {
+    struct stat st {};
+    if (const long answer = sys_.Fstat(fd.get(), &st); Failed(answer)) {
+      return Error(ErrnoFrom(answer), "fstat", {name_, operation});
+    }
+    return BufferIdentity{.device = st.st_dev, .inode = st.st_ino};
   }
 
   // Gives a block's mapping, descriptor and bytes back, and empties it. The first error is

@@ -38,20 +38,24 @@ struct Choice {
 
 // Buffers from `heaps`, with the source started on them.
 template <class M>
-absl::StatusOr<Choice> TryHeaps(M& manager, HeapMask heaps, std::unique_ptr<FrameSource>& source,
-                                uint32_t count) {
+absl::StatusOr<Choice> TryHeaps(M& manager, typename M::Client& client, HeapMask heaps,
+                                std::unique_ptr<FrameSource>& source, uint32_t count) {
   Choice choice;
   for (uint32_t i = 0; i < count; ++i) {
-    absl::StatusOr<Buffer> buffer = manager.Allocate(
+    absl::StatusOr<Buffer> buffer = client.Allocate(
         {.bytes = source->format().bytes, .heaps = heaps, .name = absl::StrCat("demo-", i)});
     if (!buffer.ok()) return buffer.status();
-    absl::StatusOr<UniqueFd> fd = manager.Share(*buffer);
+    choice.heap = manager.HeapName(*manager.HeapOf(*buffer));
+    const uint64_t bytes = buffer->bytes();
+    // The device keeps it, and the consumer will: what others keep is a handle.
+    absl::StatusOr<Handle> handle = client.Keep(*std::move(buffer));
+    if (!handle.ok()) return handle.status();
+    absl::StatusOr<UniqueFd> fd = client.Share(*handle);
     if (!fd.ok()) return fd.status();
-    absl::StatusOr<WritableMapping> mapping = WritableMapping::Of(*buffer);
+    auto mapping = client.template Map<MapMode::kWritable>(*handle);
     if (!mapping.ok()) return mapping.status();
-    choice.buffers.push_back({*std::move(buffer), *std::move(fd), *std::move(mapping)});
+    choice.buffers.push_back({*handle, bytes, *std::move(fd), *std::move(mapping)});
   }
-  choice.heap = manager.HeapName(*manager.HeapOf(choice.buffers.front().lease));
   if (absl::Status status = source->Start(choice.buffers); !status.ok()) return status;
   choice.source = std::move(source);
   return choice;
@@ -59,13 +63,14 @@ absl::StatusOr<Choice> TryHeaps(M& manager, HeapMask heaps, std::unique_ptr<Fram
 
 // `source` with the first memory that it takes. Says what it did not take, and why.
 template <class M>
-absl::StatusOr<Choice> TrySource(M& manager, std::unique_ptr<FrameSource> source, uint32_t count) {
+absl::StatusOr<Choice> TrySource(M& manager, typename M::Client& client,
+                                 std::unique_ptr<FrameSource> source, uint32_t count) {
   const HeapMask scattered = manager.default_heaps();
   const HeapMask contiguous = HeapMask::FromBits(manager.heaps().bits() & ~scattered.bits());
   absl::StatusOr<Choice> choice = absl::InternalError("no heap was tried");
   for (const HeapMask heaps : {scattered, contiguous}) {
     if (heaps.empty()) continue;
-    choice = TryHeaps(manager, heaps, source, count);
+    choice = TryHeaps(manager, client, heaps, source, count);
     if (choice.ok()) break;
     std::printf("demo: not taken: %s memory: %s\n", heaps == scattered ? "scattered" : "contiguous",
                 std::string(choice.status().message()).c_str());
@@ -76,7 +81,7 @@ absl::StatusOr<Choice> TrySource(M& manager, std::unique_ptr<FrameSource> source
 
 // The first source of those that the options allow that works with this manager's memory.
 template <class M>
-absl::StatusOr<Choice> Choose(M& manager, const Options& options) {
+absl::StatusOr<Choice> Choose(M& manager, typename M::Client& client, const Options& options) {
   const bool named = !options.device.empty();
   std::vector<std::string> devices;
   if (named) {
@@ -95,12 +100,12 @@ absl::StatusOr<Choice> Choose(M& manager, const Options& options) {
       std::printf("demo: not taken: %s\n", std::string(last.message()).c_str());
       continue;
     }
-    absl::StatusOr<Choice> choice = TrySource(manager, *std::move(source), options.buffers);
+    absl::StatusOr<Choice> choice = TrySource(manager, client, *std::move(source), options.buffers);
     if (choice.ok()) return choice;
     last = choice.status();
   }
   if (named || options.source == SourceChoice::kVivid) return last;
-  return TrySource(manager,
+  return TrySource(manager, client,
                    std::make_unique<PatternSource>(PatternFormat(options.width, options.height)),
                    options.buffers);
 }

@@ -23,26 +23,21 @@
 namespace ion::demo {
 namespace {
 
-struct ImportedBuffer {
-  Buffer lease;
-  ReadOnlyMapping mapping;
-};
-
 // The descriptor that came is closed here: an import has a copy of its own.
-template <class M>
-absl::StatusOr<ImportedBuffer> ImportNext(M& manager, MessageSocket& producer, uint32_t index,
-                                          const FrameFormat& format) {
+template <class Client>
+absl::StatusOr<ReadOnlyMapping> ImportNext(Client& client, MessageSocket& producer, uint32_t index,
+                                           const FrameFormat& format) {
   absl::StatusOr<Received<BufferMessage>> received = producer.Receive<BufferMessage>();
   if (!received.ok()) return received.status();
   if (received->message.index != index) return absl::DataLossError("a buffer came out of turn");
-  absl::StatusOr<Buffer> buffer = manager.Import(received->fd.borrow());
-  if (!buffer.ok()) return buffer.status();
-  if (buffer->bytes() < format.bytes) {
+  absl::StatusOr<Handle> handle = client.Import(received->fd.borrow());
+  if (!handle.ok()) return handle.status();
+  absl::StatusOr<ReadOnlyMapping> mapping = client.template Map<MapMode::kReadOnly>(*handle);
+  if (!mapping.ok()) return mapping.status();
+  if (mapping->bytes() < format.bytes) {
     return absl::DataLossError("a buffer came that is smaller than a frame");
   }
-  absl::StatusOr<ReadOnlyMapping> mapping = ReadOnlyMapping::Of(*buffer);
-  if (!mapping.ok()) return mapping.status();
-  return ImportedBuffer{*std::move(buffer), *std::move(mapping)};
+  return mapping;
 }
 
 // Checks a frame where it lies; copies it to `keep` unless that is null.
@@ -62,9 +57,11 @@ absl::StatusOr<Answer> CheckFrame(FrameChecker& checker, const FrameFormat& form
 template <class M>
 absl::Status ConsumeWith(M& manager, const Hello& hello, MessageSocket& producer,
                          const std::string& png) {
-  std::vector<ImportedBuffer> buffers;
+  auto client = manager.CreateClient({.name = "consumer"});
+  if (!client.ok()) return client.status();
+  std::vector<ReadOnlyMapping> buffers;
   for (uint32_t i = 0; i < hello.buffers; ++i) {
-    absl::StatusOr<ImportedBuffer> buffer = ImportNext(manager, producer, i, hello.format);
+    absl::StatusOr<ReadOnlyMapping> buffer = ImportNext(*client, producer, i, hello.format);
     if (!buffer.ok()) return buffer.status();
     buffers.push_back(*std::move(buffer));
   }
@@ -78,7 +75,7 @@ absl::Status ConsumeWith(M& manager, const Hello& hello, MessageSocket& producer
     }
     const bool keep = !png.empty() && number + 1 == hello.frames;
     absl::StatusOr<Answer> answer =
-        CheckFrame(checker, hello.format, buffers[frame->message.buffer].mapping, frame->message,
+        CheckFrame(checker, hello.format, buffers[frame->message.buffer], frame->message,
                    keep ? &last : nullptr);
     if (!answer.ok()) return answer.status();
     if (absl::Status status = producer.Send(*answer); !status.ok()) return status;

@@ -48,15 +48,17 @@ struct Outcome {
 // The producer's whole work, on a composition that opened.
 template <class M>
 absl::StatusOr<Outcome> RunProducer(M& manager, const Options& options, MessageSocket& consumer) {
-  absl::StatusOr<Choice> choice = Choose(manager, options);
+  auto client = manager.CreateClient({.name = "demo"});
+  if (!client.ok()) return client.status();
+  absl::StatusOr<Choice> choice = Choose(manager, *client, options);
   if (!choice.ok()) return choice.status();
   FrameSource& source = *choice->source;
   const FrameFormat& format = source.format();
   std::printf("demo: taken: %s, %ux%u RGB, into %u buffers of %llu bytes, backend %s, heap %s\n",
               std::string(source.name()).c_str(), format.width, format.height, options.buffers,
-              static_cast<unsigned long long>(choice->buffers.front().lease.bytes()),
-              M::kBackendName, choice->heap.c_str());
-  absl::Status status = HandOver(manager, choice->buffers, format, options.frames, consumer);
+              static_cast<unsigned long long>(choice->buffers.front().bytes), M::kBackendName,
+              choice->heap.c_str());
+  absl::Status status = HandOver(*client, choice->buffers, format, options.frames, consumer);
   if (!status.ok()) return status;
   absl::StatusOr<Tally> tally = Produce(source, options.buffers, options.frames, consumer);
   if (!tally.ok()) return tally.status();
@@ -85,7 +87,7 @@ int Run(const Options& options) {
   absl::StatusOr<std::pair<MessageSocket, MessageSocket>> sockets = MessageSocket::Pair();
   if (!sockets.ok()) return Fail("demo", sockets.status());
   auto& [to_consumer, to_producer] = *sockets;
-  // Before the first Manager: leases are their process's own.
+  // Before the first Manager: handles are their process's own.
   absl::StatusOr<ChildProcess> consumer =
       ChildProcess::Run([&to_consumer = to_consumer, &to_producer = to_producer, &options] {
         to_consumer.Close();

@@ -17,14 +17,15 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "examples/frame.h"
-#include "ion/buffer.h"
 #include "ion/cpu_mapping.h"
 #include "ion/fd.h"
+#include "ion/handle.h"
 
 namespace ion::demo {
 
 struct FrameBuffer {
-  Buffer lease;
+  Handle memory;
+  uint64_t bytes = 0;
   UniqueFd device_fd;  // what a device keeps while it fills: a descriptor of its own
   WritableMapping mapping;
 };

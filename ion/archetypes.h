@@ -41,6 +41,7 @@ class BackendArchetype {
   Error SetName(const Block&, std::string_view) noexcept { return Nothing(); }
   Result<UniqueFd> Share(const Block&) noexcept { return Nothing(); }
   Error Import(FdRef, Block&) noexcept { return Nothing(); }
+  Result<BufferIdentity> Identify(FdRef, Operation) noexcept { return Nothing(); }
   Budget& budget() const noexcept { return *budget_; }
   ErrorSink& errors() const noexcept { return *errors_; }
 

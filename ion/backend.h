@@ -48,8 +48,20 @@ struct KernelHeap {
 // does not compile.
 struct BackendCaps {
   bool composes = false;  // Compose: one dma-buf from ranges of sealed memfds
+  bool customs = false;   // Custom: commands of an architecture (ION_IOC_CUSTOM)
 
   friend constexpr bool operator==(const BackendCaps&, const BackendCaps&) = default;
+};
+
+// What tells one buffer from another in the kernel, whichever descriptor leads there: its inode.
+// The kernel never gives it to another while the buffer lives. Unknown (inode 0) where the kernel
+// has one inode for all of them (dma-bufs before Linux 5.3).
+struct BufferIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+
+  bool known() const noexcept { return inode != 0; }
+  friend constexpr bool operator==(const BufferIdentity&, const BufferIdentity&) = default;
 };
 
 // Pages of a memfd, in bytes; offset and bytes are whole pages.
@@ -119,11 +131,15 @@ concept BackendSetName = requires(B& b, const Block& block, std::string_view nam
 };
 
 // It makes a descriptor of a block for somebody else, and takes one from somebody else (of whom it
-// believes nothing: the size, the seals and the mode are read from the kernel).
+// believes nothing: the size, the seals and the mode are read from the kernel). It tells which
+// buffer a descriptor leads to; an error of that is the operation's.
 template <class B>
-concept BackendShare = requires(B& b, const Block& block, FdRef fd, Block& imported) {
+concept BackendShare = requires(B& b, const Block& block, FdRef fd, Operation operation,
+                                Block& imported) {
   { b.Share(block) }
   noexcept->std::same_as<Result<UniqueFd>>;
+  { b.Identify(fd, operation) }
+  noexcept->std::same_as<Result<BufferIdentity>>;
   { b.Import(fd, imported) }
   noexcept->std::same_as<Error>;
 };
@@ -148,13 +164,23 @@ template <class B>
 concept NamesCompose = requires {
   &B::Compose;
 };
+template <class B>
+concept HasCustom = requires(B& b, uint32_t command, uint64_t argument) {
+  { b.Custom(command, argument) }
+  noexcept->std::same_as<Error>;
+};
+template <class B>
+concept NamesCustom = requires {
+  &B::Custom;
+};
 
 }  // namespace internal
 
 // Its optional hooks and its kCaps say the same.
 template <class B>
 concept BackendHooks = internal::HasCompose<B>
-== B::kCaps.composes&& internal::NamesCompose<B> == B::kCaps.composes;
+== B::kCaps.composes&& internal::NamesCompose<B> == B::kCaps.composes&& internal::HasCustom<B> ==
+    B::kCaps.customs&& internal::NamesCustom<B> == B::kCaps.customs;
 
 template <class B>
 concept Backend = BackendIdentity<B> && BackendOpen<B> && BackendHeaps<B> && BackendAllocate<B> &&
@@ -184,15 +210,18 @@ struct BackendCheck {
                 "`Error EndCpuAccess(const Block&, Direction) noexcept`");
   static_assert(BackendSetName<B>,
                 "ion: a backend needs `Error SetName(const Block&, std::string_view) noexcept`");
-  static_assert(BackendShare<B>,
-                "ion: a backend needs `Result<UniqueFd> Share(const Block&) noexcept` and "
-                "`Error Import(FdRef, Block&) noexcept`");
+  static_assert(
+      BackendShare<B>,
+      "ion: a backend needs `Result<UniqueFd> Share(const Block&) noexcept`, `Error "
+      "Import(FdRef, Block&) noexcept` and `Result<BufferIdentity> Identify(FdRef, Operation) "
+      "noexcept`");
   static_assert(BackendBounds<B>,
                 "ion: a backend needs `Budget& budget() const noexcept` and "
                 "`ErrorSink& errors() const noexcept`");
   static_assert(!BackendIdentity<B> || BackendHooks<B>,
                 "ion: kCaps.composes and `Error Compose(std::span<const PageRange>, Block&) "
-                "noexcept` go together: declare both or neither");
+                "noexcept` go together, and so do kCaps.customs and `Error Custom(uint32_t "
+                "command, uint64_t argument) noexcept`: declare both or neither");
   static constexpr bool kOk = Backend<B>;
 };
 

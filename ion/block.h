@@ -40,6 +40,12 @@ struct MapRange {
   uint64_t bytes = UINT64_MAX;  // UINT64_MAX: to the end
 };
 
+// What a lease knows beside its block: whose account it is on (an AccountId, in the low bits). The
+// rest is its heap's.
+struct LeaseToken {
+  uint64_t word = 0;
+};
+
 struct alignas(64) Block {
   int32_t fd = -1;               // the dma-buf or memfd; -1: no memory
   uint32_t generation = 0;       // changes when the memory behind the block does
@@ -48,7 +54,7 @@ struct alignas(64) Block {
   std::byte* mapping = nullptr;  // of the whole block, kept once it was made
   uint64_t cookie = 0;           // the backend's own
   CpuSync cpu_sync;
-  uint16_t mappings = 0;      // CpuMappings alive
+  uint16_t mappings = 0;      // CpuMappings alive, and kOrphaned; atomic (CpuMapping)
   uint8_t heap = 0;           // index of its heap in the Manager
   uint8_t kernel_heap = 0;    // index of its kernel heap in the backend
   bool writable : 1 = false;  // the descriptor may be mapped for writing
@@ -58,6 +64,10 @@ struct alignas(64) Block {
   bool contiguous : 1 = false;
   bool zeroed : 1 = false;
   uint8_t alignment_log2 = 0;
+  LeaseToken orphan;  // of the lease that ended before its mappings
+
+  // In `mappings`: the lease has ended, and the last mapping gives the memory back.
+  static constexpr uint16_t kOrphaned = 1u << 15;
 
   bool filled() const noexcept { return fd >= 0; }
   bool reserved() const noexcept { return fd < 0 && bytes != 0; }

@@ -7,16 +7,17 @@
 // heap it came from.
 //
 // Example:
-//   absl::StatusOr<ion::Buffer> buffer = manager.Allocate({.bytes = 8_MiB});
+//   absl::StatusOr<ion::Buffer> buffer = client.Allocate({.bytes = 8_MiB});
 //   queue.Submit(buffer->fd());
 //
-// Not for what must outlive the call: whoever keeps the descriptor (another process, a V4L2 queue)
-// gets one of its own from Manager::Share.
+// Not for what must outlive the call: who keeps the descriptor (another process, a V4L2 queue)
+// needs a Handle (ion/client.h: Keep, then Share).
 //
-// Cost: one pointer; no count, no lock. Thread-compatible: one thread at a time, any thread.
+// Cost: two words; no count, no lock. Thread-compatible: one thread at a time, any thread.
 #ifndef ION_ION_BUFFER_H_
 #define ION_ION_BUFFER_H_
 
+#include <atomic>
 #include <cstdint>
 #include <utility>
 
@@ -31,11 +32,13 @@ class [[nodiscard]] Buffer {
  public:
   // An empty lease; only assigning to it and asking valid() mean something.
   constexpr Buffer() = default;
-  Buffer(Buffer&& other) noexcept : block_(std::exchange(other.block_, nullptr)) {}
+  Buffer(Buffer&& other) noexcept
+      : block_(std::exchange(other.block_, nullptr)), token_(other.token_) {}
   Buffer& operator=(Buffer&& other) noexcept {
     if (this != &other) {
       Release();
       block_ = std::exchange(other.block_, nullptr);
+      token_ = other.token_;
     }
     return *this;
   }
@@ -54,7 +57,7 @@ class [[nodiscard]] Buffer {
 
  private:
   friend struct LeaseAccess;
-  explicit Buffer(Block* block) noexcept : block_(block) {}
+  Buffer(Block* block, LeaseToken token) noexcept : block_(block), token_(token) {}
 
   Block& block() const noexcept {
     ION_CHECK(block_ != nullptr, "an empty Buffer was used: it was moved from, or never filled");
@@ -65,16 +68,31 @@ class [[nodiscard]] Buffer {
     Block& block = *std::exchange(block_, nullptr);
     ION_CHECK(block.mappings == 0, "a Buffer was released while a CpuMapping of it lives");
     const internal::SlabHeader& slab = internal::SlabOf(block);
-    slab.ops->release(slab.owner, block);
+    slab.ops->release(slab.owner, block, token_);
   }
 
   Block* block_ = nullptr;
+  LeaseToken token_;
 };
 
 // How the parts of this library make leases and look into them. Not for users.
 struct LeaseAccess {
-  static Buffer Make(Block* block) noexcept { return Buffer(block); }
+  static Buffer Make(Block* block, LeaseToken token) noexcept { return {block, token}; }
   static Block& BlockOf(const Buffer& buffer) noexcept { return buffer.block(); }
+  static LeaseToken TokenOf(const Buffer& buffer) noexcept { return buffer.token_; }
+  // Ends the lease: the memory goes back now, or with the last CpuMapping of it.
+  static void Orphan(Buffer buffer) noexcept {
+    Block& block = buffer.block();
+    block.orphan = buffer.token_;
+    if (MappingCount(block).fetch_or(Block::kOrphaned, std::memory_order_acq_rel) != 0) {
+      buffer.block_ = nullptr;
+    } else {
+      block.mappings = 0;
+    }
+  }
+  static std::atomic_ref<uint16_t> MappingCount(Block& block) noexcept {
+    return std::atomic_ref<uint16_t>(block.mappings);
+  }
 };
 
 }  // namespace ion

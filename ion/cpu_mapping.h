@@ -16,6 +16,7 @@
 #ifndef ION_ION_CPU_MAPPING_H_
 #define ION_ION_CPU_MAPPING_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -34,7 +35,7 @@ template <MapMode kMode>
 class [[nodiscard]] CpuMapping {
  public:
   // Maps `range` of `buffer`. EINVAL: not whole pages, empty, or past the end. EACCES: a writable
-  // mapping of what was imported for reading only.
+  // mapping of what was imported for reading only. What a Handle stands for: Client::Map.
   static absl::StatusOr<CpuMapping> Of(const Buffer& buffer ABSL_ATTRIBUTE_LIFETIME_BOUND,
                                        MapRange range = {}) noexcept {
     Block& block = LeaseAccess::BlockOf(buffer);
@@ -79,16 +80,20 @@ class [[nodiscard]] CpuMapping {
   friend class CpuAccess;
   CpuMapping(Block& block, std::byte* at, MapRange range) noexcept
       : block_(&block), at_(at), range_(range) {
-    ION_CHECK(block.mappings != UINT16_MAX, "65535 CpuMappings of one buffer are alive");
-    ++block.mappings;
+    const uint16_t alive = LeaseAccess::MappingCount(block).fetch_add(1, std::memory_order_relaxed);
+    ION_CHECK(alive < Block::kOrphaned - 1, "32767 CpuMappings of one buffer are alive");
   }
   void Unmap() noexcept {
     if (block_ == nullptr) return;
     ION_CHECK(scopes_ == 0, "a CpuMapping ended inside a CpuAccess to it");
     Block& block = *std::exchange(block_, nullptr);
-    --block.mappings;
     const internal::SlabHeader& slab = internal::SlabOf(block);
     slab.ops->unmap(slab.owner, block, at_, range_.bytes);
+    // From here on the block may be somebody else's, but for the last mapping of an orphan.
+    const uint16_t alive = LeaseAccess::MappingCount(block).fetch_sub(1, std::memory_order_acq_rel);
+    if (alive != (Block::kOrphaned | 1)) return;
+    block.mappings = 0;
+    slab.ops->release(slab.owner, block, block.orphan);
   }
 
   Block* block_ = nullptr;

@@ -35,6 +35,10 @@ enum class Operation : uint8_t {
   kShare,        // make a descriptor for somebody else
   kImport,       // take somebody else's descriptor
   kRelease,      // give memory back to the kernel
+  kKeep,         // make a handle of a lease
+  kUseHandle,    // look up a handle
+  kClient,       // make a client
+  kCustom,       // a backend's own command
 };
 
 constexpr std::string_view OperationName(Operation operation) noexcept {
@@ -59,6 +63,14 @@ constexpr std::string_view OperationName(Operation operation) noexcept {
       return "import";
     case Operation::kRelease:
       return "release";
+    case Operation::kKeep:
+      return "keep";
+    case Operation::kUseHandle:
+      return "use a handle";
+    case Operation::kClient:
+      return "make a client";
+    case Operation::kCustom:
+      return "custom command";
   }
   return "?";
 }

@@ -5,17 +5,21 @@
 //
 // Where Blocks live. A slab is 64 KiB at an address of the same alignment: a header of one line,
 // and 1023 blocks. The header tells how a lease reaches its owner, so that a Buffer needs no more
-// than the block's address and is no template.
+// than the block's address and is no template. Beside the blocks, a note of each for reports.
 //
 // Cost: New and Delete take a mutex (they stand beside a system call that takes microseconds); a
 // slab is taken from the C++ heap when all others are full, and kept. Thread-safe.
 #ifndef ION_ION_SLAB_H_
 #define ION_ION_SLAB_H_
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <new>
+#include <string>
+#include <utility>
 
 #include "ion/block.h"
 #include "ion/check.h"
@@ -25,7 +29,7 @@ namespace ion {
 
 // The slow edges of a lease: its only indirect calls.
 struct LeaseOps {
-  void (*release)(void* owner, Block& block) noexcept;
+  void (*release)(void* owner, Block& block, LeaseToken token) noexcept;
   Result<std::byte*> (*map)(void* owner, Block& block, uint64_t offset, uint64_t bytes,
                             MapMode mode) noexcept;
   void (*unmap)(void* owner, Block& block, std::byte* at, uint64_t bytes) noexcept;
@@ -34,12 +38,43 @@ struct LeaseOps {
   void (*report)(void* owner, const Error& error) noexcept;
 };
 
+// Who a client is, for as long as something that it allocated lives.
+struct ClientIdentity {
+  std::string name;
+  int pid = 0;
+  std::atomic<bool> open{true};
+};
+
+// The line of a call: the default of an argument. (std::source_location is not there for clang 14.)
+struct CallSite {
+  const char* file = "";
+  uint32_t line = 0;
+
+  static constexpr CallSite Here(const char* file = __builtin_FILE(),
+                                 uint32_t line = __builtin_LINE()) noexcept {
+    return {file, line};
+  }
+};
+
+// What reports know of a block. A copy, so that they never look into one that is in use.
+struct BlockNote {
+  char name[32] = {};  // as in the request, cut
+  std::shared_ptr<const ClientIdentity> client;
+  uint64_t bytes = 0;
+  int64_t born_ns = 0;    // CLOCK_MONOTONIC
+  CallSite where;         // of Allocate or Import
+  uint8_t heap = 0;       // index of its heap in the Manager
+  bool foreign = false;   // imported
+  bool orphaned = false;  // alive by a mapping alone
+};
+
 namespace internal {
 
 struct alignas(64) SlabHeader {
   const LeaseOps* ops;
   void* owner;
   SlabHeader* next;
+  BlockNote* notes;
 };
 
 inline constexpr size_t kSlabBytes = 64 << 10;
@@ -63,6 +98,7 @@ class BlockTable {
   ~BlockTable() {
     while (slabs_ != nullptr) {
       internal::SlabHeader* next = slabs_->next;
+      delete[] slabs_->notes;
       ::operator delete (slabs_, std::align_val_t{internal::kSlabBytes});
       slabs_ = next;
     }
@@ -86,8 +122,31 @@ class BlockTable {
   size_t Delete(Block* block) noexcept {
     std::lock_guard lock(mutex_);
     ION_CHECK(block->heap != kFree, "a block was given back twice");
+    NoteOf(*block) = BlockNote();
     Free(block);
     return --live_;
+  }
+
+  // From here on reports show the block; before, and after Delete, they do not.
+  void List(const Block& block, BlockNote note) noexcept {
+    std::lock_guard lock(mutex_);
+    NoteOf(block) = std::move(note);
+  }
+  // f(note of the block), to change it.
+  template <class F>
+  void Amend(const Block& block, F f) noexcept {
+    std::lock_guard lock(mutex_);
+    f(NoteOf(block));
+  }
+  // f(note) for each block that is listed.
+  template <class F>
+  void ForEachListed(F f) const {
+    std::lock_guard lock(mutex_);
+    for (internal::SlabHeader* slab = slabs_; slab != nullptr; slab = slab->next) {
+      for (size_t i = 0; i < internal::kBlocksPerSlab; ++i) {
+        if (slab->notes[i].bytes != 0) f(std::as_const(slab->notes[i]));
+      }
+    }
   }
 
   size_t live() const noexcept {
@@ -99,6 +158,11 @@ class BlockTable {
   // In place of a block's heap while nobody has it. Found by a second Delete, if no New came
   // between.
   static constexpr uint8_t kFree = 0xfe;
+
+  static BlockNote& NoteOf(const Block& block) noexcept {
+    const internal::SlabHeader& slab = internal::SlabOf(block);
+    return slab.notes[&block - reinterpret_cast<const Block*>(&slab) - 1];
+  }
 
   // A free block keeps the address of the next one in its cookie.
   void Free(void* at) noexcept {
@@ -112,7 +176,12 @@ class BlockTable {
     void* memory =
         ::operator new (internal::kSlabBytes, std::align_val_t{internal::kSlabBytes}, std::nothrow);
     if (memory == nullptr) return false;
-    slabs_ = ::new (memory) internal::SlabHeader{ops_, owner_, slabs_};
+    auto* notes = new (std::nothrow) BlockNote[internal::kBlocksPerSlab];
+    if (notes == nullptr) {
+      ::operator delete (memory, std::align_val_t{internal::kSlabBytes});
+      return false;
+    }
+    slabs_ = ::new (memory) internal::SlabHeader{ops_, owner_, slabs_, notes};
     std::byte* blocks = static_cast<std::byte*>(memory) + sizeof(internal::SlabHeader);
     for (size_t i = internal::kBlocksPerSlab; i-- > 0;) {
       Free(blocks + i * sizeof(Block));

@@ -55,17 +55,18 @@ class PackedStack {
 
   // Requires: the caller owns `index`, which is in no stack and is not 0.
   void Push(Link* links, uint32_t index, uint32_t weight) noexcept {
-    uint64_t head = head_.load(std::memory_order_relaxed);
+    uint64_t head = head_.load(std::memory_order_acquire);
     do {
-      // The weight under us is right if the exchange succeeds: the top was not popped meanwhile
-      // (its tag stands), so its link was not written.
+      // The weight under us is right if the exchange succeeds: it was acquired with the head, and
+      // the top was not popped meanwhile (its tag stands), so its link was not written.
       const uint32_t under = IndexOf(head);
       const uint32_t under_weight =
           under == 0 ? 0 : links[under].weight.load(std::memory_order_relaxed);
       links[index].next.store(under, std::memory_order_relaxed);
-      links[index].weight.store(under_weight + weight, std::memory_order_relaxed);
+      // Released: who reads it in weight() as that of an older head sees that the head is older.
+      links[index].weight.store(under_weight + weight, std::memory_order_release);
     } while (!head_.compare_exchange_weak(head, (head & ~uint64_t{kMaxIndex}) | index, P::kPush,
-                                          std::memory_order_relaxed));
+                                          std::memory_order_acquire));
   }
 
   // An index, which the caller then owns; 0: the stack was empty.

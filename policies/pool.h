@@ -45,7 +45,9 @@
 //
 // Progress: a hit is wait-free. Acquire and Release otherwise, Drain, Trim and the counters are
 // lock-free: no thread ever waits for another to go on. Create scans 1024 ids, lock-free. Close
-// (and the destructor) waits for threads that are, in their exit, in the middle of giving back.
+// (and the destructor) waits for threads that are in the middle of giving back what their magazine
+// of this pool holds, which is all that they still do: in their exit, or in a call on another pool
+// that found too much in the magazines of its thread.
 #ifndef ION_POLICIES_POOL_H_
 #define ION_POLICIES_POOL_H_
 
@@ -109,8 +111,8 @@ struct PoolCore {
   uint64_t object_bytes;
   std::byte* descriptors;
   uint32_t count;
-  // How to divide the distance of two descriptors by their size: it is exact, so a shift and the
-  // inverse of the odd part will do.
+  // How to divide the distance of two descriptors by their size: where it is exact, a rotation and
+  // the inverse of the odd part will do; where not, what comes out is no index.
   uint32_t stride;
   uint64_t stride_inverse;
 
@@ -123,7 +125,7 @@ struct PoolCore {
   uint32_t IndexOf(const void* descriptor) const noexcept {
     const auto distance =
         static_cast<uint64_t>(static_cast<const std::byte*>(descriptor) - descriptors);
-    const uint64_t index = (distance >> std::countr_zero(stride)) * stride_inverse;
+    const uint64_t index = std::rotr(distance, std::countr_zero(stride)) * stride_inverse;
     ION_CHECK(index < count, "a pool was given a descriptor that is not of its array");
     return static_cast<uint32_t>(index);
   }
@@ -247,6 +249,10 @@ class PoolBase {
 
     Core* core = ::new (memory) Core{};
     core->generation = Statics::last_generation.fetch_add(1, std::memory_order_relaxed) + 1;
+    if (core->generation > internal::PoolTable<P>::kMaxGeneration) {
+      internal::UnmapWiped(memory, bytes);
+      return Error(EOVERFLOW, "2^44 pools were made", origin, "restart the process");
+    }
     core->open = Magazine<P>::OpenGate(core->generation);
     core->locked = !P::RegisterFence();
     core->slots = static_cast<uint32_t>(
@@ -286,7 +292,7 @@ class PoolBase {
         for (uint32_t i = 0; i < magazine.count(); ++i) f(magazine.slot(i));
         magazine.Unbind();
       });
-      TakeFromDepot(*core, core->depot.depth(), f);
+      TakeFromDepot(*core, core->count, /*keep=*/0, f);
       internal::UnmapWiped(core, core_bytes_);
       table->Free(id);
     } else {
@@ -294,13 +300,17 @@ class PoolBase {
     }
   }
 
-  // f(descriptor) for up to `n` from the depot. Returns for how many.
+  // f(descriptor) for up to `n` from the depot, while more than `keep` lie there. Returns for how
+  // many.
   template <class F>
-  static uint32_t TakeFromDepot(Core& core, uint32_t n, F f) noexcept {
+  static uint32_t TakeFromDepot(Core& core, uint32_t n, uint32_t keep, F f) noexcept {
     uint32_t taken = 0;
     uint32_t objects[Depot<P>::kBlockObjects];
     while (taken < n) {
-      const uint32_t got = core.depot.Get(objects, n - taken);
+      // Again each time: others take, too.
+      const uint32_t depth = core.depot.depth();
+      if (depth <= keep) break;
+      const uint32_t got = core.depot.Get(objects, std::min(n - taken, depth - keep));
       if (got == 0) break;
       for (uint32_t i = 0; i < got; ++i) f(core.DescriptorAt(objects[i]));
       taken += got;
@@ -507,7 +517,10 @@ class PoolBase {
       told = !claimed && magazine.Tell(core->open);
     } while (!claimed && !told);
     if (claimed) {
-      MoveToDepot(*core, magazine, magazine.count());
+      if (magazine.count() > 0) {
+        magazine.CountTrip();
+        MoveToDepot(*core, magazine, magazine.count());
+      }
       magazine.Open(core->open);
     }
     table->Unpin(id);
@@ -592,7 +605,8 @@ class Pool : public PoolBase<P> {
 
  public:
   // A pool, empty, of elements of `descriptors`, which outlive it. EINVAL: none, too many, or
-  // object_bytes is 0. ENOMEM: mmap. ENOSPC: 1024 pools live.
+  // object_bytes is 0. ENOMEM: mmap. ENOSPC: 1024 pools live. EOVERFLOW: 2^44 pools were made in
+  // this process.
   static Result<Pool> Create(std::span<T> descriptors, const PoolOptions& options = {}) noexcept {
     Pool pool;
     if (Error error = pool.Init(descriptors.data(), descriptors.size(), sizeof(T), options);
@@ -650,20 +664,19 @@ class Pool : public PoolBase<P> {
   }
 
   // Drains, and calls give_back(T&) for what is more than `keep`; the caller owns it then. Returns
-  // for how many. Lock-free.
+  // for how many. Of several at once, each may take up to 15 too many. Lock-free.
   template <class F>
   uint32_t Trim(uint32_t keep, F&& give_back) noexcept {
     this->Drain();
     return Shrink(keep, give_back);
   }
-  // The same without the drain: of what lies in the depot. After a Drain of many pools.
+  // The same without the drain: of what lies in the depot. After a Drain of many pools. Lock-free.
   template <class F>
   uint32_t Shrink(uint32_t keep, F&& give_back) noexcept {
     auto& core = this->CheckedCore();
     if (core.alive == 0) return 0;
-    const uint32_t depth = core.depot.depth();
-    if (depth <= keep) return 0;
-    return Base::TakeFromDepot(core, depth - keep, Typed(give_back));
+    // No more than there are now, though others go on putting: it ends.
+    return Base::TakeFromDepot(core, core.depot.depth(), keep, Typed(give_back));
   }
   // Gives back what the depot never went below since the last call of this: nobody needed it. Not
   // what lies in magazines. Lock-free.
@@ -671,14 +684,16 @@ class Pool : public PoolBase<P> {
   uint32_t TrimUnused(F&& give_back) noexcept {
     auto& core = this->CheckedCore();
     if (core.alive == 0) return 0;
-    const uint32_t taken = Base::TakeFromDepot(core, core.depot.lowest(), Typed(give_back));
+    const uint32_t taken =
+        Base::TakeFromDepot(core, core.depot.lowest(), /*keep=*/0, Typed(give_back));
     core.depot.NewEpoch();
     return taken;
   }
 
   // Ends the pool, and calls give_back(T&) for all that lies in it. Requires: no other call is
-  // under way or comes after, but for the destructor; threads may be ending meanwhile, and it waits
-  // for those that are in the middle of giving back to this pool. In a forked child: calls nothing.
+  // under way or comes after, but for the destructor; threads may be ending or using other pools
+  // meanwhile, and it waits for those that are in the middle of giving back to this pool. In a
+  // forked child: calls nothing.
   template <class F>
   void Close(F&& give_back) noexcept {
     this->CloseInto(Typed(give_back));

@@ -21,9 +21,12 @@
 //
 // Not for users.
 //
+// A library that is unloaded leaves its table and its records mapped: 16 KiB, and what its threads
+// touched of their records.
+//
 // Cost: as above. Thread-safe. Progress: all is lock-free but PoolTable::Close, which waits for
-// threads that are in their exit. (The first use on a thread registers an exit handler with the C
-// library, which has a lock and heap memory of its own.)
+// threads that have the pool pinned. (The first use on a thread registers an exit handler with the
+// C library, which has a lock and heap memory of its own.)
 #ifndef ION_POLICIES_THREAD_RECORD_H_
 #define ION_POLICIES_THREAD_RECORD_H_
 
@@ -94,13 +97,13 @@ struct PoolTable {
   template <class V>
   using Atomic = typename P::template Atomic<V>;
 
-  // A pool that is pinned is not destroyed: how a thread that exits, which its pools' users know
-  // nothing of, may still reach their depots.
+  // A pool that is pinned is not destroyed: how a thread that exits, or that has too much in its
+  // magazines, which its pools' users know nothing of, may still reach their depots.
   struct Slot {
     Atomic<uint64_t> state;  // {generation, pins}; 0: free
     Atomic<PoolCore<P>*> core;
   };
-  static constexpr unsigned kPinBits = 20;  // threads in their exit at the same time
+  static constexpr unsigned kPinBits = 20;  // threads that give back at the same time
   static constexpr uint64_t kPinMask = (uint64_t{1} << kPinBits) - 1;
   static constexpr uint64_t kClosing = ~kPinMask;  // in place of a generation
   static constexpr uint64_t kMaxGeneration = (kClosing >> kPinBits) - 1;

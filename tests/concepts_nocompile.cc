@@ -187,13 +187,13 @@ static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
 
 // EXPECT twice_an_id: ion: two heaps of a Manager have the same id
 #if defined(CASE_twice_an_id)
-template class Manager<BackendArchetype, SystemHeap<BackendArchetype>,
-                       SystemHeap<BackendArchetype>>;
+template class ManagerWith<HighestFirst, BackendArchetype, SystemHeap<BackendArchetype>,
+                           SystemHeap<BackendArchetype>>;
 #endif
 
 // EXPECT no_heap: ion: a Manager needs at least one heap
 #if defined(CASE_no_heap)
-template class Manager<BackendArchetype>;
+template class ManagerWith<HighestFirst, BackendArchetype>;
 #endif
 
 // EXPECT write_through_read_only: ion: this mapping is read-only; take a WritableMapping

@@ -32,7 +32,10 @@
 #include "policies/system_heap.h"
 
 // Every member of every template compiles with the smallest types that its concept allows.
-template class ion::Manager<ion::BackendArchetype, ion::HeapArchetype>;
+template class ion::ManagerWith<ion::HighestFirst, ion::BackendArchetype, ion::HeapArchetype>;
+template class ion::ManagerWith<ion::LowestFirst, ion::BackendArchetype, ion::HeapArchetype>;
+template class ion::Client<
+    ion::internal::ManagerCore<ion::HighestFirst, ion::BackendArchetype, ion::HeapArchetype>>;
 template class ion::KernelHeapPolicy<ion::BackendArchetype, ion::HeapSpec{},
                                      ion::HeapType::kSystem>;
 template class ion::SystemContigHeap<ion::BackendArchetype>;
@@ -112,6 +115,10 @@ struct ImportsNumbers : Opens {
   static Result<ImportsNumbers> Open(const Options&) noexcept;
   int Import(FdRef, Block&) noexcept;
 };
+struct IdentifiesNothing : Opens {
+  static Result<IdentifiesNothing> Open(const Options&) noexcept;
+  BufferIdentity Identify(FdRef, Operation) noexcept;
+};
 struct Unbounded : Opens {
   static Result<Unbounded> Open(const Options&) noexcept;
   int budget() const noexcept;
@@ -139,8 +146,23 @@ struct FlagAndHook : Opens {
   Error Compose(std::span<const PageRange>, Block&) noexcept;
 };
 
+struct CustomFlagWithoutHook : Opens {
+  static Result<CustomFlagWithoutHook> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.customs = true};
+};
+struct CustomHookWithoutFlag : Opens {
+  static Result<CustomHookWithoutFlag> Open(const Options&) noexcept;
+  Error Custom(uint32_t, uint64_t) noexcept;
+};
+struct CustomFlagAndHook : Opens {
+  static Result<CustomFlagAndHook> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.customs = true};
+  Error Custom(uint32_t, uint64_t) noexcept;
+};
+
 TEST_CASE("Backend: the archetype and our backends are backends") {
   static_assert(Backend<BackendArchetype> && Backend<Opens> && Backend<FlagAndHook>);
+  static_assert(Backend<CustomFlagAndHook>);
   static_assert(Backend<MemfdBackend<>> && Backend<UdmabufBackend<>> && Backend<DmaHeapBackend<>>);
   static_assert(!Backend<int>);
   CHECK(BackendCheck<BackendArchetype>::kOk);
@@ -164,11 +186,14 @@ TEST_CASE("Backend: a type that breaks one rule is none, and only that rule says
   static_assert(!Backend<NamesNothing> && !BackendSetName<NamesNothing>);
   static_assert(!Backend<SharesNumbers> && !BackendShare<SharesNumbers>);
   static_assert(!Backend<ImportsNumbers> && !BackendShare<ImportsNumbers>);
+  static_assert(!Backend<IdentifiesNothing> && !BackendShare<IdentifiesNothing>);
   static_assert(!Backend<Unbounded> && !BackendBounds<Unbounded>);
   static_assert(!Backend<NoSink> && !BackendBounds<NoSink>);
   static_assert(!Backend<FlagWithoutHook> && !BackendHooks<FlagWithoutHook>);
   static_assert(!Backend<HookWithoutFlag> && !BackendHooks<HookWithoutFlag>);
   static_assert(!Backend<WrongHook> && !BackendHooks<WrongHook>);
+  static_assert(!Backend<CustomFlagWithoutHook> && !BackendHooks<CustomFlagWithoutHook>);
+  static_assert(!Backend<CustomHookWithoutFlag> && !BackendHooks<CustomHookWithoutFlag>);
   // The rule next to the broken one holds.
   static_assert(BackendOpen<NoHeaps> && BackendAllocate<NoHeaps> && BackendHooks<NoHeaps>);
   static_assert(BackendHeaps<FlagWithoutHook> && BackendIdentity<FlagWithoutHook>);

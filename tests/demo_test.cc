@@ -171,13 +171,16 @@ struct Stage {
     auto opened = platforms::Memfd::Open();
     REQUIRE(opened.ok());
     manager = std::make_unique<platforms::Memfd>(*std::move(opened));
+    auto made = manager->CreateClient({.name = "stage"});
+    REQUIRE(made.ok());
+    client = std::make_unique<platforms::Memfd::Client>(*std::move(made));
     std::unique_ptr<FrameSource> source = std::make_unique<PatternSource>(kSmall);
-    auto chosen = TrySource(*manager, std::move(source), count);
+    auto chosen = TrySource(*manager, *client, std::move(source), count);
     REQUIRE(chosen.ok());
     choice = *std::move(chosen);
   }
   absl::Status HandOverAll(uint32_t frames) {
-    return HandOver(*manager, choice.buffers, kSmall, frames, *ours);
+    return HandOver(*client, choice.buffers, kSmall, frames, *ours);
   }
   absl::StatusOr<Tally> ProduceAll(FrameSource& source, uint32_t frames) {
     return Produce(source, static_cast<uint32_t>(choice.buffers.size()), frames, *ours);
@@ -185,6 +188,7 @@ struct Stage {
 
   std::unique_ptr<MessageSocket> ours, theirs;
   std::unique_ptr<platforms::Memfd> manager;
+  std::unique_ptr<platforms::Memfd::Client> client;
   Choice choice;
 };
 
@@ -410,9 +414,9 @@ TEST_CASE("Consume: refuses what makes no sense") {
   SUBCASE("too many buffers") { hello.buffers = kMostBuffers + 1; }
   SUBCASE("no such backend") { hello.backend[0] = 'x'; }
   SUBCASE("a buffer smaller than a frame") {
-    hello.format.bytes = stage.choice.buffers[0].lease.bytes() + 1;
+    hello.format.bytes = stage.choice.buffers[0].bytes + 1;
     REQUIRE(stage.ours->Send(hello).ok());
-    auto fd = stage.manager->Share(stage.choice.buffers[0].lease);
+    auto fd = stage.client->Share(stage.choice.buffers[0].memory);
     REQUIRE(fd.ok());
     REQUIRE(stage.ours->Send(BufferMessage{0}, fd->borrow()).ok());
   }

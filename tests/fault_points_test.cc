@@ -34,6 +34,7 @@
 #include "ion/cpu_mapping.h"
 #include "ion/error.h"
 #include "ion/fd.h"
+#include "ion/handle.h"
 #include "ion/heap_id.h"
 #include "ion/request.h"
 #include "ion/status.h"
@@ -52,6 +53,7 @@ namespace {
 using ion::Block;
 using ion::Buffer;
 using ion::Error;
+using ion::Handle;
 using ion::HeapId;
 using ion::Operation;
 using ion::UniqueFd;
@@ -211,7 +213,7 @@ std::vector<Scenario<B>> AllocateScenarios(Rig<B>& rig) {
            [id, name](Rig<B>& r) {
              absl::StatusOr<Buffer> buffer;
              typename Rig<B>::Window window(r);
-             buffer = r.manager().Allocate({.bytes = Bytes(), .heaps = id, .name = name});
+             buffer = r.client().Allocate({.bytes = Bytes(), .heaps = id, .name = name});
              r.Note(buffer.status());
            },
            unreturned});
@@ -247,7 +249,7 @@ std::vector<Scenario<B>> OnEachHeap(Rig<B>& rig, const std::string& name, Operat
     scenarios.push_back({name + ", heap " + std::to_string(id.value()), operation,
                          [id, act](Rig<B>& r) {
                            absl::StatusOr<Buffer> buffer =
-                               r.manager().Allocate({.bytes = Bytes(), .heaps = id});
+                               r.client().Allocate({.bytes = Bytes(), .heaps = id});
                            if (r.Note(buffer.status())) act(r, *buffer);
                          },
                          unreturned});
@@ -329,26 +331,79 @@ std::vector<Scenario<B>> AccessScenarios(Rig<B>& rig) {
   return all;
 }
 
+// A handle of the buffer, which is empty then.
+template <class B>
+absl::StatusOr<Handle> Keep(Rig<B>& rig, Buffer& buffer) {
+  return rig.client().Keep(std::move(buffer));
+}
+
+// A handle of the buffer's memory by another client, as it comes from another process; and the
+// owner's is freed.
+template <class B>
+struct Imported {
+  Imported(Rig<B>& rig, Buffer& buffer) {
+    auto handle = Keep(rig, buffer);
+    if (!rig.Note(handle.status())) return;
+    auto shared = rig.client().Share(*handle);
+    rig.Note(rig.client().Free(*handle));
+    if (rig.Note(shared.status())) fd = *std::move(shared);
+  }
+  UniqueFd fd;
+};
+
 template <class B>
 std::vector<Scenario<B>> ShareScenarios(Rig<B>& rig) {
   using Window = typename Rig<B>::Window;
   std::vector<Scenario<B>> all;
+  Append(all, OnEachHeap(rig, "keep", Operation::kKeep, [](Rig<B>& r, Buffer& buffer) {
+           absl::StatusOr<Handle> handle;
+           {
+             const Window window(r);
+             handle = Keep(r, buffer);
+             r.Note(handle.status());
+           }
+           // What could not be kept is a lease still.
+           if (handle.ok() == buffer.valid()) r.Note(absl::UnknownError("the lease is lost"));
+           if (handle.ok()) r.Note(r.client().Free(*handle));
+         }));
   Append(all, OnEachHeap(rig, "share", Operation::kShare, [](Rig<B>& r, Buffer& buffer) {
-           const Window window(r);
-           r.Note(r.manager().Share(buffer).status());
+           auto handle = Keep(r, buffer);
+           if (!r.Note(handle.status())) return;
+           {
+             const Window window(r);
+             r.Note(r.client().Share(*handle).status());
+           }
+           r.Note(r.client().Free(*handle));
          }));
   Append(all, OnEachHeap(rig, "import", Operation::kImport, [](Rig<B>& r, Buffer& buffer) {
-           auto shared = r.manager().Share(buffer);
-           if (!r.Note(shared.status())) return;
-           absl::StatusOr<Buffer> imported;
-           const Window window(r);
-           imported = r.manager().Import(shared->borrow());
-           r.Note(imported.status());
+           const Imported<B> imported(r, buffer);
+           if (!imported.fd.valid()) return;
+           absl::StatusOr<Handle> handle;
+           {
+             const Window window(r);
+             handle = r.client().Import(imported.fd.borrow());
+             r.Note(handle.status());
+           }
+           if (handle.ok()) r.Note(r.client().Free(*handle));
+         }));
+  Append(all,
+         OnEachHeap(rig, "import one's own", Operation::kImport, [](Rig<B>& r, Buffer& buffer) {
+           auto handle = Keep(r, buffer);
+           if (!r.Note(handle.status())) return;
+           auto fd = r.client().Share(*handle);
+           absl::StatusOr<Handle> again = absl::UnknownError("not shared");
+           if (r.Note(fd.status())) {
+             const Window window(r);
+             again = r.client().Import(fd->borrow());
+             r.Note(again.status());
+           }
+           if (again.ok()) r.Note(r.client().Free(*again));
+           r.Note(r.client().Free(*handle));
          }));
   all.push_back({"import what is refused", Operation::kImport, [](Rig<B>& r) {
                    const UniqueFd unsealed = MakeMemfd(false);
                    const Window window(r);
-                   const absl::Status status = r.manager().Import(unsealed.borrow()).status();
+                   const absl::Status status = r.client().Import(unsealed.borrow()).status();
                    // The refusal has the errno of a system call, but its own sentence.
                    const absl::string_view message = status.message();
                    if (message.find("F_GET_SEALS: no F_SEAL_SHRINK") == message.npos &&
@@ -381,15 +436,25 @@ std::vector<Scenario<B>> ReleaseScenarios(Rig<B>& rig) {
            const Window window(r);
            buffer = Buffer();
          }));
-  Append(all, OnEachHeap(rig, "release what was imported", kRelease, [](Rig<B>& r, Buffer& buffer) {
-           auto shared = r.manager().Share(buffer);
-           if (!r.Note(shared.status())) return;
-           auto imported = r.manager().Import(shared->borrow());
-           if (!r.Note(imported.status())) return;
-           r.Note(ion::ReadOnlyMapping::Of(*imported).status());
+  Append(all, OnEachHeap(rig, "free what was imported", kRelease, [](Rig<B>& r, Buffer& buffer) {
+           const Imported<B> imported(r, buffer);
+           if (!imported.fd.valid()) return;
+           auto handle = r.client().Import(imported.fd.borrow());
+           if (!r.Note(handle.status())) return;
+           r.Note(r.client().template Map<ion::MapMode::kReadOnly>(*handle).status());
            const Window window(r);
-           *imported = Buffer();
+           r.Note(r.client().Free(*handle));
          }));
+  Append(all, OnEachHeap(rig, "end a mapping that outlived its handle", kRelease,
+                         [](Rig<B>& r, Buffer& buffer) {
+                           auto handle = Keep(r, buffer);
+                           if (!r.Note(handle.status())) return;
+                           auto mapping = r.client().template Map<ion::MapMode::kWritable>(*handle);
+                           r.Note(r.client().Free(*handle));
+                           if (!r.Note(mapping.status())) return;
+                           const Window window(r);
+                           mapping = absl::UnknownError("ended");
+                         }));
   all.push_back({"release the last buffer of a Manager that has gone", kRelease, [](Rig<B>& r) {
                    absl::StatusOr<Buffer> buffer;
                    {

@@ -10,10 +10,12 @@
 
 #include "doctest/doctest.h"
 #include "tests/support/hooked_atomic.h"
+#include "tests/support/stale_atomic.h"
 
 namespace {
 
 using ion::testing::Interruption;
+namespace stale = ion::testing::stale;
 
 struct Hooked : ion::StackPolicy {
   template <class V>
@@ -154,6 +156,60 @@ TEST_CASE("PackedStack: a weight that is read while the stack changes is that of
     CHECK((weight == 11 || weight == 100));
   }
   CHECK(n == 4);  // head, weight, head again
+}
+
+// Loads of the head, and of the links, answer the newest value or the oldest that is allowed.
+template <bool kNewestHead, bool kNewestLinks>
+struct Stale : ion::StackPolicy {
+  template <class V>
+  using Atomic = ion::testing::StaleAtomic<V, sizeof(V) == 8 ? kNewestHead : kNewestLinks>;
+};
+
+TEST_CASE("StaleAtomic: what was not acquired is old, and what was acquired is not") {
+  ion::testing::StaleAtomic<uint32_t> data, flag;
+  stale::thread = 0;
+  data.store(7, std::memory_order_relaxed);
+  CHECK(data.load(std::memory_order_relaxed) == 7);
+  flag.store(1, std::memory_order_release);
+  stale::thread = 1;
+  CHECK(flag.load(std::memory_order_acquire) == 0);
+  CHECK(flag.fetch_or(2, std::memory_order_relaxed) == 1);
+  CHECK(data.load(std::memory_order_relaxed) == 0);
+  CHECK(flag.load(std::memory_order_acquire) == 3);
+  CHECK(data.load(std::memory_order_relaxed) == 7);
+  stale::thread = 0;
+}
+
+using HeadOld = Stale<false, false>;
+using HeadNew = Stale<true, false>;
+TEST_CASE_TEMPLATE("PackedStack: a push knows the weight of what another thread pushed", P, HeadOld,
+                   HeadNew) {
+  Stack<P> s(2);
+  stale::thread = 0;
+  s.Push(1, 10);
+  stale::thread = 1;
+  s.Push(2, 5);
+  CHECK(s.weight() == 15);
+  stale::thread = 0;
+}
+
+TEST_CASE("PackedStack: an entry's weight in another stack is not taken for its weight in this") {
+  using P = Stale<false, true>;
+  Stack<P> s(2);
+  ion::PackedStack<P> other;
+  stale::thread = 1;
+  s.Push(1, 1);
+  stale::thread = 0;
+  s.Push(2, 10);
+  // Before weight() reads the link of the head that it has read.
+  Interruption between(1, [&] {
+    stale::thread = 1;
+    CHECK(s.Pop() == 2);
+    other.Push(s.links.data(), 2, 0);
+    stale::thread = 0;
+  });
+  CHECK(s.weight() == 1);
+  CHECK(between.happened());
 }
 
 TEST_CASE(

@@ -4,16 +4,11 @@
 // Pool: and the process around it: fork, signals, seccomp.
 
 #include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stddef.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -28,9 +23,9 @@
 #include "ion/block.h"
 #include "policies/membarrier.h"
 #include "policies/pool.h"
-#include "policies/wiped_pages.h"
 #include "tests/support/child.h"
 #include "tests/support/pool_fixture.h"
+#include "tests/support/refuse_call.h"
 #include "tests/support/skip.h"
 
 namespace {
@@ -40,16 +35,6 @@ using ion::Pool;
 using ion::testing::ChildEnd;
 using ion::testing::PoolFixture;
 using ion::testing::RunInChild;
-
-TEST_CASE("WipedPages: zero, and zero again in a forked child, and as they were in the parent") {
-  auto* page = static_cast<int*>(ion::internal::MapWiped(4096));
-  REQUIRE(page != nullptr);
-  CHECK(*page == 0);
-  *page = 7;
-  CHECK(RunInChild([&] { return *page == 0 ? "" : "not wiped"; }).text == "");
-  CHECK(*page == 7);
-  ion::internal::UnmapWiped(page, 4096);
-}
 
 TEST_CASE("Pool: in a forked child an inherited pool is empty, and takes nothing") {
   PoolFixture f(100);
@@ -230,19 +215,6 @@ TEST_CASE("Pool: under strict seccomp, a call that enters the kernel dies") {
   CHECK(end.signal == SIGKILL);
 }
 
-// Every membarrier of the process is answered with `code` from here on.
-bool RefuseMembarrier(int code) {
-  const sock_filter rules[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_membarrier, 0, 1),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<uint32_t>(code)),
-      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-  };
-  const sock_fprog program = {.len = 4, .filter = const_cast<sock_filter*>(rules)};
-  return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-         ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0;
-}
-
 // Two threads use the pool, and a third drains; everything is found again.
 const char* WorkTogether(PoolFixture<>& f) {
   std::atomic<bool> stop{false};
@@ -280,7 +252,7 @@ TEST_CASE("Pool: without membarrier, found out when it is made, magazines are lo
   if (kUnderTsan) return ion::testing::Skip("this build has no membarrier");
   for (int code : {EPERM, ENOSYS}) {
     const ChildEnd end = RunInChild([code]() -> std::string {
-      if (!RefuseMembarrier(code)) return "no filter";
+      if (!ion::testing::RefuseCall(SYS_membarrier, code)) return "no filter";
       if (ion::internal::Membarrier::Register()) return "membarrier works";
       PoolFixture f(100);
       if (!f.pool.locked()) return "not locked";
@@ -299,7 +271,7 @@ TEST_CASE("Pool: where membarrier is refused later, drains ask, and owners flush
     PoolFixture f(100);
     if (f.pool.locked()) return "locked";
     f.Fill();
-    if (!RefuseMembarrier(EPERM)) return "no filter";
+    if (!ion::testing::RefuseCall(SYS_membarrier, EPERM)) return "no filter";
     if (f.pool.Drain() != 0) return "a drain took what its owner may be using";
     if (f.pool.depth() != 75) return "something went to the depot";
     Block* block = f.pool.Acquire();
@@ -315,13 +287,6 @@ TEST_CASE("Pool: membarrier is there, and pools are not locked") {
   if (!ion::PoolPolicy::RegisterFence()) return ion::testing::Skip("this kernel has no membarrier");
   PoolFixture f(1);
   CHECK_FALSE(f.pool.locked());
-}
-
-TEST_CASE("Membarrier: errno is kept") {
-  errno = 77;
-  ion::internal::Membarrier::Register();
-  ion::internal::Membarrier::Fence();
-  CHECK(errno == 77);
 }
 
 }  // namespace

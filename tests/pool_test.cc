@@ -55,10 +55,11 @@ TEST_CASE("Pool: what was released last comes first") {
   CHECK(f.pool.Acquire() == block);
 }
 
+struct Odd {
+  char bytes[24];
+};
+
 TEST_CASE("Pool: descriptors of any size are told apart") {
-  struct Odd {
-    char bytes[24];
-  };
   PoolFixture<ion::PoolPolicy, Odd> odd(500);
   odd.Fill();
   odd.pool.Drain();
@@ -100,6 +101,24 @@ TEST_CASE("Pool: what it cannot be made of is refused, with what to do") {
   pool = Pool<Block>::Create(std::span(some.data(), ion::Depot<>::kMaxObjects + 1), {});
   REQUIRE_FALSE(pool.ok());
   CHECK(pool.error().code() == EINVAL);
+}
+
+struct Worn : ion::PoolPolicy {};
+
+TEST_CASE("Pool: when all generations were given out, no pool is taken for an earlier one") {
+  std::vector<Block> blocks(1);
+  ion::internal::Statics<Worn>::last_generation =
+      ion::internal::PoolTable<Worn>::kMaxGeneration - 1;
+  {
+    const auto last = Pool<Block, Worn>::Create(blocks, {});
+    CHECK(last.ok());
+  }
+  for (int i = 0; i < 3; ++i) {
+    const auto none = Pool<Block, Worn>::Create(blocks, {});
+    REQUIRE_FALSE(none.ok());
+    CHECK(none.error().code() == EOVERFLOW);
+    CHECK(none.error().hint() != nullptr);
+  }
 }
 
 TEST_CASE("Pool: 1024 live at a time, and each destroyed one makes room") {
@@ -345,6 +364,17 @@ TEST_CASE("Pool: trimming what was unused gives back what the depot never went b
   CHECK(f.pool.depth() == 0);
 }
 
+TEST_CASE("Pool: a trim in the middle of another keeps what both shall keep") {
+  PoolFixture f(200);
+  f.Fill();
+  uint32_t given = 0;
+  f.pool.Trim(60, [&](Block&) {
+    if (given++ == 0) f.pool.Trim(60, [&](Block&) { ++given; });
+  });
+  CHECK(given == 140);
+  CHECK(f.pool.counters().held == 60);
+}
+
 TEST_CASE("Pool: closing gives everything, and ends it") {
   PoolFixture f(100);
   f.Fill();
@@ -383,16 +413,17 @@ TEST_CASE("Pool: a descriptor of another array is caught where it leaves the mag
   CHECK(text.find("not of its array") != std::string::npos);
 }
 
+template <int kAt>
+void ReleaseTheMiddle() {
+  PoolFixture<ion::PoolPolicy, Odd> f(4);
+  (void)f.pool.Release(reinterpret_cast<Odd*>(f.descriptors[1].bytes + kAt));
+  f.pool.Drain();
+}
+
 TEST_CASE("Pool: in the middle of a descriptor is not of its array") {
-  const std::string text = Death([] {
-    struct Odd {
-      char bytes[24];
-    };
-    PoolFixture<ion::PoolPolicy, Odd> f(4);
-    (void)f.pool.Release(reinterpret_cast<Odd*>(f.descriptors[1].bytes + 8));
-    f.pool.Drain();
-  });
-  CHECK(text.find("not of its array") != std::string::npos);
+  for (auto* release : {&ReleaseTheMiddle<1>, &ReleaseTheMiddle<4>, &ReleaseTheMiddle<8>}) {
+    CHECK(Death(release).find("not of its array") != std::string::npos);
+  }
 }
 
 TEST_CASE("Pool: at most 8 bytes for a descriptor, 1 KiB, and 320 bytes for a thread") {

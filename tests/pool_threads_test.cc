@@ -129,6 +129,7 @@ TEST_CASE("Pool: a thread that ends leaves what it held, and what it counted") {
   }).join();
   CHECK(f.pool.depth() == 20);
   CHECK(f.pool.counters().hits == 1);
+  CHECK(f.pool.counters().depot_trips == 1);
   CHECK(f.TakeAll().size() == 20);
 }
 

@@ -2,7 +2,7 @@
 // Copyright the ion authors
 //
 // The code in README.md and backends/PORTING.md, as it stands there: each block is cut out by the
-// build (tests/BUILD) and compiled here; the first is run.
+// build (tests/BUILD) and compiled here, and run where that needs no device.
 
 #include <fcntl.h>
 #include <linux/ioctl.h>
@@ -20,7 +20,9 @@
 #include "backends/dma_buf_backend.h"
 #include "doctest/doctest.h"
 #include "ion/archetypes.h"
+#include "ion/block.h"
 #include "platforms/all.h"
+#include "policies/pool.h"
 #include "tests/porting_block_1.inc"  // IWYU pragma: keep: after what it needs
 
 namespace {
@@ -46,6 +48,12 @@ TEST_CASE("README: a request that names its heaps") {
   REQUIRE(scanout.ok());
   CHECK(manager.HeapOf(*scanout) == ion::HeapId{0});
   CHECK_FALSE(manager.Allocate({.bytes = 8_MiB, .heaps = kContiguous}).ok());
+}
+
+TEST_CASE("README: the pool") {
+#include "tests/readme_block_4.inc"
+  CHECK(surplus.size() == 412);
+  CHECK(pool->counters().held == 100);
 }
 
 TEST_CASE("PORTING: the backend is one") {

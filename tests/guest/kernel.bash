@@ -3,11 +3,13 @@
 #
 # File: tests/guest/kernel.bash
 #
-# The kernels of kernels.tsv: looked up, built once from Debian's source package, and kept in a cache outside the checkout.
-# Sourced by `guest`, which provides here, cache, on_exit, the statuses, say and die.
+# The kernels of kernels.tsv: looked up, built once from Debian's source package, and kept in a cache outside the checkout; and
+# our module for them. Sourced by `guest`, which provides here, cache, on_exit, the statuses, say and die.
 #
-# An entry of the cache is named after the source package, its version and a hash of the wanted options, and holds bzImage
-# and the complete configuration. It appears by one rename: what is there is whole.
+# An entry of the cache is named after the source package, its version and a hash of the wanted options and of what is made,
+# and holds bzImage, the complete configuration, and what modules are built against: headers, tools, symbols. It appears by one
+# rename: what is there is whole. A module comes into the entry when it is first wanted, named after a hash of its sources, by
+# a rename, too: two checkouts with different sources can share a kernel.
 #
 # A cached kernel is used without asking apt whether there is a newer source: a run must work with no network and no package
 # lists, and must not change kernels behind the back of whoever compares two runs. --build-only --update is how one asks.
@@ -15,6 +17,9 @@
 readonly run_packages=(qemu-system-x86 busybox-static cpio)
 readonly build_packages=(gcc make bc flex bison libelf-dev libssl-dev xz-utils)
 readonly kernels=$cache/kernels
+# With `modules` come the tables that modules are linked by; the kernel itself has none.
+readonly kernel_targets=(bzImage modules)
+readonly build_tree=build-tree.tar.gz
 readonly heartbeat_seconds=15
 
 table() { grep -v '^#' "$here/kernels.tsv"; }
@@ -39,9 +44,12 @@ wanted_options() {
          END { for (i = 1; i <= n; i++) print line[order[i]] }'
 }
 
-options_hash() { wanted_options | sha256sum | cut -c 1-12; }
+short_hash() { sha256sum | cut -c 1-12; }
 
-entry_name() { echo "${kernel_source}_$1_$(options_hash)"; }
+entry_name() { echo "${kernel_source}_$1_$({ echo "${kernel_targets[*]}" && wanted_options; } | short_hash)"; }
+
+# The probe module's file for an entry, whether it is there or not.
+probe_of() { echo "$1/scatter_probe-$(cat "$here"/probe/* | short_hash).ko"; }
 
 # What lies in the cache is run: it has to be ours alone. Kbuild takes no blank and no colon in a path.
 check_cache() {
@@ -91,9 +99,9 @@ unpack_source() {
 
 # Ends the shell it is called in: as a background job it then is make itself, which can be stopped, and which stops when the
 # harness is killed.
-kernel_make() {
-  exec setpriv --pdeathsig TERM env -u MAKEFLAGS -u MAKELEVEL LC_ALL=C make -C "$build/source" O="$build/objects" ARCH=x86_64 "$@"
-}
+run_make() { exec setpriv --pdeathsig TERM env -u MAKEFLAGS -u MAKELEVEL LC_ALL=C make ARCH=x86_64 "$@"; }
+
+kernel_make() { run_make -C "$build/source" O="$build/objects" "$@"; }
 
 configure() {
   mkdir "$build/objects"
@@ -115,7 +123,7 @@ stop_make() { [[ -z $make_pid ]] || { kill "$make_pid" && wait "$make_pid"; }; }
 
 compile() {
   local beat=$SECONDS
-  kernel_make -j"$(nproc)" bzImage >>"$build/log" 2>&1 &
+  kernel_make -j"$(nproc)" "${kernel_targets[@]}" >>"$build/log" 2>&1 &
   make_pid=$!
   on_exit+=(stop_make)
   while kill -0 "$make_pid" 2>/dev/null; do
@@ -133,7 +141,15 @@ build_failed() {
   make_pid=''
   cp "$build/log" "$kernels/failed-build.log"
   tail -n 20 "$build/log" >&2
-  die "$status_harness" "the kernel did not build; the whole log is $kernels/failed-build.log"
+  die "$status_harness" "${1:-the kernel} did not build; the whole log is $kernels/failed-build.log"
+}
+
+# The kernel's own script for packages of headers copies what modules are built against.
+pack_build_tree() {
+  # shellcheck disable=SC2016 # for make's shell
+  (kernel_make run-command KBUILD_RUN_COMMAND='"${srctree}/scripts/package/install-extmod-build"'" $build/tree") >>"$build/log" 2>&1 ||
+    build_failed
+  tar -czf "$1" -C "$build/tree" .
 }
 
 store() {
@@ -141,25 +157,36 @@ store() {
   mkdir "$entry"
   cp "$build/objects/arch/x86/boot/bzImage" "$entry/bzImage"
   cp "$build/objects/.config" "$entry/config"
+  pack_build_tree "$entry/$build_tree"
   mv -T "$entry" "$kernels/$(entry_name "$1")"
 }
 
 remove_build() { rm -rf "$build"; }
 
-# One build at a time, whatever the kernel: two would take as long and twice the disk.
-build_kernel() {
-  local source_version
+# One build at a time, whatever it makes: two would take as long and twice the disk.
+lock_builds() {
   require_packages "${run_packages[@]}" "${build_packages[@]}"
   (umask 077 && mkdir -p "$kernels")
   exec {lock}>"$kernels/lock"
   flock --nonblock "$lock" || { say "another build is running; waiting for it"; flock "$lock"; }
+}
+
+unlock_builds() { exec {lock}>&-; }
+
+# Sets build. The lock is ours, and a make whose harness was killed would still hold it: what lies there nobody builds in.
+begin_build() {
+  rm -rf "$kernels"/build.*
+  build=$(mktemp -d "$kernels/build.XXXXXX")
+  on_exit+=(remove_build)
+  build_start=$SECONDS
+}
+
+build_kernel() {
+  local source_version
+  lock_builds
   source_version=$(candidate_version)
   if [[ ! -d $kernels/$(entry_name "$source_version") ]]; then
-    # The lock is ours, and a make whose harness was killed would still hold it: what lies there nobody builds in.
-    rm -rf "$kernels"/build.*
-    build=$(mktemp -d "$kernels/build.XXXXXX")
-    on_exit+=(remove_build)
-    build_start=$SECONDS
+    begin_build
     phase "fetch: $kernel_source $source_version"
     fetch_source "$source_version"
     phase "unpack"
@@ -172,5 +199,22 @@ build_kernel() {
     remove_build
     phase "built: $kernels/$(entry_name "$source_version")"
   fi
-  exec {lock}>&-
+  unlock_builds
+}
+
+# Builds the probe module for an entry, if it is not there.
+build_probe() {
+  local probe
+  probe=$(probe_of "$1")
+  [[ ! -e $probe ]] || return 0
+  lock_builds
+  begin_build
+  phase "compile: the probe module"
+  mkdir "$build/tree"
+  tar -xzf "$1/$build_tree" -C "$build/tree"
+  cp -r "$here/probe" "$build/probe"
+  (run_make -C "$build/tree" M="$build/probe" KCFLAGS=-Werror modules) >"$build/log" 2>&1 || build_failed 'the probe module'
+  mv "$build/probe/scatter_probe.ko" "$probe"
+  remove_build
+  unlock_builds
 }

@@ -12,7 +12,7 @@
 // Example:
 //   Rig<MemfdBackend<FaultSyscalls>> rig;
 //   const Scenario<…> release{"release", Operation::kRelease, [](auto& rig) {
-//     absl::StatusOr<Buffer> buffer = rig.manager().Allocate({.bytes = 4096});   // never fails
+//     absl::StatusOr<Buffer> buffer = rig.client().Allocate({.bytes = 4096});   // never fails
 //     const typename Rig<…>::Window window(rig);                                 // from here: may
 //     *buffer = Buffer();
 //   }};
@@ -81,19 +81,23 @@ class Rig {
  public:
   using Backend = B;
   using Manager = ion::platforms::Heaps<B>;
+  using Client = typename Manager::Client;
 
   Rig() {
     absl::StatusOr<Manager> opened = Manager::Open(Options());
     if (opened.ok()) {
       manager_.emplace(*std::move(opened));
+      absl::StatusOr<Client> client = manager_->CreateClient({.name = "faults"});
+      if (client.ok()) client_.emplace(*std::move(client));
     } else {
       refusal_ = std::string(opened.status().message());
     }
   }
 
-  bool opened() const { return manager_.has_value(); }
+  bool opened() const { return client_.has_value(); }
   const std::string& refusal() const { return refusal_; }
   Manager& manager() { return *manager_; }
+  Client& client() { return *client_; }
   B& backend() { return manager_->backend(); }
   Faults& faults() { return *faults_; }
   FaultSyscalls sys() const { return FaultSyscalls(faults_); }
@@ -157,6 +161,7 @@ class Rig {
   std::vector<Problem> problems_;
   Faults::Plan plan_;
   std::optional<Manager> manager_;
+  std::optional<Client> client_;
   std::string refusal_;
 };
 

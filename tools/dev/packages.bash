@@ -7,13 +7,13 @@
 
 readonly build_packages=(
   bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto bazel-skylib
-  dpkg-dev g++ libc6-dev libpng-dev linux-libc-dev
+  dpkg-dev g++ libc6-dev libpng-dev linux-libc-dev nlohmann-json3-dev
 )
 # The runtime is what clang's sanitizers link; clang only recommends it.
 readonly clang_packages=(clang libclang-rt-14-dev)
 
-# What the benchmarks measure us against, and what reads their results.
-readonly bench_packages=(libboost-dev libconcurrentqueue-dev libdpdk-dev nlohmann-json3-dev pkg-config)
+# What the benchmarks measure us against.
+readonly bench_packages=(libboost-dev libconcurrentqueue-dev libdpdk-dev pkg-config)
 
 no_install=no
 

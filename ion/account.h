@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/account.h
+//
+// Account: how much memory somebody holds, and how much he may. Each thread has a cell of credit
+// for each account, with plain loads and stores; who reads adds the cells up:
+//
+//   held = granted to threads - what lies in their cells
+//
+// So an allocation and its release on one thread cost a load and a store each. A cell that runs out
+// takes more from the shared figure, one that has too much gives some back: a compare-exchange,
+// once in many calls.
+//
+// Example:
+//   ion::Account account;
+//   ion::Error error = account.Open(origin, 16'384, ion::Account::UsualCredit(16'384));
+//   if (!account.id().Take(pages)) { /* past the limit */ }
+//   account.id().Give(pages);
+//
+// What threads have in their cells is granted and not held, so the limit may refuse up to `threads
+// x credit` early. An account with no credit is exact, and each call of it a compare-exchange.
+//
+// An AccountId outlives its account: what is given back to a closed account is dropped. Generations
+// have 24 bits: an id that was kept while its slot was opened 16 million times would be another's.
+//
+// Cost: 8 KiB of address space for each thread that ever used one, kept for the next thread when it
+// ends; 1023 accounts at a time. Thread-safe. Progress: lock-free but for Open. Not for signal
+// handlers.
+#ifndef ION_ION_ACCOUNT_H_
+#define ION_ION_ACCOUNT_H_
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "ion/error.h"
+
+namespace ion {
+namespace internal {
+
+inline constexpr uint32_t kMaxAccounts = 1024;  // slot 0 is nobody's
+inline constexpr unsigned kPageCountBits = 40;  // 4 EiB of 4 KiB pages
+inline constexpr uint64_t kPageSpan = uint64_t{1} << kPageCountBits;
+inline constexpr uint32_t kGenerationMask = (1u << 24) - 1;
+
+// The shared figure. The word is {generation, pages granted to threads}: one compare-exchange sees
+// both.
+struct AccountSlot {
+  std::atomic<uint64_t> word{0};
+  std::atomic<uint64_t> limit{0};   // pages
+  std::atomic<uint64_t> credit{0};  // pages that a cell takes at once
+  std::atomic<bool> taken{false};
+};
+
+// A thread's cells: {generation, pages of credit} by slot. Owner writes, anybody reads.
+struct AccountCells {
+  std::atomic<uint64_t> word[kMaxAccounts];
+  std::atomic<uint32_t> owned;
+  AccountCells* next;
+};
+
+struct AccountStatics {
+  static inline constinit AccountSlot slots[kMaxAccounts] = {};
+  static inline constinit std::atomic<AccountCells*> threads{nullptr};
+  // nullptr: the thread has none yet, or not any more.
+  [[gnu::tls_model("initial-exec")]] static inline constinit thread_local AccountCells* cells =
+      nullptr;
+  static inline constinit thread_local bool exited = false;
+
+  // The thread's cells, taken if it has none; nullptr: no memory, or the thread is in its exit.
+  // Such a caller uses the shared figure.
+  [[gnu::noinline]] static AccountCells* Bind() noexcept {
+    if (cells != nullptr || exited) return cells;
+    AccountCells* mine = TakeFree();
+    if (mine == nullptr) mine = Add();
+    if (mine == nullptr) return nullptr;
+    cells = mine;
+    static thread_local ExitGuard guard;
+    asm volatile("" : : "r"(&guard));  // the compiler must not think it unused
+    return mine;
+  }
+
+ private:
+  // What lies in the cells stays there for the next thread.
+  struct ExitGuard {
+    ~ExitGuard() {
+      exited = true;
+      std::exchange(cells, nullptr)->owned.store(0, std::memory_order_release);
+    }
+  };
+  static AccountCells* TakeFree() noexcept {
+    for (AccountCells* at = threads.load(std::memory_order_acquire); at != nullptr; at = at->next) {
+      uint32_t free = 0;
+      if (at->owned.compare_exchange_strong(free, 1, std::memory_order_acquire,
+                                            std::memory_order_relaxed)) {
+        return at;
+      }
+    }
+    return nullptr;
+  }
+  // Zero pages are a good AccountCells. Never unmapped: somebody may be adding them up.
+  static AccountCells* Add() noexcept {
+    void* at = ::mmap(nullptr, sizeof(AccountCells), PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) return nullptr;
+    auto* made = static_cast<AccountCells*>(at);
+    made->owned.store(1, std::memory_order_relaxed);
+    AccountCells* head = threads.load(std::memory_order_relaxed);
+    do made->next = head;
+    while (!threads.compare_exchange_weak(head, made, std::memory_order_release,
+                                          std::memory_order_relaxed));
+    return made;
+  }
+};
+
+}  // namespace internal
+
+// Names an account, for as long as one likes. Amounts are in pages.
+class AccountId {
+ public:
+  static constexpr unsigned kBits = 34;  // generation, slot
+
+  // Nobody's: everything is granted, nothing is counted.
+  constexpr AccountId() = default;
+  static constexpr AccountId FromBits(uint64_t bits) noexcept { return AccountId(bits); }
+  constexpr uint64_t bits() const noexcept { return bits_; }
+  constexpr bool anybody() const noexcept { return bits_ != 0; }
+  friend constexpr bool operator==(AccountId, AccountId) = default;
+
+  // Charges `pages`. False: past the limit; or the account is closed.
+  [[nodiscard, gnu::always_inline]] bool Take(uint64_t pages) const noexcept {
+    if (internal::AccountCells* cells = Statics::cells; cells != nullptr) [[likely]] {
+      std::atomic<uint64_t>& cell = cells->word[slot()];
+      const uint64_t left = cell.load(std::memory_order_relaxed) - pages;
+      // One compare: the generation is ours, and the credit suffices.
+      if (left - base() < internal::kPageSpan - pages) [[likely]] {
+        cell.store(left, std::memory_order_relaxed);
+        return true;
+      }
+    }
+    return TakeSlow(pages);
+  }
+  // Gives back what Take charged, on any thread.
+  [[gnu::always_inline]] void Give(uint64_t pages) const noexcept {
+    if (internal::AccountCells* cells = Statics::cells; cells != nullptr) [[likely]] {
+      std::atomic<uint64_t>& cell = cells->word[slot()];
+      const uint64_t credit = cell.load(std::memory_order_relaxed) - base() + pages;
+      if (credit <= 2 * Slot().credit.load(std::memory_order_relaxed)) [[likely]] {
+        cell.store(base() + credit, std::memory_order_relaxed);
+        return;
+      }
+    }
+    GiveSlow(pages);
+  }
+
+  // Pages that are charged; exact while no call is under way. 0 once it is closed.
+  uint64_t held() const noexcept {
+    const uint64_t word = Slot().word.load(std::memory_order_acquire);
+    if (word - base() >= internal::kPageSpan) return 0;
+    uint64_t credit = 0;
+    for (auto* at = Statics::threads.load(std::memory_order_acquire); at != nullptr;
+         at = at->next) {
+      const uint64_t here = at->word[slot()].load(std::memory_order_relaxed) - base();
+      if (here < internal::kPageSpan) credit += here;
+    }
+    const uint64_t granted = word - base();
+    return granted - std::min(granted, credit);
+  }
+  // Pages that may be charged.
+  uint64_t limit() const noexcept { return Slot().limit.load(std::memory_order_relaxed); }
+
+ private:
+  friend class Account;
+  using Statics = internal::AccountStatics;
+  constexpr explicit AccountId(uint64_t bits) : bits_(bits) {}
+
+  uint32_t slot() const noexcept { return bits_ % internal::kMaxAccounts; }
+  // The generation, where words have it.
+  uint64_t base() const noexcept {
+    return bits_ / internal::kMaxAccounts << internal::kPageCountBits;
+  }
+  internal::AccountSlot& Slot() const noexcept { return Statics::slots[slot()]; }
+
+  // What this thread has in its cell: 0 where the cell is another generation's.
+  uint64_t Credit(const internal::AccountCells* cells) const noexcept {
+    if (cells == nullptr) return 0;
+    const uint64_t here = cells->word[slot()].load(std::memory_order_relaxed) - base();
+    return here < internal::kPageSpan ? here : 0;
+  }
+  // Adds to, or takes from, the shared figure by f(granted) -> granted. False: closed, or f refused
+  // by answering kPageSpan.
+  template <class F>
+  bool Change(F f) const noexcept {
+    std::atomic<uint64_t>& word = Slot().word;
+    uint64_t was = word.load(std::memory_order_relaxed);
+    for (;;) {
+      if (was - base() >= internal::kPageSpan) return false;
+      const uint64_t granted = f(was - base());
+      if (granted >= internal::kPageSpan) return false;
+      if (word.compare_exchange_weak(was, base() + granted, std::memory_order_acq_rel,
+                                     std::memory_order_relaxed)) {
+        return true;
+      }
+    }
+  }
+
+  [[gnu::noinline]] bool TakeSlow(uint64_t pages) const noexcept {
+    if (!anybody()) return true;
+    internal::AccountCells* cells = Statics::Bind();
+    const uint64_t here = Credit(cells);
+    const uint64_t need = pages - std::min(pages, here);
+    const uint64_t wanted = cells == nullptr ? need : std::max(need, Slot().credit.load());
+    const uint64_t limit = this->limit();
+    uint64_t grant = 0;
+    if (!Change([&](uint64_t granted) {
+          const uint64_t room = limit - std::min(granted, limit);
+          if (need > room) return internal::kPageSpan;
+          grant = std::min(wanted, room);
+          return granted + grant;
+        })) {
+      return false;
+    }
+    if (cells != nullptr) {
+      cells->word[slot()].store(base() + here + grant - pages, std::memory_order_relaxed);
+    }
+    return true;
+  }
+  [[gnu::noinline]] void GiveSlow(uint64_t pages) const noexcept {
+    if (!anybody()) return;
+    internal::AccountCells* cells = Statics::Bind();
+    const uint64_t all = Credit(cells) + pages;
+    const uint64_t keep = cells == nullptr ? 0 : std::min(all, Slot().credit.load());
+    if (!Change([&](uint64_t granted) { return granted - std::min(granted, all - keep); })) return;
+    if (cells != nullptr) {
+      cells->word[slot()].store(base() + keep, std::memory_order_relaxed);
+    }
+  }
+
+  uint64_t bits_ = 0;
+};
+
+// Opens and closes an account.
+class Account {
+ public:
+  static constexpr uint64_t kUnlimited = internal::kPageSpan / 2;
+
+  Account() = default;
+  Account(Account&& other) noexcept : id_(std::exchange(other.id_, AccountId())) {}
+  Account& operator=(Account&& other) noexcept {
+    std::swap(id_, other.id_);
+    return *this;
+  }
+  ~Account() { Close(); }
+
+  // The credit of an account, where nothing else is asked for: a sixteenth of the limit.
+  static constexpr uint64_t UsualCredit(uint64_t limit) noexcept { return limit / 16; }
+
+  // Requires: it is not open. `credit`: pages that a thread takes at once; 0 makes it exact.
+  // ENOSPC: 1023 are open.
+  Error Open(const Origin& origin, uint64_t limit, uint64_t credit) noexcept {
+    for (uint32_t at = 1; at < internal::kMaxAccounts; ++at) {
+      internal::AccountSlot& slot = AccountId::Statics::slots[at];
+      bool free = false;
+      if (slot.taken.load(std::memory_order_relaxed) ||
+          !slot.taken.compare_exchange_strong(free, true, std::memory_order_acquire)) {
+        continue;
+      }
+      slot.limit.store(std::min(limit, kUnlimited), std::memory_order_relaxed);
+      slot.credit.store(credit, std::memory_order_relaxed);
+      const uint64_t generation = NextGeneration(slot);
+      slot.word.store(generation << internal::kPageCountBits, std::memory_order_release);
+      id_ = AccountId(generation * internal::kMaxAccounts + at);
+      return {};
+    }
+    return Error(ENOSPC, "1023 clients are open in this process", origin, "close some");
+  }
+  // What is given back from here on is dropped.
+  void Close() noexcept {
+    if (!id_.anybody()) return;
+    internal::AccountSlot& slot = std::exchange(id_, AccountId()).Slot();
+    slot.word.store(NextGeneration(slot) << internal::kPageCountBits, std::memory_order_release);
+    slot.taken.store(false, std::memory_order_release);
+  }
+
+  AccountId id() const noexcept { return id_; }
+
+ private:
+  // Never 0, which is what a new cell has.
+  static uint64_t NextGeneration(const internal::AccountSlot& slot) noexcept {
+    const uint64_t next =
+        ((slot.word.load(std::memory_order_relaxed) >> internal::kPageCountBits) + 1) &
+        internal::kGenerationMask;
+    return next == 0 ? 1 : next;
+  }
+
+  AccountId id_;
+};
+
+}  // namespace ion
+
+#endif  // ION_ION_ACCOUNT_H_

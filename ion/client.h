@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/client.h
+//
+// Client: one user of a Manager, as ION's clients were of /dev/ion: a name for the reports, a mask
+// of heaps that it may use, a quota, and the handles of what it keeps, shares and imports. They die
+// with it.
+//
+// Example:
+//   auto client = manager.CreateClient({.name = "camera", .quota_bytes = 256_MiB});
+//   auto frame = client->Allocate({.bytes = 8_MiB});       // a lease: this process alone has it
+//   auto handle = client->Keep(*std::move(frame));         // from here on others may
+//   auto fd = client->Share(*handle);                      // for another process, or a driver
+//   auto theirs = client->Import(received.borrow());       // the same handle where it is our own
+//   auto mapping = client->Map<ion::MapMode::kReadOnly>(*theirs);
+//
+// A lease is for what stays here: it is not counted, and nobody else may keep its descriptor. What
+// keeps a descriptor past a call (a V4L2 queue, another process) needs a handle.
+//
+// Memory that a client allocated may outlive it: in a lease, in a mapping, in another process. It
+// is shown as orphaned then, on nobody's account.
+//
+// Cost: a lease is charged to the client by plain stores (ion/account.h); handles are under the
+// client's lock. Thread-safe but for moving and destruction; the memory of one handle is mapped and
+// accessed by one thread at a time.
+#ifndef ION_ION_CLIENT_H_
+#define ION_ION_CLIENT_H_
+
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ion/account.h"
+#include "ion/backend.h"
+#include "ion/block.h"
+#include "ion/buffer.h"
+#include "ion/bytes.h"
+#include "ion/check.h"
+#include "ion/cpu_mapping.h"
+#include "ion/error.h"
+#include "ion/handle.h"
+#include "ion/heap_id.h"
+#include "ion/manager_core.h"
+#include "ion/request.h"
+#include "ion/slab.h"
+#include "ion/status.h"
+
+namespace ion {
+
+struct ClientOptions {
+  std::string_view name = {};
+  // The heaps that it may use; its requests' masks are cut to these.
+  HeapMask heaps = HeapMask::All();
+  // The most bytes of heaps it may hold; none: no bound but the backend's. Threads hold credit: it
+  // may be refused up to a sixteenth per thread early, unless it is exact.
+  std::optional<uint64_t> quota_bytes = std::nullopt;
+  bool exact_quota = false;
+};
+
+// What is behind a handle.
+struct BufferInfo {
+  uint64_t bytes = 0;
+  Properties properties;
+  std::optional<HeapId> heap;  // none: imported
+  uint32_t count = 0;          // Frees that it takes
+};
+
+// Core: internal::ManagerCore of the Manager that made it.
+template <class Core>
+class Client {
+ public:
+  static constexpr const char* kBackendName = Core::kBackendName;
+
+  // ion_client_create. Not for users: Manager::CreateClient.
+  static absl::StatusOr<Client> Create(Core& core, const ClientOptions& options) noexcept {
+    const Origin origin{kBackendName, Operation::kClient, options.name};
+    const uint64_t limit =
+        options.quota_bytes.has_value() ? *options.quota_bytes / PageBytes() : Account::kUnlimited;
+    const uint64_t credit = options.exact_quota ? 0 : Account::UsualCredit(limit);
+    Account account;
+    if (Error error = account.Open(origin, limit, credit); !error.ok()) return ToStatus(error);
+    auto identity = std::make_shared<ClientIdentity>();
+    identity->name = options.name;
+    identity->pid = ::getpid();
+    auto* state = new (std::nothrow) State(core, std::move(account), options.heaps, identity);
+    if (state == nullptr) return ToStatus(Error(ENOMEM, "operator new", origin));
+    return Client(state);
+  }
+
+  Client(Client&&) noexcept = default;
+  Client& operator=(Client&&) noexcept = default;
+  // ion_client_destroy: its handles are freed, whatever their count.
+  ~Client() = default;
+
+  const std::string& name() const noexcept { return state().identity->name; }
+  int pid() const noexcept { return state().identity->pid; }
+  HeapMask heaps() const noexcept { return state().asker.heaps; }
+  // What it is charged; exact while no call is under way.
+  uint64_t held_bytes() const noexcept { return state().asker.account.held() * PageBytes(); }
+
+  // ion_alloc. As Manager::Allocate, within this client's mask and quota. RESOURCE_EXHAUSTED
+  // (EDQUOT): past the quota; the Status has the figures.
+  absl::StatusOr<Buffer> Allocate(const Request& request,
+                                  CallSite where = CallSite::Here()) noexcept {
+    return state().core.Allocate(request, state().asker, where);
+  }
+
+  // Makes a handle of a lease, which is empty then. EINVAL: the lease is not of this client; it
+  // stays as it was on any error.
+  absl::StatusOr<Handle> Keep(Buffer&& lease) noexcept {
+    State& self = state();
+    Block& block = LeaseAccess::BlockOf(lease);
+    const Origin origin{kBackendName, Operation::kKeep, {}, block.bytes};
+    if (LeaseAccess::TokenOf(lease).word != self.asker.account.bits()) {
+      return ToStatus(Error(EINVAL, "the lease is not of this client", origin,
+                            "keep it with the client that allocated it"));
+    }
+    Result<BufferIdentity> identity = self.core.backend.Identify(FdRef(block.fd), Operation::kKeep);
+    if (!identity.ok()) return ToStatus(identity.error());
+    std::lock_guard lock(self.mutex);
+    if (!self.handles.Reserve()) return ToStatus(Error(ENOMEM, "operator new: a handle", origin));
+    return self.handles.Add(std::move(lease), *identity);
+  }
+
+  // ion_share: a new descriptor of the memory for somebody else. The memory lives as long as any of
+  // its descriptors and mappings do, in whatever process.
+  absl::StatusOr<UniqueFd> Share(const Handle& handle) noexcept {
+    return With(handle, [&](HandleTable::Entry& entry) -> absl::StatusOr<UniqueFd> {
+      Result<UniqueFd> fd = state().core.backend.Share(LeaseAccess::BlockOf(entry.lease));
+      if (!fd.ok()) return ToStatus(fd.error());
+      return *std::move(fd);
+    });
+  }
+
+  // ion_import_fd: a handle of somebody else's memory; the descriptor is copied, `fd` stays the
+  // caller's. Where this client has a handle of that memory already, the same one, with its count
+  // raised. What a backend takes, and what it refuses, stands with its Import. The memory is on
+  // nobody's account: look at its bytes before you read what a stranger sent (pages of a memfd are
+  // made as they are read).
+  absl::StatusOr<Handle> Import(FdRef fd, CallSite where = CallSite::Here()) noexcept {
+    State& self = state();
+    std::lock_guard lock(self.mutex);
+    Result<BufferIdentity> identity = self.core.backend.Identify(fd, Operation::kImport);
+    if (!identity.ok()) return ToStatus(identity.error());
+    if (const Handle handle = self.handles.AddReference(*identity); handle != Handle()) {
+      return handle;
+    }
+    if (!self.handles.Reserve()) {
+      return ToStatus(Error(ENOMEM, "operator new: a handle", {kBackendName, Operation::kImport}));
+    }
+    Result<Buffer> lease = self.core.Import(fd, self.asker, where);
+    if (!lease.ok()) return ToStatus(lease.error());
+    return self.handles.Add(*std::move(lease), *identity);
+  }
+
+  // ion_free: drops one count of the handle; with the last the memory goes back, but for mappings
+  // of it, which keep it until they end.
+  absl::Status Free(const Handle& handle) noexcept {
+    Buffer last;
+    return With(handle, [&](HandleTable::Entry& entry) {
+      if (--entry.count == 0) last = state().handles.Remove(entry);
+      state().Release(std::move(last));
+      return absl::OkStatus();
+    });
+  }
+
+  // ion_map_kernel, ion_map_user: as CpuMapping::Of.
+  template <MapMode kMode>
+  absl::StatusOr<CpuMapping<kMode>> Map(const Handle& handle, MapRange range = {}) noexcept {
+    return With(handle, [&](HandleTable::Entry& entry) {
+      return CpuMapping<kMode>::Of(entry.lease, range);
+    });
+  }
+
+  absl::StatusOr<BufferInfo> Info(const Handle& handle) noexcept {
+    return With(handle, [&](HandleTable::Entry& entry) -> absl::StatusOr<BufferInfo> {
+      const Block& block = LeaseAccess::BlockOf(entry.lease);
+      return BufferInfo{.bytes = block.bytes,
+                        .properties = block.properties(),
+                        .heap = state().core.HeapOf(block),
+                        .count = entry.count};
+    });
+  }
+
+  // Renames the memory for the kernel's reports. ENOTSUP: it keeps its first name.
+  absl::Status SetName(const Handle& handle, std::string_view name) noexcept {
+    return With(handle, [&](HandleTable::Entry& entry) {
+      return ToStatus(state().core.backend.SetName(LeaseAccess::BlockOf(entry.lease), name));
+    });
+  }
+
+  // ION_IOC_CUSTOM: a command of the architecture, as the backend understands it.
+  absl::Status Custom(uint32_t command, uint64_t argument) noexcept requires(Core::kCustoms) {
+    return ToStatus(state().core.backend.Custom(command, argument));
+  }
+
+ private:
+  struct State {
+    State(Core& of, Account&& opened, HeapMask heaps, std::shared_ptr<ClientIdentity> who) noexcept
+        : core(of),
+          account(std::move(opened)),
+          identity(std::move(who)),
+          asker{account.id(), heaps, identity},
+          handles(account.id().bits()) {
+      core.owners.fetch_add(1, std::memory_order_relaxed);
+    }
+    ~State() {
+      handles.ForEach([&](HandleTable::Entry& entry) { Release(handles.Remove(entry)); });
+      identity->open.store(false, std::memory_order_relaxed);
+      account.Close();
+      core.Drop();
+    }
+
+    // What a handle stood for. Empty: nothing.
+    void Release(Buffer lease) noexcept {
+      if (!lease.valid()) return;
+      const Block& block = LeaseAccess::BlockOf(lease);
+      core.blocks.Amend(block, [](BlockNote& note) { note.orphaned = true; });
+      LeaseAccess::Orphan(std::move(lease));
+    }
+
+    Core& core;
+    Account account;
+    const std::shared_ptr<ClientIdentity> identity;
+    const internal::Asker asker;
+    std::mutex mutex;
+    HandleTable handles;
+  };
+
+  explicit Client(State* state) noexcept : state_(state) {}
+
+  State& state() const noexcept {
+    ION_CHECK(state_ != nullptr, "a Client was used after it was moved from");
+    return *state_;
+  }
+  // f(entry) under the lock, or why there is none.
+  template <class F>
+  std::invoke_result_t<F, HandleTable::Entry&> With(const Handle& handle, F f) noexcept {
+    State& self = state();
+    std::lock_guard lock(self.mutex);
+    HandleTable::Entry* entry = self.handles.Find(handle);
+    if (entry == nullptr) return ToStatus(self.handles.Refusal(handle, kBackendName));
+    return f(*entry);
+  }
+
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace ion
+
+#endif  // ION_ION_CLIENT_H_

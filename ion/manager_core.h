@@ -1,0 +1,382 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/manager_core.h
+//
+// What a Manager, its clients and their leases have in common: the backend, the heaps, the blocks.
+// Lives until the last of them has gone.
+//
+// Not for users.
+//
+// Cost: the walk is a fold over the heaps; an allocation is one call of the backend. Thread-safe.
+#ifndef ION_ION_MANAGER_CORE_H_
+#define ION_ION_MANAGER_CORE_H_
+
+#include <time.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "ion/account.h"
+#include "ion/backend.h"
+#include "ion/block.h"
+#include "ion/buffer.h"
+#include "ion/bytes.h"
+#include "ion/error.h"
+#include "ion/heap.h"
+#include "ion/heap_id.h"
+#include "ion/report.h"
+#include "ion/request.h"
+#include "ion/slab.h"
+#include "ion/status.h"
+
+namespace ion::internal {
+
+template <size_t kCount>
+consteval bool AllDiffer(const std::array<HeapId, kCount>& ids) {
+  for (size_t i = 0; i < kCount; ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (ids[i] == ids[j]) return false;
+    }
+  }
+  return true;
+}
+
+// The places of `ids`, in the order of trial.
+template <class Order, size_t kCount>
+consteval std::array<size_t, kCount> Sorted(const std::array<HeapId, kCount>& ids) {
+  std::array<size_t, kCount> order{};
+  for (size_t i = 0; i < kCount; ++i) order[i] = i;
+  std::ranges::sort(order, [&](size_t a, size_t b) { return Order::Before(ids[a], ids[b]); });
+  return order;
+}
+
+inline int64_t MonotonicNs() noexcept {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+}
+
+// On whose behalf something is done, and by which line.
+struct Asker {
+  AccountId account;
+  HeapMask heaps = HeapMask::All();
+  std::shared_ptr<const ClientIdentity> client = nullptr;
+};
+
+template <class Order, Backend B, class... Hs>
+struct ManagerCore {
+  static constexpr std::array<HeapId, sizeof...(Hs)> kIds{Hs::kId...};
+  static constexpr std::array<size_t, sizeof...(Hs)> kOrder = Sorted<Order>(kIds);
+  static constexpr uint8_t kImported = 0xff;
+  static constexpr const char* kBackendName = B::kName;
+  static constexpr bool kCustoms = B::kCaps.customs;
+  // Below what an Account can count, on a machine with the smallest pages.
+  static constexpr uint64_t kMostBytes = uint64_t{1} << 50;
+
+  explicit ManagerCore(B&& opened) noexcept
+      : backend(std::move(opened)), heaps(Hs::Bind(backend)...), blocks(&kOps, this) {
+    Walk(*this, [&](const auto& heap, size_t at) {
+      if (!heap.ok()) return false;
+      bound = bound | kIds[at];
+      if (!heap->properties().contiguous) usual = usual | kIds[at];
+      return false;
+    });
+  }
+
+  // What stands for a heap where memory came from somebody else.
+  struct Imports {
+    B& backend;
+    Error Free(Block& block) noexcept { return backend.Release(block); }
+    Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
+                           MapMode mode) noexcept {
+      return backend.Map(block, offset, bytes, mode);
+    }
+    Error Unmap(std::byte* at, uint64_t bytes) noexcept { return backend.Unmap(at, bytes); }
+  };
+
+  B backend;
+  Imports imports{backend};
+  std::tuple<Result<Hs>...> heaps;
+  BlockTable blocks;
+  HeapMask bound;                 // the heaps that have memory
+  HeapMask usual;                 // those of them that a request without a mask is served from
+  std::atomic<size_t> owners{1};  // the Manager, each client, each lease
+
+  static ManagerCore& Of(void* core) noexcept { return *static_cast<ManagerCore*>(core); }
+  static constexpr LeaseOps kOps = {
+      .release = [](void* core, Block& block,
+                    LeaseToken token) noexcept { Of(core).Release(block, token); },
+      .map = [](void* core, Block& block, uint64_t offset, uint64_t bytes,
+                MapMode mode) noexcept { return Of(core).Map(block, offset, bytes, mode); },
+      .unmap = [](void* core, Block& block, std::byte* at,
+                  uint64_t bytes) noexcept { Of(core).Unmap(block, at, bytes); },
+      .begin_access =
+          [](void* core, Block& block, Direction direction) noexcept {
+            return Of(core).backend.BeginCpuAccess(block, direction);
+          },
+      .end_access =
+          [](void* core, Block& block, Direction direction) noexcept {
+            return Of(core).backend.EndCpuAccess(block, direction);
+          },
+      .report = [](void* core,
+                   const Error& error) noexcept { Of(core).backend.errors().Report(error); },
+  };
+
+  static uint64_t Pages(uint64_t bytes) noexcept {
+    return bytes / PageBytes() + (bytes % PageBytes() != 0 ? 1 : 0);
+  }
+
+  // Calls f(heap's Result, its place) for each heap, in the order of trial, until f says true.
+  template <class Self, class F>
+  static bool Walk(Self& self, F f) noexcept {
+    return [&]<size_t... kAt>(std::index_sequence<kAt...>) {
+      return (f(std::get<kOrder[kAt]>(self.heaps), kOrder[kAt]) || ...);
+    }
+    (std::index_sequence_for<Hs...>{});
+  }
+  // f(the heap that a block came from).
+  template <class F>
+  auto WithHeapOf(const Block& block, F f) noexcept {
+    if (block.heap == kImported) return f(imports);
+    decltype(f(imports)) answer =
+        Error(EINVAL, "the block is of no heap", {B::kName, Operation::kRelease});
+    Walk(*this, [&](auto& heap, size_t at) {
+      if (at != block.heap) return false;
+      answer = f(*heap);
+      return true;
+    });
+    return answer;
+  }
+
+  // On the asker's account, from the heaps that both want.
+  absl::StatusOr<Buffer> Allocate(const Request& request, const Asker& asker,
+                                  CallSite where) noexcept {
+    const Origin origin{B::kName, Operation::kAllocate, {}, request.bytes};
+    if (request.bytes == 0) return ToStatus(Error(EINVAL, "a request of 0 bytes", origin));
+    if (HasUnknownBits(request.flags)) {
+      return ToStatus(Error(EINVAL, "a flag that has no name", origin));
+    }
+    if (request.bytes > kMostBytes) {
+      return ToStatus(Error(ENOMEM, "more than any machine has", origin));
+    }
+    const uint64_t pages = Pages(request.bytes);
+    if (!asker.account.Take(pages)) return PastQuota(asker, request);
+    absl::StatusOr<Buffer> buffer = AllocateCharged(request, asker, pages, where);
+    if (!buffer.ok()) asker.account.Give(pages);
+    return buffer;
+  }
+
+  // The rest of Allocate, once `pages` are charged. Where it fails they still are.
+  absl::StatusOr<Buffer> AllocateCharged(const Request& request, const Asker& asker, uint64_t pages,
+                                         CallSite where) noexcept {
+    const Origin origin{B::kName, Operation::kAllocate, {}, request.bytes};
+    const HeapMask mask = request.heaps.value_or(usual) & asker.heaps;
+    Block* block = blocks.New();
+    if (block == nullptr) return ToStatus(Error(ENOMEM, "operator new: a block", origin));
+    int code = ENODEV;
+    std::string tried;
+    const bool found = Walk(*this, [&](auto& heap, size_t at) {
+      if (!mask.contains(kIds[at])) return false;
+      const Error error = heap.ok() ? heap->Allocate(request, *block) : heap.error();
+      if (error.ok()) {
+        block->heap = static_cast<uint8_t>(at);
+        return true;
+      }
+      code = error.code();
+      absl::StrAppend(&tried, tried.empty() ? "" : "; ", "heap ", kIds[at].value(), ": ",
+                      Describe(error));
+      return false;
+    });
+    if (!found) {
+      blocks.Delete(block);
+      if (tried.empty()) return ToStatus(NoHeap(request, origin));
+      return MakeStatus(code, tried);
+    }
+    // A heap may give more than was asked for.
+    if (const uint64_t more = Pages(block->bytes) - pages; more != 0 && !asker.account.Take(more)) {
+      backend.errors().Report(WithHeapOf(*block, [&](auto& heap) { return heap.Free(*block); }));
+      blocks.Delete(block);
+      return PastQuota(asker, request);
+    }
+    return Lease(block, asker.account, Note(*block, request.name, asker, where));
+  }
+
+  Result<Buffer> Import(FdRef fd, const Asker& asker, CallSite where) noexcept {
+    Block* block = blocks.New();
+    if (block == nullptr) {
+      return Error(ENOMEM, "operator new: a block", {B::kName, Operation::kImport});
+    }
+    if (Error error = backend.Import(fd, *block); !error.ok()) {
+      blocks.Delete(block);
+      return error;
+    }
+    block->heap = kImported;
+    return Lease(block, AccountId(), Note(*block, {}, asker, where));
+  }
+
+  BlockNote Note(const Block& block, std::string_view name, const Asker& asker,
+                 CallSite where) const noexcept {
+    BlockNote note{.client = asker.client,
+                   .bytes = block.bytes,
+                   .born_ns = MonotonicNs(),
+                   .where = where,
+                   .heap = block.heap,
+                   .foreign = block.foreign};
+    name.copy(note.name, sizeof(note.name) - 1);
+    return note;
+  }
+
+  Buffer Lease(Block* block, AccountId account, BlockNote note) noexcept {
+    blocks.List(*block, std::move(note));
+    owners.fetch_add(1, std::memory_order_relaxed);
+    return LeaseAccess::Make(block, LeaseToken{account.bits()});
+  }
+
+  void Release(Block& block, LeaseToken token) noexcept {
+    const uint64_t pages = Pages(block.bytes);
+    backend.errors().Report(WithHeapOf(block, [&](auto& heap) { return heap.Free(block); }));
+    blocks.Delete(&block);
+    AccountId::FromBits(token.word).Give(pages);
+    Drop();
+  }
+
+  // The mapping of a whole block is made once, as far-reaching as its descriptor allows, and
+  // kept. Where its owner has forbidden writing since we looked, who only reads gets a mapping of
+  // his own.
+  Result<std::byte*> Map(Block& block, uint64_t offset, uint64_t bytes, MapMode mode) noexcept {
+    const auto map = [&](MapMode how) {
+      return WithHeapOf(block, [&](auto& heap) { return heap.Map(block, offset, bytes, how); });
+    };
+    const bool whole = offset == 0 && bytes == block.bytes;
+    if (!whole || (mode == MapMode::kWritable && !block.writable)) return map(mode);
+    if (block.mapping != nullptr) return block.mapping;
+    Result<std::byte*> at = map(block.writable ? MapMode::kWritable : MapMode::kReadOnly);
+    if (at.ok()) {
+      block.mapping = *at;
+    } else if (mode == MapMode::kReadOnly && at.error().code() == EPERM) {
+      return map(MapMode::kReadOnly);
+    }
+    return at;
+  }
+  void Unmap(Block& block, std::byte* at, uint64_t bytes) noexcept {
+    if (at == block.mapping) return;
+    backend.errors().Report(WithHeapOf(block, [&](auto& heap) { return heap.Unmap(at, bytes); }));
+  }
+
+  std::optional<HeapId> HeapOf(const Block& block) const noexcept {
+    if (block.heap == kImported) return std::nullopt;
+    return kIds[block.heap];
+  }
+
+  // The Manager has gone.
+  void Abandon() noexcept {
+    if (blocks.live() != 0) {
+      backend.errors().Report(Error(EBUSY, "buffers outlive their Manager",
+                                    {B::kName, Operation::kRelease},
+                                    "release them first; their memory lives until then"));
+      std::fputs(LeakText(MakeReport()).c_str(), stderr);
+    }
+    Drop();
+  }
+  void Drop() noexcept {
+    if (owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+
+  std::string_view NameOf(HeapId id) const noexcept {
+    std::string_view name;
+    Walk(*this, [&](const auto& heap, size_t at) {
+      if (kIds[at] == id && heap.ok()) name = heap->name();
+      return kIds[at] == id;
+    });
+    return name;
+  }
+  Properties Guarantees(HeapMask mask) const noexcept {
+    std::optional<Properties> sure;
+    Walk(*this, [&](const auto& heap, size_t at) {
+      if (!heap.ok() || !mask.contains(kIds[at])) return false;
+      sure = sure.has_value() ? Common(*sure, heap->properties()) : heap->properties();
+      return false;
+    });
+    return sure.value_or(Properties{});
+  }
+
+  Report MakeReport() const {
+    Report report;
+    Walk(*this, [&](const auto& heap, size_t at) {
+      if (heap.ok()) report.heaps.push_back({kIds[at], std::string(heap->name())});
+      return false;
+    });
+    const int64_t now = MonotonicNs();
+    blocks.ForEachListed([&](const BlockNote& note) {
+      const bool known = note.client != nullptr;
+      report.buffers.push_back(
+          {.name = note.name,
+           .heap = note.foreign ? std::nullopt : std::optional<HeapId>(kIds[note.heap]),
+           .client = known ? note.client->name : "",
+           .pid = known ? note.client->pid : 0,
+           .bytes = note.bytes,
+           .age_ns = now - note.born_ns,
+           .file = note.where.file,
+           .line = note.where.line,
+           .orphaned = note.orphaned || (known && !note.client->open.load())});
+    });
+    return report;
+  }
+
+  absl::Status NothingBound() const noexcept {
+    int code = ENODEV;
+    std::string reasons;
+    Walk(*this, [&](const auto& heap, size_t at) {
+      code = heap.error().code();
+      absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", "heap ", kIds[at].value(), ": ",
+                      Describe(heap.error()));
+      return false;
+    });
+    return MakeStatus(code, reasons);
+  }
+  absl::Status PastQuota(const Asker& asker, const Request& request) const noexcept {
+    return MakeStatus(
+        EDQUOT,
+        absl::StrCat(
+            Describe(Error(EDQUOT, "past the client's quota",
+                           {B::kName, Operation::kAllocate, asker.client->name, request.bytes},
+                           "free some of its buffers, or raise its quota")),
+            "; it holds ", asker.account.held() * PageBytes(), " bytes of ",
+            asker.account.limit() * PageBytes()));
+  }
+  Error NoHeap(const Request& request, const Origin& origin) const noexcept {
+    if (request.heaps.has_value() && request.heaps->empty()) {
+      return Error(ENODEV, "the mask of heaps is empty", origin,
+                   "name a heap, or leave the mask out");
+    }
+    if (!(request.heaps.value_or(usual) & bound).empty()) {
+      return Error(ENODEV, "the client may use no heap that the request names", origin,
+                   "name one of the client's mask, or give it a wider one");
+    }
+    if (request.heaps.has_value()) {
+      return Error(ENODEV, "no heap of this Manager is in the mask", origin,
+                   "Manager::heaps() has those that are");
+    }
+    return Error(ENODEV, "only contiguous heaps are bound", origin,
+                 "contiguous memory is scarce: name the heap in the request's mask");
+  }
+};
+
+}  // namespace ion::internal
+
+#endif  // ION_ION_MANAGER_CORE_H_

@@ -1,0 +1,575 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// Clients, handles, quotas, imports and reports, over every backend that opens here.
+
+#include "ion/client.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "backends/memfd.h"
+#include "doctest/doctest.h"
+#include "ion/buffer.h"
+#include "ion/cpu_access.h"
+#include "ion/cpu_mapping.h"
+#include "ion/handle.h"
+#include "ion/report.h"
+#include "ion/status.h"
+#include "platforms/linux.h"
+#include "tests/support/backend_suite.h"
+#include "tests/support/child.h"
+#include "tests/support/dma_buf_exporters.h"
+#include "tests/support/fd_passing.h"
+#include "tests/support/leak_check.h"
+#include "tests/support/skip.h"
+
+TYPE_TO_STRING_AS("memfd", ion::platforms::Memfd);
+TYPE_TO_STRING_AS("dma_heap", ion::platforms::DmaHeaps);
+TYPE_TO_STRING_AS("udmabuf", ion::platforms::Udmabuf);
+
+namespace ion::testing {
+namespace {
+
+#define EVERY_BACKEND platforms::Memfd, platforms::DmaHeaps, platforms::Udmabuf
+
+std::string Told(const absl::Status& status) {
+  return status.ok() ? "ok" : std::string(status.message());
+}
+bool Contains(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+// A Manager and a client, or a skip.
+template <class M>
+struct Setting {
+  explicit Setting(const ClientOptions& options = {.name = "camera"}) {
+    absl::StatusOr<M> opened = M::Open();
+    if (ErrnoOf(opened.status()) == ENOENT) {
+      Skip(std::string("no ") + M::kBackendName);
+      return;
+    }
+    REQUIRE(Told(opened.status()) == "ok");
+    manager.emplace(*std::move(opened));
+    client.emplace(Make(options));
+  }
+  typename M::Client Make(const ClientOptions& options) {
+    absl::StatusOr<typename M::Client> made = manager->CreateClient(options);
+    REQUIRE(Told(made.status()) == "ok");
+    return *std::move(made);
+  }
+  // A handle of `bytes` of its own.
+  Handle Kept(uint64_t bytes = 64_KiB) {
+    absl::StatusOr<Buffer> lease = client->Allocate({.bytes = bytes});
+    REQUIRE(Told(lease.status()) == "ok");
+    absl::StatusOr<Handle> handle = client->Keep(*std::move(lease));
+    REQUIRE(Told(handle.status()) == "ok");
+    return *handle;
+  }
+
+  std::optional<M> manager;
+  std::optional<typename M::Client> client;
+};
+
+template <class Client>
+std::string Fill(Client& client, const Handle& handle, uint8_t seed) {
+  const auto mapping = client.template Map<MapMode::kWritable>(handle);
+  if (!mapping.ok()) return Told(mapping.status());
+  absl::StatusOr<CpuWrite> cpu = CpuWrite::Begin(*mapping);
+  if (!cpu.ok()) return Told(cpu.status());
+  FillPages(cpu->bytes(), seed);
+  return Told(std::move(*cpu).End());
+}
+template <class Client>
+std::string Look(Client& client, const Handle& handle, uint8_t seed) {
+  const auto mapping = client.template Map<MapMode::kReadOnly>(handle);
+  if (!mapping.ok()) return Told(mapping.status());
+  absl::StatusOr<CpuRead> cpu = CpuRead::Begin(*mapping);
+  if (!cpu.ok()) return Told(cpu.status());
+  const std::string looked = LookAtPages(cpu->bytes(), seed);
+  return looked != "ok" ? looked : Told(std::move(*cpu).End());
+}
+
+// ---- Clients ----
+
+TEST_CASE_TEMPLATE("ion_client_create: a name, the process, a mask; a lease is on its account", M,
+                   EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s;
+  if (!s.client) return;
+  CHECK(s.client->name() == "camera");
+  CHECK(s.client->pid() == ::getpid());
+  CHECK(s.client->held_bytes() == 0);
+  {
+    const auto lease = s.client->Allocate({.bytes = 10'000});
+    REQUIRE(lease.ok());
+    CHECK(s.client->held_bytes() == lease->bytes());
+  }
+  CHECK(s.client->held_bytes() == 0);
+}
+
+TEST_CASE("ion_client_create: 1023 clients, and no more") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  std::vector<platforms::Memfd::Client> clients;
+  for (int i = 0; i < 1022; ++i) clients.push_back(s.Make({.name = "one of many"}));
+  const auto one_more = s.manager->CreateClient({.name = "one more"});
+  CHECK(ErrnoOf(one_more.status()) == ENOSPC);
+  CHECK(Contains(Told(one_more.status()), "1023 clients"));
+  clients.pop_back();
+  CHECK(s.manager->CreateClient({.name = "one more"}).ok());
+}
+
+TEST_CASE_TEMPLATE("ion_client_destroy: its handles die with it, whatever their count", M,
+                   EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s;
+  if (!s.client) return;
+  const Handle handle = s.Kept();
+  const auto fd = s.client->Share(handle);
+  REQUIRE(fd.ok());
+  REQUIRE(s.client->Import(fd->borrow()).ok());
+  CHECK(s.manager->backend().budget().held() == 64_KiB);
+  s.client.reset();
+  CHECK(s.manager->backend().budget().held() == 0);
+  CHECK(s.manager->MakeReport().buffers.empty());
+}
+
+TEST_CASE_TEMPLATE("heap_id_mask: a client's mask limits what it may use", M, EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s({.name = "narrow", .heaps = HeapId{31}});
+  if (!s.client) return;
+  const auto refused = s.client->Allocate({.bytes = 1});
+  CHECK(ErrnoOf(refused.status()) == ENODEV);
+  CHECK(Contains(Told(refused.status()), "the client may use no heap that the request names"));
+  auto wide = s.Make({.name = "wide", .heaps = HeapId{0} | HeapId{31}});
+  CHECK(wide.Allocate({.bytes = 1}).ok());
+  CHECK(ErrnoOf(wide.Allocate({.bytes = 1, .heaps = HeapId{4}}).status()) == ENODEV);
+}
+
+TEST_CASE("Client: a lease and a client may outlive the Manager") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  const Handle handle = s.Kept();
+  s.manager.reset();
+  CHECK(Fill(*s.client, handle, 1) == "ok");
+  auto lease = s.client->Allocate({.bytes = 1});
+  REQUIRE(lease.ok());
+  s.client.reset();
+  CHECK(lease->bytes() == PageBytes());
+}
+
+TEST_CASE("Client: using one that was moved from ends the program") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  const ChildEnd end = RunInChild([&] {
+    const auto other = *std::move(s.client);
+    return s.client->Allocate({.bytes = 1}).ok() ? "went on" : "refused";  // NOLINT: the point
+  });
+  CHECK(end.signal == SIGABRT);
+  CHECK(Contains(end.text, "a Client was used after it was moved from"));
+}
+
+// ---- Quotas ----
+
+TEST_CASE_TEMPLATE("Quota: what is past it is RESOURCE_EXHAUSTED, with the figures", M,
+                   EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s({.name = "small", .quota_bytes = 1_MiB, .exact_quota = true});
+  if (!s.client) return;
+  auto most = s.client->Allocate({.bytes = 768_KiB});
+  REQUIRE(most.ok());
+  const absl::Status refused = s.client->Allocate({.bytes = 512_KiB}).status();
+  CHECK(refused.code() == absl::StatusCode::kResourceExhausted);
+  CHECK(ErrnoOf(refused) == EDQUOT);
+  CHECK(Contains(Told(refused), "small"));
+  CHECK(Contains(Told(refused), "it holds 786432 bytes of 1048576"));
+  CHECK(s.client->Allocate({.bytes = 256_KiB}).ok());
+  // Another client has a quota of its own.
+  auto other = s.Make({.name = "other"});
+  CHECK(other.Allocate({.bytes = 2_MiB}).ok());
+  *most = Buffer();
+  CHECK(s.client->Allocate({.bytes = 1_MiB}).ok());
+  CHECK(s.client->held_bytes() == 0);
+  CHECK(s.manager->backend().budget().held() == 0);
+}
+
+TEST_CASE("Quota: one of zero refuses everything") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s({.name = "none", .quota_bytes = 0});
+  CHECK(ErrnoOf(s.client->Allocate({.bytes = 1}).status()) == EDQUOT);
+  // What is imported is on nobody's account.
+  CHECK(s.client->Import(Memfd(64_KiB).borrow()).ok());
+  CHECK(s.client->held_bytes() == 0);
+}
+
+TEST_CASE("Quota: a failed allocation costs nothing") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s({.name = "failing", .quota_bytes = 64_KiB, .exact_quota = true});
+  for (int i = 0; i < 10; ++i) {
+    CHECK(ErrnoOf(s.client->Allocate({.bytes = 64_KiB, .heaps = HeapId{9}}).status()) == ENODEV);
+    CHECK(ErrnoOf(s.client->Allocate({.bytes = 64_KiB, .flags = HeapPrivate(2)}).status()) ==
+          EINVAL);
+  }
+  CHECK(s.client->held_bytes() == 0);
+  CHECK(s.client->Allocate({.bytes = 64_KiB}).ok());
+}
+
+TEST_CASE("Quota: threads that hold credit never let the sum pass it") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s({.name = "shared", .quota_bytes = 1_MiB});
+  std::atomic<uint64_t> held{0};
+  std::atomic<bool> passed{false};
+  const auto use = [&] {
+    std::vector<Buffer> leases;
+    for (int i = 0; i < 400; ++i) {
+      auto lease = s.client->Allocate({.bytes = 16_KiB});
+      if (lease.ok()) {
+        if (held.fetch_add(16_KiB) + 16_KiB > 1_MiB) passed = true;
+        leases.push_back(*std::move(lease));
+      }
+      if (leases.size() > static_cast<size_t>(i % 16)) {
+        held -= 16_KiB;
+        leases.pop_back();
+      }
+    }
+    for (Buffer& lease : leases) {
+      held -= 16_KiB;
+      lease = Buffer();
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 8; ++i) threads.emplace_back(use);
+  }
+  CHECK_FALSE(passed);
+  CHECK(s.client->held_bytes() == 0);
+}
+
+// ---- Handles ----
+
+TEST_CASE_TEMPLATE("ion_alloc, ion_free: a handle is good until its free, and an error after it", M,
+                   EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s;
+  if (!s.client) return;
+  const Handle handle = s.Kept();
+  CHECK(Fill(*s.client, handle, 1) == "ok");
+  CHECK(Look(*s.client, handle, 1) == "ok");
+  const auto info = s.client->Info(handle);
+  REQUIRE(info.ok());
+  CHECK(info->bytes == 64_KiB);
+  CHECK(info->heap == HeapId{0});
+  CHECK(info->count == 1);
+  CHECK(s.client->Free(handle).ok());
+  for (const absl::Status& status :
+       {s.client->Free(handle), s.client->Share(handle).status(), s.client->Info(handle).status(),
+        s.client->template Map<MapMode::kReadOnly>(handle).status(),
+        s.client->SetName(handle, "x")}) {
+    CHECK(ErrnoOf(status) == EINVAL);
+    CHECK(Contains(Told(status), "the handle was freed"));
+  }
+  // Its place is another's now.
+  const Handle next = s.Kept();
+  CHECK(next != handle);
+  CHECK(ErrnoOf(s.client->Free(handle)) == EINVAL);
+  CHECK(s.client->Free(next).ok());
+}
+
+TEST_CASE("Handle: of nothing, and another client's, are refused") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  const Handle handle = s.Kept();
+  auto other = s.Make({.name = "other"});
+  CHECK(ErrnoOf(other.Free(handle)) == EINVAL);
+  CHECK(Contains(Told(other.Share(handle).status()), "the handle is another client's"));
+  CHECK(Contains(Told(s.client->Free(Handle())), "a handle of nothing"));
+  CHECK(s.client->Free(handle).ok());
+}
+
+TEST_CASE("Client: a closed client's handle is not the next client's") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  const Handle handle = s.Kept();
+  s.client.reset();
+  auto next = s.Make({.name = "next"});
+  CHECK(Contains(Told(next.Free(handle)), "the handle is another client's"));
+}
+
+TEST_CASE("Client: only a lease of its own is kept; another stays a lease") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  auto other = s.Make({.name = "other"});
+  auto lease = other.Allocate({.bytes = 1});
+  auto nobodys = s.manager->Allocate({.bytes = 1});
+  REQUIRE((lease.ok() && nobodys.ok()));
+  const auto refused = s.client->Keep(*std::move(lease));
+  CHECK(ErrnoOf(refused.status()) == EINVAL);
+  CHECK(Contains(Told(refused.status()), "the lease is not of this client"));
+  CHECK(lease->valid());  // NOLINT: this is the point
+  CHECK(ErrnoOf(s.client->Keep(*std::move(nobodys)).status()) == EINVAL);
+  CHECK(other.Keep(*std::move(lease)).ok());
+}
+
+TEST_CASE_TEMPLATE("ion_map_kernel, ion_unmap_kernel, ion_map_user: a mapping outlives its handle",
+                   M, EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s;
+  if (!s.client) return;
+  const Handle handle = s.Kept();
+  CHECK(Fill(*s.client, handle, 3) == "ok");
+  auto one = s.client->template Map<MapMode::kReadOnly>(handle);
+  auto two = s.client->template Map<MapMode::kReadOnly>(handle);
+  REQUIRE((one.ok() && two.ok()));
+  CHECK(s.client->Free(handle).ok());
+  CHECK(ErrnoOf(s.client->Free(handle)) == EINVAL);
+  one = absl::UnknownError("ended");
+  CHECK(s.manager->backend().budget().held() == 64_KiB);
+  Report report = s.manager->MakeReport();
+  REQUIRE(report.buffers.size() == 1);
+  CHECK(report.buffers[0].orphaned);
+  {
+    const auto cpu = CpuRead::Begin(*two);
+    REQUIRE(cpu.ok());
+    CHECK(LookAtPages(cpu->bytes(), 3) == "ok");
+  }
+  two = absl::UnknownError("ended");
+  CHECK(s.manager->backend().budget().held() == 0);
+  CHECK(s.client->held_bytes() == 0);
+  CHECK(s.manager->MakeReport().buffers.empty());
+}
+
+// ---- Sharing ----
+
+TEST_CASE_TEMPLATE("ion_share: a new descriptor each time, of the same memory", M, EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s;
+  if (!s.client) return;
+  const Handle handle = s.Kept();
+  const auto one = s.client->Share(handle);
+  const auto two = s.client->Share(handle);
+  REQUIRE((one.ok() && two.ok()));
+  CHECK(one->get() != two->get());
+  CHECK((::fcntl(one->get(), F_GETFD) & FD_CLOEXEC) != 0);
+  auto reader = s.Make({.name = "reader"});
+  const auto theirs = reader.Import(two->borrow());
+  REQUIRE(theirs.ok());
+  CHECK(Fill(*s.client, handle, 5) == "ok");
+  CHECK(Look(reader, *theirs, 5) == "ok");
+  // It lives on in the reader alone.
+  CHECK(s.client->Free(handle).ok());
+  CHECK(Look(reader, *theirs, 5) == "ok");
+  const auto info = reader.Info(*theirs);
+  REQUIRE(info.ok());
+  CHECK_FALSE(info->heap.has_value());
+}
+
+TEST_CASE_TEMPLATE("ion_import_fd: one's own memory gives the same handle, counted", M,
+                   EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s;
+  if (!s.client) return;
+  const Handle handle = s.Kept();
+  const Handle other = s.Kept();
+  const auto fd = s.client->Share(handle);
+  REQUIRE(fd.ok());
+  const auto again = s.client->Import(fd->borrow());
+  REQUIRE(again.ok());
+  CHECK(*again == handle);
+  CHECK(*again != other);
+  CHECK(s.client->Info(handle)->count == 2);
+  CHECK(s.client->Free(handle).ok());
+  CHECK(Fill(*s.client, handle, 6) == "ok");
+  CHECK(s.client->Free(handle).ok());
+  CHECK(ErrnoOf(s.client->Free(handle)) == EINVAL);
+  // What was imported is found again, too.
+  const auto theirs = s.client->Import(fd->borrow());
+  const auto twice = s.client->Import(fd->borrow());
+  REQUIRE((theirs.ok() && twice.ok()));
+  CHECK(*theirs == *twice);
+  CHECK(*theirs != handle);
+}
+
+TEST_CASE_TEMPLATE("ion_import_fd: it is known again when it comes back from another process", M,
+                   EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s;
+  if (!s.client) return;
+  const Handle handle = s.Kept();
+  CHECK(Fill(*s.client, handle, 7) == "ok");
+  auto fd = s.client->Share(handle);
+  REQUIRE(fd.ok());
+  Child child([](FdRef socket) -> std::string {
+    const Received received = Receive(socket);
+    if (!received.fd.valid()) return "nothing came";
+    return Send(socket, 'b', received.fd.borrow()) ? "" : "not sent back";
+  });
+  REQUIRE(Send(child.socket(), 'a', fd->borrow()));
+  fd->reset();
+  const UniqueFd back = Receive(child.socket()).fd;
+  CHECK(child.Join().text == "");
+  REQUIRE(back.valid());
+  const auto again = s.client->Import(back.borrow());
+  REQUIRE(again.ok());
+  CHECK(*again == handle);
+}
+
+TEST_CASE_TEMPLATE("ion_import_fd: what is not memory is refused, and nothing is left", M,
+                   EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s;
+  if (!s.client) return;
+  CHECK(ErrnoOf(s.client->Import(FdRef(-1)).status()) == EBADF);
+  const UniqueFd null = OpenNode("/dev/null");
+  CHECK(ErrnoOf(s.client->Import(null.borrow()).status()) == EINVAL);
+  const int closed = ::dup(null.get());
+  ::close(closed);
+  CHECK(ErrnoOf(s.client->Import(FdRef(closed)).status()) == EBADF);
+  const UniqueFd unsealed(::memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  REQUIRE(::ftruncate(unsealed.get(), 4096) == 0);
+  CHECK(ErrnoOf(s.client->Import(unsealed.borrow()).status()) == EINVAL);
+  CHECK(s.manager->MakeReport().buffers.empty());
+  CHECK(s.manager->errors().count() == 0);
+}
+
+// ---- Reports ----
+
+TEST_CASE_TEMPLATE("debugfs heaps: each client's sum, and who is orphaned", M, EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s;
+  if (!s.client) return;
+  const Handle kept = s.Kept(16_KiB);
+  auto lease = s.client->Allocate({.bytes = 32_KiB, .name = "preview"});
+  auto other = std::make_optional(s.Make({.name = "codec"}));
+  auto left = other->Allocate({.bytes = 4_KiB});
+  REQUIRE((lease.ok() && left.ok()));
+  other.reset();
+  const std::string pid = std::to_string(::getpid());
+  const auto right = [](std::string text) { return std::string(16 - text.size(), ' ') + text; };
+  const std::string rule = std::string(52, '-') + "\n";
+  CHECK(HeapText(s.manager->MakeReport(), HeapId{0}) ==
+        "          client              pid             size\n" + rule + right("camera") + " " +
+            right(pid) + " " + right("49152") + "\n" + rule +
+            "orphaned allocations (info is from last known client):\n" + right("codec") + " " +
+            right(pid) + " " + right("4096") + " 0 1\n" + rule + right("total orphaned") + " " +
+            right("4096") + "\n" + right("total ") + " " + right("53248") + "\n" + rule);
+  CHECK(s.client->Free(kept).ok());
+}
+
+TEST_CASE("debugfs clients: the sum of each heap, and what was imported") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  const Handle kept = s.Kept(16_KiB);
+  REQUIRE(s.client->Import(Memfd(4_KiB).borrow()).ok());
+  CHECK(ClientText(s.manager->MakeReport(), "camera") ==
+        "       heap_name:    size_in_bytes\n"
+        "           memfd:            16384\n"
+        "        imported:             4096\n");
+  CHECK(s.client->Free(kept).ok());
+}
+
+TEST_CASE("Report: name, size, age, and the line that allocated") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  constexpr std::string_view kName = "a name of more than thirty-one characters";
+  const int line = __LINE__ + 1;
+  auto lease = s.client->Allocate({.bytes = 1, .name = kName});
+  REQUIRE(lease.ok());
+  const Report report = s.manager->MakeReport();
+  REQUIRE(report.buffers.size() == 1);
+  const BufferReport& buffer = report.buffers[0];
+  CHECK(buffer.name == "a name of more than thirty-one ");
+  CHECK(buffer.bytes == PageBytes());
+  CHECK(buffer.age_ns >= 0);
+  CHECK(buffer.line == static_cast<uint32_t>(line));
+  CHECK(Contains(buffer.file, "client_test.cc"));
+  CHECK(Contains(LeakText(report), "client 'camera' of process "));
+  CHECK(report.bytes() == PageBytes());
+}
+
+// ---- Custom ----
+
+struct CustomBackend : MemfdBackend<> {
+  static constexpr BackendCaps kCaps = {.customs = true};
+  static Result<CustomBackend> Open(const Options& options) noexcept {
+    Result<MemfdBackend<>> opened = MemfdBackend<>::Open(options);
+    if (!opened.ok()) return opened.error();
+    return CustomBackend{*std::move(opened)};
+  }
+  Error Custom(uint32_t command, uint64_t argument) noexcept {
+    if (command == 1 && argument == 2) return {};
+    return Error(ENOTTY, "no such command", {kName, Operation::kCustom});
+  }
+};
+static_assert(BackendCheck<CustomBackend>::kOk);
+
+template <class Client>
+concept TakesCustoms = requires(Client& client) {
+  client.Custom(1, 2);
+};
+
+TEST_CASE("ION_IOC_CUSTOM: passed on by a backend that declares it, and not there otherwise") {
+  const LeakCheck leaks;
+  auto manager = platforms::Heaps<CustomBackend>::Open();
+  REQUIRE(manager.ok());
+  auto client = manager->CreateClient({.name = "board"});
+  REQUIRE(client.ok());
+  CHECK(client->Custom(1, 2).ok());
+  CHECK(ErrnoOf(client->Custom(3, 2)) == ENOTTY);
+  static_assert(TakesCustoms<platforms::Heaps<CustomBackend>::Client>);
+  static_assert(!TakesCustoms<platforms::Memfd::Client>);
+}
+
+// ---- Threads ----
+
+TEST_CASE_TEMPLATE("Client: eight threads do everything at once", M, EVERY_BACKEND) {
+  const LeakCheck leaks;
+  Setting<M> s({.name = "busy", .quota_bytes = 32_MiB});
+  if (!s.client) return;
+  std::atomic<int> failures{0};
+  const auto work = [&](uint8_t seed) {
+    for (int round = 0; round < 20; ++round) {
+      auto lease = s.client->Allocate({.bytes = 12_KiB});
+      auto own = s.manager->CreateClient({.name = "own"});
+      if (!lease.ok() || !own.ok()) {
+        ++failures;
+        continue;
+      }
+      auto handle = s.client->Keep(*std::move(lease));
+      if (!handle.ok() || Fill(*s.client, *handle, seed) != "ok") ++failures;
+      auto fd = s.client->Share(*handle);
+      auto theirs = own->Import(fd->borrow());
+      if (!theirs.ok() || Look(*own, *theirs, seed) != "ok") ++failures;
+      auto again = s.client->Import(fd->borrow());
+      if (!again.ok() || *again != *handle) ++failures;
+      if (s.manager->MakeReport().bytes() == 0) ++failures;
+      if (!s.client->Free(*handle).ok() || !s.client->Free(*handle).ok()) ++failures;
+      if (s.client->Free(*handle).ok()) ++failures;
+    }
+  };
+  {
+    std::vector<std::jthread> threads;
+    for (uint8_t seed = 1; seed <= 8; ++seed) threads.emplace_back(work, seed);
+  }
+  CHECK(failures == 0);
+  CHECK(s.client->held_bytes() == 0);
+  CHECK(s.manager->backend().budget().held() == 0);
+}
+
+}  // namespace
+}  // namespace ion::testing
