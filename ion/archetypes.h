@@ -59,6 +59,7 @@ class HeapArchetype {
  public:
   static constexpr HeapId kId{0};
   static constexpr HeapType kType = HeapType::kCustom;
+  static constexpr HeapCaps kCaps = {};
 
   HeapArchetype(HeapArchetype&&) noexcept = default;
 

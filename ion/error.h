@@ -8,13 +8,14 @@
 // and the bytes. Result<T> is a T or an Error. Inside the library only; the public edge makes an
 // absl::Status from it once (ion/status.h).
 //
-// Cost: trivially copyable, 80 bytes, no heap memory; the node's path is cut at 42 bytes.
+// Cost: trivially copyable, 104 bytes, no heap memory; the node's path is cut at 42 bytes.
 // Thread-compatible.
 #ifndef ION_ION_ERROR_H_
 #define ION_ION_ERROR_H_
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -86,6 +87,12 @@ struct Origin {
   uint64_t bytes;         // what was asked for, or 0
 };
 
+// What there was when there was not enough, in bytes.
+struct Room {
+  uint64_t free = 0;
+  uint64_t largest_hole = 0;  // the most that lies in one piece
+};
+
 // Example: return Error(ENOMEM, "DMA_HEAP_IOCTL_ALLOC", {kName, Operation::kAllocate, path,
 // bytes});
 class [[nodiscard]] Error {
@@ -106,6 +113,13 @@ class [[nodiscard]] Error {
     std::copy_n(origin.node.data(), n, node_);
   }
 
+  // The same, with the figures.
+  constexpr Error With(const Room& room) const noexcept {
+    Error error = *this;
+    error.room_ = room;
+    return error;
+  }
+
   constexpr bool ok() const noexcept { return code_ == 0; }
   constexpr int code() const noexcept { return code_; }
   constexpr Operation operation() const noexcept { return operation_; }
@@ -114,6 +128,7 @@ class [[nodiscard]] Error {
   constexpr const char* hint() const noexcept { return hint_; }
   constexpr std::string_view node() const noexcept { return node_; }
   constexpr uint64_t bytes() const noexcept { return bytes_; }
+  constexpr const std::optional<Room>& room() const noexcept { return room_; }
 
  private:
   int32_t code_ = 0;
@@ -123,6 +138,7 @@ class [[nodiscard]] Error {
   const char* what_ = "";
   const char* hint_ = nullptr;
   uint64_t bytes_ = 0;
+  std::optional<Room> room_;
 };
 static_assert(std::is_trivially_copyable_v<Error>);
 

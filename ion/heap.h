@@ -26,16 +26,29 @@
 #include "ion/backend.h"
 #include "ion/block.h"
 #include "ion/error.h"
+#include "ion/fd.h"
 #include "ion/heap_id.h"
 #include "ion/request.h"
 
 namespace ion {
 
-// It has an id, which is its place in masks and in the order of trial, and a type.
+// What a heap can do beyond the contract. A bit without its hook, or a hook without its bit, does
+// not compile.
+struct HeapCaps {
+  bool shares = false;      // Share: its blocks are no whole buffers, which the backend could share
+  bool syncs = false;       // BeginCpuAccess and EndCpuAccess: its memory is not the backend's
+  bool knows_phys = false;  // Phys: where a block lies in physical memory
+
+  friend constexpr bool operator==(const HeapCaps&, const HeapCaps&) = default;
+};
+
+// It has an id, which is its place in masks and in the order of trial, and a type, and says what it
+// can do.
 template <class H>
 concept HeapIdentity = std::is_nothrow_move_constructible_v<H> && requires {
   { H::kId } -> std::same_as<const HeapId&>;
   { H::kType } -> std::same_as<const HeapType&>;
+  { H::kCaps } -> std::same_as<const HeapCaps&>;
 };
 
 // It finds its memory in a backend, or says why there is none. The backend outlives the heap.
@@ -73,17 +86,82 @@ concept HeapMap = requires(H& h, const Block& block, uint64_t offset, uint64_t b
   noexcept->std::same_as<Error>;
 };
 
+namespace internal {
+
+// A descriptor of exactly the block, for somebody else; or an Error, where that would show more.
+template <class H>
+concept HasShare = requires(H& h, const Block& block) {
+  { h.Share(block) }
+  noexcept->std::same_as<Result<UniqueFd>>;
+};
+template <class H>
+concept NamesShare = requires {
+  &H::Share;
+};
+
+// In place of the backend's.
+template <class H>
+concept HasSync = requires(H& h, const Block& block, Direction direction) {
+  { h.BeginCpuAccess(block, direction) }
+  noexcept->std::same_as<Error>;
+  { h.EndCpuAccess(block, direction) }
+  noexcept->std::same_as<Error>;
+};
+template <class H>
+concept NamesBegin = requires {
+  &H::BeginCpuAccess;
+};
+template <class H>
+concept NamesEnd = requires {
+  &H::EndCpuAccess;
+};
+
+// The physical address of a filled block of this heap.
+template <class H>
+concept HasPhys = requires(const H& h, const Block& block) {
+  { h.Phys(block) }
+  noexcept->std::same_as<uint64_t>;
+};
+template <class H>
+concept NamesPhys = requires {
+  &H::Phys;
+};
+
+}  // namespace internal
+
+// Its optional hooks and its kCaps say the same.
+template <class H>
+concept HeapShareHook = internal::HasShare<H>
+== H::kCaps.shares&& internal::NamesShare<H> == H::kCaps.shares;
+template <class H>
+concept HeapSyncHook = internal::HasSync<H>
+== H::kCaps.syncs&& internal::NamesBegin<H> == H::kCaps.syncs&& internal::NamesEnd<H> ==
+    H::kCaps.syncs;
+template <class H>
+concept HeapPhysHook = internal::HasPhys<H>
+== H::kCaps.knows_phys&& internal::NamesPhys<H> == H::kCaps.knows_phys;
+
 template <class H, class B>
 concept Heap = Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> &&
-    HeapAllocate<H> && HeapMap<H>;
+    HeapAllocate<H> && HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> && HeapPhysHook<H>;
+
+// The physical address of a block, where its heap's type knows it.
+template <HeapIdentity H>
+uint64_t PhysOf(const H& heap, const Block& block) noexcept {
+  static_assert(H::kCaps.knows_phys,
+                "ion: this heap does not know where its memory lies: only one that declares "
+                "kCaps.knows_phys does, such as a CarveoutHeap over a PhysRegion");
+  if constexpr (H::kCaps.knows_phys) return heap.Phys(block);
+  return 0;
+}
 
 // One sentence per rule.
 template <class H, class B>
 struct HeapCheck {
   static_assert(
       HeapIdentity<H>,
-      "ion: a heap needs `static constexpr HeapId kId`, `static constexpr HeapType kType`, "
-      "and a noexcept move constructor");
+      "ion: a heap needs `static constexpr HeapId kId`, `static constexpr HeapType kType`, `static "
+      "constexpr HeapCaps kCaps`, and a noexcept move constructor");
   static_assert(HeapBind<H, B>, "ion: a heap needs `static Result<H> Bind(Backend&) noexcept`");
   static_assert(HeapProperties<H>,
                 "ion: a heap needs `std::string_view name() const noexcept` and "
@@ -94,6 +172,16 @@ struct HeapCheck {
   static_assert(HeapMap<H>,
                 "ion: a heap needs `Result<std::byte*> Map(const Block&, uint64_t offset, uint64_t "
                 "bytes, MapMode) noexcept` and `Error Unmap(std::byte*, uint64_t) noexcept`");
+  static_assert(!HeapIdentity<H> || HeapShareHook<H>,
+                "ion: kCaps.shares and `Result<UniqueFd> Share(const Block&) noexcept` go "
+                "together: declare both or neither");
+  static_assert(!HeapIdentity<H> || HeapSyncHook<H>,
+                "ion: kCaps.syncs and `Error BeginCpuAccess(const Block&, Direction) noexcept` and "
+                "`Error EndCpuAccess(const Block&, Direction) noexcept` go together: declare all "
+                "or none");
+  static_assert(!HeapIdentity<H> || HeapPhysHook<H>,
+                "ion: kCaps.knows_phys and `uint64_t Phys(const Block&) const noexcept` go "
+                "together: declare both or neither");
   static constexpr bool kOk = Heap<H, B>;
 };
 

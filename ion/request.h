@@ -76,7 +76,8 @@ constexpr Properties Common(const Properties& a, const Properties& b) noexcept {
 }
 
 struct Request {
-  uint64_t bytes = 0;  // rounded up to pages; 0 is refused
+  uint64_t bytes = 0;      // rounded up to pages; 0 is refused
+  uint64_t alignment = 1;  // bytes, of the start in physical memory; refused where not promised
   // Where from. None: any heap but those that declare contiguous memory, which is scarce.
   std::optional<HeapMask> heaps = std::nullopt;
   Flags flags = Flags::kNone;

@@ -59,7 +59,7 @@ inline std::string ErrnoName(int code) {
   return absl::StrCat("errno ", code);
 }
 
-// `<backend> <node>: <operation> <bytes> bytes (<what>): <errno>: <hint>`.
+// `<backend> <node>: <operation> <bytes> bytes (<what>): <errno>: <figures>: <hint>`.
 [[nodiscard]] inline std::string Describe(const Error& error) {
   std::string text = error.backend();
   if (!error.node().empty()) absl::StrAppend(&text, " ", internal::View(error.node()));
@@ -67,6 +67,10 @@ inline std::string ErrnoName(int code) {
   if (error.bytes() != 0) absl::StrAppend(&text, " ", error.bytes(), " bytes");
   if (*error.what() != '\0') absl::StrAppend(&text, " (", error.what(), ")");
   absl::StrAppend(&text, ": ", ErrnoName(error.code()));
+  if (error.room().has_value()) {
+    absl::StrAppend(&text, ": ", error.room()->free, " bytes are free, ",
+                    error.room()->largest_hole, " of them in one piece");
+  }
   const char* hint = error.hint() != nullptr ? error.hint() : internal::GeneralHint(error.code());
   if (hint != nullptr) absl::StrAppend(&text, ": ", hint);
   return text;

@@ -12,6 +12,7 @@
 #ifndef ION_POLICIES_KERNEL_HEAP_H_
 #define ION_POLICIES_KERNEL_HEAP_H_
 
+#include <bit>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -39,6 +40,7 @@ class KernelHeapPolicy {
   static constexpr HeapSpec kSpec = kHeapSpec;
   static constexpr HeapId kId{kHeapSpec.id};
   static constexpr HeapType kType = kHeapType;
+  static constexpr HeapCaps kCaps = {};
 
   // Claims its kernel heap, or says why there is none.
   static Result<KernelHeapPolicy> Bind(B& backend) noexcept {
@@ -53,8 +55,12 @@ class KernelHeapPolicy {
   // What the size classes, and the kernel's pages, have cost so far.
   Rounding rounding() const noexcept { return rounding_.get(); }
 
-  // As the backend, of a whole size class; and EINVAL for a flag that this memory cannot honour.
+  // As the backend, of a whole size class; and EINVAL for a flag or an alignment that this memory
+  // cannot honour.
   Error Allocate(const Request& request, Block& block) noexcept {
+    if (!std::has_single_bit(request.alignment) || request.alignment > properties_.alignment) {
+      return Refuse("an alignment that its memory does not promise", request);
+    }
     const bool cached = properties_.cached;
     if (kernel_heap_->type == HeapType::kCustom &&
         (Has(request.flags, Flags::kCached) || Has(request.flags, Flags::kUncached))) {

@@ -35,6 +35,7 @@ class ScriptedHeap {
  public:
   static constexpr HeapId kId{kScript.id};
   static constexpr HeapType kType = HeapType::kCustom;
+  static constexpr HeapCaps kCaps = {};
 
   static Result<ScriptedHeap> Bind(B& backend) noexcept {
     if constexpr (kScript.bind_errno != 0) {

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: policies/composed_region.h
+//
+// ComposedRegion: a region of memfd pages, over a backend that composes dma-bufs of such (udmabuf).
+// Blocks are ranges of one dma-buf over all of it; a share is a dma-buf of its own over exactly the
+// block's pages, so it shows no neighbour.
+//
+// The memfd comes from a backend of memfds, which the region opens for itself.
+//
+// Example:
+//   using Region = ion::ComposedRegion<ion::UdmabufBackend<>, ion::MemfdBackend<>>;
+//
+// Cost: two allocations from the kernel; a share is one ioctl and a duplicated descriptor. The
+// composing backend's limit on a dma-buf's size (64 MiB where nobody changed udmabuf's) bounds the
+// region. Thread-safe.
+#ifndef ION_POLICIES_COMPOSED_REGION_H_
+#define ION_POLICIES_COMPOSED_REGION_H_
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <span>
+#include <utility>
+
+#include "ion/backend.h"
+#include "ion/block.h"
+#include "ion/error.h"
+#include "ion/fd.h"
+#include "ion/heap_spec.h"
+#include "ion/request.h"
+#include "policies/region.h"
+
+namespace ion {
+
+template <Backend B, Backend Memfds>
+class ComposedRegion {
+  static_assert(B::kCaps.composes,
+                "ion: a ComposedRegion needs a backend that declares kCaps.composes, such as "
+                "UdmabufBackend; take a BufferRegion over others");
+
+ public:
+  static constexpr RegionCaps kCaps = {.shares = true};
+
+  static Result<ComposedRegion> Open(B& backend, const HeapSpec& spec) noexcept {
+    Result<Memfds> opened = Memfds::Open({});
+    if (!opened.ok()) return opened.error();
+    std::unique_ptr<Memfds> memfds(new (std::nothrow) Memfds(*std::move(opened)));
+    if (memfds == nullptr) return Error(ENOMEM, "operator new", {B::kName, Operation::kOpen});
+    ComposedRegion region(backend, std::move(memfds));
+    Block& pages = region.pages_.block;
+    if (Error error =
+            region.memfds_->Allocate(0, spec.bytes, Flags::kNone, spec.name.view(), pages);
+        !error.ok()) {
+      return error;
+    }
+    const PageRange all{FdRef(pages.fd), 0, pages.bytes};
+    if (Error error = backend.Compose(std::span(&all, 1), region.whole_.block); !error.ok()) {
+      return error;
+    }
+    return region;
+  }
+
+  const Block& whole() const noexcept { return whole_.block; }
+  void Scrub(std::byte* at, uint64_t bytes) const noexcept { std::memset(at, 0, bytes); }
+
+  // It is not charged to the budget: the pages are, once.
+  Result<UniqueFd> Share(uint64_t offset, uint64_t bytes) noexcept {
+    const PageRange range{FdRef(pages_.block.fd), offset, bytes};
+    OwnedBlock<B> share(*backend_);
+    if (Error error = backend_->Compose(std::span(&range, 1), share.block); !error.ok()) {
+      return error;
+    }
+    return backend_->Share(share.block);
+  }
+
+ private:
+  ComposedRegion(B& backend, std::unique_ptr<Memfds> memfds) noexcept
+      : backend_(&backend), memfds_(std::move(memfds)), pages_(*memfds_), whole_(backend) {}
+
+  B* backend_;
+  std::unique_ptr<Memfds> memfds_;
+  OwnedBlock<Memfds> pages_;
+  OwnedBlock<B> whole_;
+};
+
+}  // namespace ion
+
+#endif  // ION_POLICIES_COMPOSED_REGION_H_
