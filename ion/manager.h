@@ -150,7 +150,7 @@ class ManagerWith {
     ION_CHECK(core_ != nullptr, "a Manager was used after it was moved from");
     return *core_;
   }
-  bool Owns(const Block& block) const noexcept { return internal::SlabOf(block).owner == core_; }
+  bool Owns(const Block& block) const noexcept { return core().Owns(block); }
 
   Core* core_;
 };

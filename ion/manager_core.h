@@ -88,6 +88,21 @@ struct ManagerCore {
   // Below what an Account can count, on a machine with the smallest pages.
   static constexpr uint64_t kMostBytes = uint64_t{1} << 50;
 
+  // The type of heap `kId`.
+  template <HeapId kId>
+  static consteval size_t PlaceOf() {
+    const auto at = std::ranges::find(kIds, kId);
+    static_assert(((Hs::kId == kId) || ...), "ion: no heap of this Manager has this id");
+    return static_cast<size_t>(at - kIds.begin());
+  }
+  template <HeapId kId>
+  using HeapAt = std::tuple_element_t<PlaceOf<kId>(), std::tuple<Hs...>>;
+  // Requires: it is bound.
+  template <class H>
+  const H& Heap() const noexcept {
+    return *std::get<Result<H>>(heaps);
+  }
+
   explicit ManagerCore(B&& opened) noexcept
       : backend(std::move(opened)), heaps(Hs::Bind(backend)...), blocks(&kOps, this) {
     Walk(*this, [&](const auto& heap, size_t at) {
@@ -100,6 +115,8 @@ struct ManagerCore {
 
   // What stands for a heap where memory came from somebody else.
   struct Imports {
+    static constexpr HeapCaps kCaps = {};
+
     B& backend;
     Error Free(Block& block) noexcept { return backend.Release(block); }
     Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
@@ -127,11 +144,11 @@ struct ManagerCore {
                   uint64_t bytes) noexcept { Of(core).Unmap(block, at, bytes); },
       .begin_access =
           [](void* core, Block& block, Direction direction) noexcept {
-            return Of(core).backend.BeginCpuAccess(block, direction);
+            return Of(core).BeginAccess(block, direction);
           },
       .end_access =
           [](void* core, Block& block, Direction direction) noexcept {
-            return Of(core).backend.EndCpuAccess(block, direction);
+            return Of(core).EndAccess(block, direction);
           },
       .report = [](void* core,
                    const Error& error) noexcept { Of(core).backend.errors().Report(error); },
@@ -247,6 +264,34 @@ struct ManagerCore {
     return LeaseAccess::Make(block, LeaseToken{account.bits()});
   }
 
+  // The memory's own rules of CPU access: its heap's where it has some, else the backend's.
+  Error BeginAccess(Block& block, Direction direction) noexcept {
+    return WithHeapOf(block, [&]<class H>(H& heap) -> Error {
+      if constexpr (H::kCaps.syncs) return heap.BeginCpuAccess(block, direction);
+      return backend.BeginCpuAccess(block, direction);
+    });
+  }
+  Error EndAccess(Block& block, Direction direction) noexcept {
+    return WithHeapOf(block, [&]<class H>(H& heap) -> Error {
+      if constexpr (H::kCaps.syncs) return heap.EndCpuAccess(block, direction);
+      return backend.EndCpuAccess(block, direction);
+    });
+  }
+
+  // A descriptor of the block and no more.
+  Result<UniqueFd> Share(const Block& block) noexcept {
+    return WithHeapOf(block, [&]<class H>(H& heap) -> Result<UniqueFd> {
+      if constexpr (H::kCaps.shares) return heap.Share(block);
+      return backend.Share(block);
+    });
+  }
+  // Whether the block's descriptor leads to other memory as well.
+  bool SharesItsDescriptor(const Block& block) const noexcept {
+    return Walk(*this, [&](const auto& heap, size_t at) {
+      return at == block.heap && std::decay_t<decltype(*heap)>::kCaps.shares;
+    });
+  }
+
   void Release(Block& block, LeaseToken token) noexcept {
     const uint64_t pages = Pages(block.bytes);
     backend.errors().Report(WithHeapOf(block, [&](auto& heap) { return heap.Free(block); }));
@@ -278,6 +323,7 @@ struct ManagerCore {
     backend.errors().Report(WithHeapOf(block, [&](auto& heap) { return heap.Unmap(at, bytes); }));
   }
 
+  bool Owns(const Block& block) const noexcept { return SlabOf(block).owner == this; }
   std::optional<HeapId> HeapOf(const Block& block) const noexcept {
     if (block.heap == kImported) return std::nullopt;
     return kIds[block.heap];
