@@ -113,8 +113,8 @@ class Client {
 
   // ion_alloc. As Manager::Allocate, within this client's mask and quota. RESOURCE_EXHAUSTED
   // (EDQUOT): past the quota; the Status has the figures.
-  absl::StatusOr<Buffer> Allocate(const Request& request,
-                                  CallSite where = CallSite::Here()) noexcept {
+  [[gnu::always_inline]] absl::StatusOr<Buffer> Allocate(
+      const Request& request, CallSite where = CallSite::Here()) noexcept {
     return state().core.Allocate(request, state().asker, where);
   }
 
@@ -146,7 +146,7 @@ class Client {
     State& self = state();
     Block& block = LeaseAccess::BlockOf(lease);
     const Origin origin{kBackendName, Operation::kKeep, {}, block.bytes};
-    if (LeaseAccess::TokenOf(lease).word != self.asker.account.bits()) {
+    if (LeaseAccess::TokenOf(lease).account() != self.asker.account.bits()) {
       return ToStatus(Error(EINVAL, "the lease is not of this client", origin,
                             "keep it with the client that allocated it"));
     }
@@ -157,6 +157,8 @@ class Client {
     }
     std::lock_guard lock(self.mutex);
     if (!self.handles.Reserve()) return ToStatus(Error(ENOMEM, "operator new: a handle", origin));
+    // From here on others may hold it: no pool takes it back.
+    LeaseAccess::Retire(lease);
     return self.handles.Add(std::move(lease), *identity);
   }
 
@@ -239,7 +241,7 @@ class Client {
         : core(of),
           account(std::move(opened)),
           identity(std::move(who)),
-          asker{account.id(), heaps, identity},
+          asker{account.id(), heaps, heaps & of.bound, identity},
           handles(account.id().bits()) {
       core.owners.fetch_add(1, std::memory_order_relaxed);
     }
