@@ -51,32 +51,36 @@ inline constexpr uint32_t kGenerationMask = (1u << 24) - 1;
 
 // The shared figure. The word is {generation, pages granted to threads}: one compare-exchange sees
 // both.
-struct AccountSlot {
+struct alignas(64) AccountSlot {
   std::atomic<uint64_t> word{0};
   std::atomic<uint64_t> limit{0};   // pages
   std::atomic<uint64_t> credit{0};  // pages that a cell takes at once
+  std::atomic<uint64_t> most{0};    // pages that a cell keeps
   std::atomic<bool> taken{false};
 };
 
 // A thread's cells: {generation, pages of credit} by slot. Owner writes, anybody reads.
 struct AccountCells {
-  std::atomic<uint64_t> word[kMaxAccounts];
-  std::atomic<uint32_t> owned;
-  AccountCells* next;
+  std::atomic<uint64_t> word[kMaxAccounts] = {};
+  std::atomic<uint32_t> owned{0};
+  AccountCells* next = nullptr;
 };
 
 struct AccountStatics {
   static inline constinit AccountSlot slots[kMaxAccounts] = {};
   static inline constinit std::atomic<AccountCells*> threads{nullptr};
-  // nullptr: the thread has none yet, or not any more.
+  // Stands for the cells of a thread that has none: never written, and no account's generation is
+  // 0, so nothing is taken from it or given to it.
+  static inline constinit AccountCells nobodys = {};
   [[gnu::tls_model("initial-exec")]] static inline constinit thread_local AccountCells* cells =
-      nullptr;
+      &nobodys;
   static inline constinit thread_local bool exited = false;
 
   // The thread's cells, taken if it has none; nullptr: no memory, or the thread is in its exit.
   // Such a caller uses the shared figure.
   [[gnu::noinline]] static AccountCells* Bind() noexcept {
-    if (cells != nullptr || exited) return cells;
+    if (cells != &nobodys) return cells;
+    if (exited) return nullptr;
     AccountCells* mine = TakeFree();
     if (mine == nullptr) mine = Add();
     if (mine == nullptr) return nullptr;
@@ -91,7 +95,7 @@ struct AccountStatics {
   struct ExitGuard {
     ~ExitGuard() {
       exited = true;
-      std::exchange(cells, nullptr)->owned.store(0, std::memory_order_release);
+      std::exchange(cells, &nobodys)->owned.store(0, std::memory_order_release);
     }
   };
   static AccountCells* TakeFree() noexcept {
@@ -124,39 +128,36 @@ struct AccountStatics {
 // Names an account, for as long as one likes. Amounts are in pages.
 class AccountId {
  public:
-  static constexpr unsigned kBits = 34;  // generation, slot
+  static constexpr unsigned kBits = 34;  // generation, slot; as LeaseToken has them
 
   // Nobody's: everything is granted, nothing is counted.
   constexpr AccountId() = default;
+  // What lies above kBits is ignored, but by ==.
   static constexpr AccountId FromBits(uint64_t bits) noexcept { return AccountId(bits); }
   constexpr uint64_t bits() const noexcept { return bits_; }
-  constexpr bool anybody() const noexcept { return bits_ != 0; }
+  constexpr bool anybody() const noexcept { return slot() != 0; }
   friend constexpr bool operator==(AccountId, AccountId) = default;
 
   // Charges `pages`. False: past the limit; or the account is closed.
   [[nodiscard, gnu::always_inline]] bool Take(uint64_t pages) const noexcept {
-    if (internal::AccountCells* cells = Statics::cells; cells != nullptr) [[likely]] {
-      std::atomic<uint64_t>& cell = cells->word[slot()];
-      const uint64_t left = cell.load(std::memory_order_relaxed) - pages;
-      // One compare: the generation is ours, and the credit suffices.
-      if (left - base() < internal::kPageSpan - pages) [[likely]] {
-        cell.store(left, std::memory_order_relaxed);
-        return true;
-      }
+    std::atomic<uint64_t>& cell = Statics::cells->word[slot()];
+    const uint64_t left = cell.load(std::memory_order_relaxed) - pages;
+    // One compare: the generation is ours, and the credit suffices.
+    if (left - base() < internal::kPageSpan - pages) [[likely]] {
+      cell.store(left, std::memory_order_relaxed);
+      return true;
     }
-    return TakeSlow(pages);
+    return TakeSlow(*this, pages);
   }
   // Gives back what Take charged, on any thread.
   [[gnu::always_inline]] void Give(uint64_t pages) const noexcept {
-    if (internal::AccountCells* cells = Statics::cells; cells != nullptr) [[likely]] {
-      std::atomic<uint64_t>& cell = cells->word[slot()];
-      const uint64_t credit = cell.load(std::memory_order_relaxed) - base() + pages;
-      if (credit <= 2 * Slot().credit.load(std::memory_order_relaxed)) [[likely]] {
-        cell.store(base() + credit, std::memory_order_relaxed);
-        return;
-      }
+    std::atomic<uint64_t>& cell = Statics::cells->word[slot()];
+    const uint64_t credit = cell.load(std::memory_order_relaxed) - base() + pages;
+    if (credit <= Slot().most.load(std::memory_order_relaxed)) [[likely]] {
+      cell.store(base() + credit, std::memory_order_relaxed);
+      return;
     }
-    GiveSlow(pages);
+    GiveSlow(*this, pages);
   }
 
   // Pages that are charged; exact while no call is under way. 0 once it is closed.
@@ -180,8 +181,8 @@ class AccountId {
   using Statics = internal::AccountStatics;
   constexpr explicit AccountId(uint64_t bits) : bits_(bits) {}
 
-  uint32_t slot() const noexcept { return bits_ % internal::kMaxAccounts; }
-  // The generation, where words have it.
+  constexpr uint32_t slot() const noexcept { return bits_ % internal::kMaxAccounts; }
+  // The generation, where words have it. (Shifted up, what lies above kBits is gone.)
   uint64_t base() const noexcept {
     return bits_ / internal::kMaxAccounts << internal::kPageCountBits;
   }
@@ -210,8 +211,15 @@ class AccountId {
     }
   }
 
-  [[gnu::noinline]] bool TakeSlow(uint64_t pages) const noexcept {
-    if (!anybody()) return true;
+  // By value: what a call takes the address of lies in memory on the way before, too.
+  [[gnu::noinline, gnu::cold]] static bool TakeSlow(AccountId id, uint64_t pages) noexcept {
+    return !id.anybody() || id.TakeShared(pages);
+  }
+  [[gnu::noinline, gnu::cold]] static void GiveSlow(AccountId id, uint64_t pages) noexcept {
+    if (id.anybody()) id.GiveShared(pages);
+  }
+
+  bool TakeShared(uint64_t pages) const noexcept {
     internal::AccountCells* cells = Statics::Bind();
     const uint64_t here = Credit(cells);
     const uint64_t need = pages - std::min(pages, here);
@@ -231,8 +239,7 @@ class AccountId {
     }
     return true;
   }
-  [[gnu::noinline]] void GiveSlow(uint64_t pages) const noexcept {
-    if (!anybody()) return;
+  void GiveShared(uint64_t pages) const noexcept {
     internal::AccountCells* cells = Statics::Bind();
     const uint64_t all = Credit(cells) + pages;
     const uint64_t keep = cells == nullptr ? 0 : std::min(all, Slot().credit.load());
@@ -273,6 +280,7 @@ class Account {
       }
       slot.limit.store(std::min(limit, kUnlimited), std::memory_order_relaxed);
       slot.credit.store(credit, std::memory_order_relaxed);
+      slot.most.store(2 * credit, std::memory_order_relaxed);
       const uint64_t generation = NextGeneration(slot);
       slot.word.store(generation << internal::kPageCountBits, std::memory_order_release);
       id_ = AccountId(generation * internal::kMaxAccounts + at);

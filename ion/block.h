@@ -40,10 +40,21 @@ struct MapRange {
   uint64_t bytes = UINT64_MAX;  // UINT64_MAX: to the end
 };
 
-// What a lease knows beside its block: whose account it is on (an AccountId, in the low bits). The
-// rest is its heap's.
+// What a lease knows beside its block, in one word, so that a release need not read the block:
+// whose account it is on (an AccountId's bits), and which pool of which heap takes it back.
 struct LeaseToken {
+  static constexpr unsigned kAccountBits = 34;
+  static constexpr unsigned kPoolBits = 16;
+
   uint64_t word = 0;
+
+  static constexpr LeaseToken Of(uint64_t account, uint16_t pool, size_t heap) noexcept {
+    return {account | uint64_t{pool} << kAccountBits |
+            uint64_t{heap} << (kAccountBits + kPoolBits)};
+  }
+  constexpr uint64_t account() const noexcept { return word & ((uint64_t{1} << kAccountBits) - 1); }
+  constexpr uint16_t pool() const noexcept { return static_cast<uint16_t>(word >> kAccountBits); }
+  constexpr size_t heap() const noexcept { return word >> (kAccountBits + kPoolBits); }
 };
 
 struct alignas(64) Block {

@@ -68,7 +68,7 @@ class [[nodiscard]] Buffer {
     Block& block = *std::exchange(block_, nullptr);
     ION_CHECK(block.mappings == 0, "a Buffer was released while a CpuMapping of it lives");
     const internal::SlabHeader& slab = internal::SlabOf(block);
-    slab.ops->release(slab.owner, block, token_);
+    slab.release(slab.owner, block, token_);
   }
 
   Block* block_ = nullptr;
@@ -80,6 +80,10 @@ struct LeaseAccess {
   static Buffer Make(Block* block, LeaseToken token) noexcept { return {block, token}; }
   static Block& BlockOf(const Buffer& buffer) noexcept { return buffer.block(); }
   static LeaseToken TokenOf(const Buffer& buffer) noexcept { return buffer.token_; }
+  // Its release gives the memory back to the kernel.
+  static void Retire(Buffer& buffer) noexcept {
+    buffer.token_ = LeaseToken::Of(buffer.token_.account(), 0, buffer.token_.heap());
+  }
   // Ends the lease: the memory goes back now, or with the last CpuMapping of it.
   static void Orphan(Buffer buffer) noexcept {
     Block& block = buffer.block();

@@ -46,6 +46,7 @@
 #include "ion/backend.h"
 #include "ion/block.h"
 #include "ion/buffer.h"
+#include "ion/buffer_of.h"
 #include "ion/bytes.h"
 #include "ion/check.h"
 #include "ion/cpu_mapping.h"
@@ -112,9 +113,31 @@ class Client {
 
   // ion_alloc. As Manager::Allocate, within this client's mask and quota. RESOURCE_EXHAUSTED
   // (EDQUOT): past the quota; the Status has the figures.
-  absl::StatusOr<Buffer> Allocate(const Request& request,
-                                  CallSite where = CallSite::Here()) noexcept {
+  [[gnu::always_inline]] absl::StatusOr<Buffer> Allocate(
+      const Request& request, CallSite where = CallSite::Here()) noexcept {
     return state().core.Allocate(request, state().asker, where);
+  }
+
+  // The same from one heap, whose type the lease then knows.
+  template <HeapId kId>
+  absl::StatusOr<BufferOf<typename Core::template HeapAt<kId>>> Allocate(
+      Request request, CallSite where = CallSite::Here()) noexcept {
+    using H = typename Core::template HeapAt<kId>;
+    request.heaps = kId;
+    absl::StatusOr<Buffer> lease = Allocate(request, where);
+    if (!lease.ok()) return lease.status();
+    return BufferOf<H>(*std::move(lease), state().core.template Heap<H>());
+  }
+  // A lease whose heap was not known before. EINVAL: it is of another; the lease stays as it was.
+  template <class H>
+  absl::StatusOr<BufferOf<H>> As(Buffer&& lease) noexcept {
+    const Block& block = LeaseAccess::BlockOf(lease);
+    if (!state().core.Owns(block) || state().core.HeapOf(block) != H::kId) {
+      return ToStatus(Error(EINVAL, "the lease is not of this heap",
+                            {kBackendName, Operation::kUseHandle, {}, block.bytes},
+                            "Manager::HeapOf tells of which"));
+    }
+    return BufferOf<H>(std::move(lease), state().core.template Heap<H>());
   }
 
   // Makes a handle of a lease, which is empty then. EINVAL: the lease is not of this client; it
@@ -123,22 +146,28 @@ class Client {
     State& self = state();
     Block& block = LeaseAccess::BlockOf(lease);
     const Origin origin{kBackendName, Operation::kKeep, {}, block.bytes};
-    if (LeaseAccess::TokenOf(lease).word != self.asker.account.bits()) {
+    if (LeaseAccess::TokenOf(lease).account() != self.asker.account.bits()) {
       return ToStatus(Error(EINVAL, "the lease is not of this client", origin,
                             "keep it with the client that allocated it"));
     }
-    Result<BufferIdentity> identity = self.core.backend.Identify(FdRef(block.fd), Operation::kKeep);
-    if (!identity.ok()) return ToStatus(identity.error());
+    Result<BufferIdentity> identity = BufferIdentity();
+    if (!self.core.SharesItsDescriptor(block)) {
+      identity = self.core.backend.Identify(FdRef(block.fd), Operation::kKeep);
+      if (!identity.ok()) return ToStatus(identity.error());
+    }
     std::lock_guard lock(self.mutex);
     if (!self.handles.Reserve()) return ToStatus(Error(ENOMEM, "operator new: a handle", origin));
+    // From here on others may hold it: no pool takes it back.
+    LeaseAccess::Retire(lease);
     return self.handles.Add(std::move(lease), *identity);
   }
 
   // ion_share: a new descriptor of the memory for somebody else. The memory lives as long as any of
-  // its descriptors and mappings do, in whatever process.
+  // its descriptors and mappings do, in whatever process. ENOTSUP: it is a range of a region, whose
+  // descriptor would show its neighbours.
   absl::StatusOr<UniqueFd> Share(const Handle& handle) noexcept {
     return With(handle, [&](HandleTable::Entry& entry) -> absl::StatusOr<UniqueFd> {
-      Result<UniqueFd> fd = state().core.backend.Share(LeaseAccess::BlockOf(entry.lease));
+      Result<UniqueFd> fd = state().Share(entry);
       if (!fd.ok()) return ToStatus(fd.error());
       return *std::move(fd);
     });
@@ -212,7 +241,7 @@ class Client {
         : core(of),
           account(std::move(opened)),
           identity(std::move(who)),
-          asker{account.id(), heaps, identity},
+          asker{account.id(), heaps, heaps & of.bound, identity},
           handles(account.id().bits()) {
       core.owners.fetch_add(1, std::memory_order_relaxed);
     }
@@ -221,6 +250,24 @@ class Client {
       identity->open.store(false, std::memory_order_relaxed);
       account.Close();
       core.Drop();
+    }
+
+    // Of a range of a region one buffer is made, so that it is known when it comes back.
+    Result<UniqueFd> Share(HandleTable::Entry& entry) noexcept {
+      const Block& block = LeaseAccess::BlockOf(entry.lease);
+      if (!core.SharesItsDescriptor(block)) return core.Share(block);
+      if (!entry.range_fd.valid()) {
+        Result<UniqueFd> made = core.Share(block);
+        if (!made.ok()) return made;
+        Result<BufferIdentity> known = core.backend.Identify(made->borrow(), Operation::kShare);
+        if (!known.ok()) return known.error();
+        entry.identity = *known;
+        entry.range_fd = *std::move(made);
+      }
+      Block range;
+      range.fd = entry.range_fd.get();
+      range.bytes = block.bytes;
+      return core.backend.Share(range);
     }
 
     // What a handle stood for. Empty: nothing.

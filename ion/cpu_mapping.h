@@ -93,7 +93,7 @@ class [[nodiscard]] CpuMapping {
     const uint16_t alive = LeaseAccess::MappingCount(block).fetch_sub(1, std::memory_order_acq_rel);
     if (alive != (Block::kOrphaned | 1)) return;
     block.mappings = 0;
-    slab.ops->release(slab.owner, block, block.orphan);
+    slab.release(slab.owner, block, block.orphan);
   }
 
   Block* block_ = nullptr;

@@ -155,13 +155,21 @@ class [[nodiscard]] Result {
   bool ok() const noexcept { return state_.index() == 1; }
   // No error where ok().
   Error error() const noexcept { return ok() ? Error() : *std::get_if<0>(&state_); }
-  T& operator*() & noexcept { return *std::get_if<1>(&state_); }
-  const T& operator*() const& noexcept { return *std::get_if<1>(&state_); }
-  T&& operator*() && noexcept { return std::move(*std::get_if<1>(&state_)); }
-  T* operator->() noexcept { return std::get_if<1>(&state_); }
-  const T* operator->() const noexcept { return std::get_if<1>(&state_); }
+  T& operator*() & noexcept { return Get(state_); }
+  const T& operator*() const& noexcept { return Get(state_); }
+  T&& operator*() && noexcept { return std::move(Get(state_)); }
+  T* operator->() noexcept { return &Get(state_); }
+  const T* operator->() const noexcept { return &Get(state_); }
 
  private:
+  // Without a test of what the caller promises.
+  template <class State>
+  static auto& Get(State& state) noexcept {
+    auto* value = std::get_if<1>(&state);
+    if (value == nullptr) __builtin_unreachable();
+    return *value;
+  }
+
   std::variant<Error, T> state_;
 };
 

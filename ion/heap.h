@@ -20,6 +20,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <type_traits>
 
@@ -38,6 +39,7 @@ struct HeapCaps {
   bool shares = false;      // Share: its blocks are no whole buffers, which the backend could share
   bool syncs = false;       // BeginCpuAccess and EndCpuAccess: its memory is not the backend's
   bool knows_phys = false;  // Phys: where a block lies in physical memory
+  bool recycles = false;    // PoolOf, PoolPages, Acquire, Recycle, UseBlocks, DrainPools
 
   friend constexpr bool operator==(const HeapCaps&, const HeapCaps&) = default;
 };
@@ -127,6 +129,35 @@ concept NamesPhys = requires {
   &H::Phys;
 };
 
+// Pools of filled blocks, by number; 0 is no pool. A recycled block is a lease again without a
+// lock, a system call, heap memory or a clock.
+template <class H>
+concept HasRecycling = requires(H& h, const Request& request, uint16_t pool, Block& block,
+                                std::span<Block> blocks,
+                                void (*give_back)(void* context, Block& block), void* context) {
+  // Which pool serves a request, and how many pages each of its blocks has.
+  { h.PoolOf(request) }
+  noexcept->std::same_as<uint16_t>;
+  { h.PoolPages(pool) }
+  noexcept->std::same_as<uint64_t>;
+  // A block; nullptr: none lies there, and Allocate is asked.
+  { h.Acquire(pool) }
+  noexcept->std::same_as<Block*>;
+  // False: not taken, and Free is asked.
+  { h.Recycle(pool, block) }
+  noexcept->std::same_as<bool>;
+  // Told once, before all else: where the blocks live.
+  { h.UseBlocks(blocks) }
+  noexcept->std::same_as<Error>;
+  // All that lies in the pools goes to give_back.
+  { h.DrainPools(give_back, context) }
+  noexcept->std::same_as<void>;
+};
+template <class H>
+concept NamesRecycle = requires {
+  &H::Recycle;
+};
+
 }  // namespace internal
 
 // Its optional hooks and its kCaps say the same.
@@ -141,9 +172,14 @@ template <class H>
 concept HeapPhysHook = internal::HasPhys<H>
 == H::kCaps.knows_phys&& internal::NamesPhys<H> == H::kCaps.knows_phys;
 
+template <class H>
+concept HeapRecycleHooks = internal::HasRecycling<H>
+== H::kCaps.recycles&& internal::NamesRecycle<H> == H::kCaps.recycles;
+
 template <class H, class B>
-concept Heap = Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> &&
-    HeapAllocate<H> && HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> && HeapPhysHook<H>;
+concept Heap =
+    Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> && HeapAllocate<H> &&
+    HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> && HeapPhysHook<H> && HeapRecycleHooks<H>;
 
 // The physical address of a block, where its heap's type knows it.
 template <HeapIdentity H>
@@ -182,6 +218,9 @@ struct HeapCheck {
   static_assert(!HeapIdentity<H> || HeapPhysHook<H>,
                 "ion: kCaps.knows_phys and `uint64_t Phys(const Block&) const noexcept` go "
                 "together: declare both or neither");
+  static_assert(!HeapIdentity<H> || HeapRecycleHooks<H>,
+                "ion: kCaps.recycles and PoolOf, PoolPages, Acquire, Recycle, UseBlocks and "
+                "DrainPools go together (ion/heap.h has their signatures): declare all or none");
   static constexpr bool kOk = Heap<H, B>;
 };
 

@@ -108,7 +108,7 @@ class ManagerWith {
   // the errno of the last.
   absl::StatusOr<Buffer> Allocate(const Request& request,
                                   CallSite where = CallSite::Here()) noexcept {
-    return core().Allocate(request, {}, where);
+    return core().Allocate(request, {.bound = core().bound}, where);
   }
 
   // Renames a buffer for the kernel's reports. ENOTSUP: the backend's memory keeps its first name.
@@ -150,7 +150,7 @@ class ManagerWith {
     ION_CHECK(core_ != nullptr, "a Manager was used after it was moved from");
     return *core_;
   }
-  bool Owns(const Block& block) const noexcept { return internal::SlabOf(block).owner == core_; }
+  bool Owns(const Block& block) const noexcept { return core().Owns(block); }
 
   Core* core_;
 };

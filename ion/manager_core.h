@@ -75,6 +75,7 @@ inline int64_t MonotonicNs() noexcept {
 struct Asker {
   AccountId account;
   HeapMask heaps = HeapMask::All();
+  HeapMask bound = {};  // of those, the ones that have memory
   std::shared_ptr<const ClientIdentity> client = nullptr;
 };
 
@@ -85,12 +86,33 @@ struct ManagerCore {
   static constexpr uint8_t kImported = 0xff;
   static constexpr const char* kBackendName = B::kName;
   static constexpr bool kCustoms = B::kCaps.customs;
+  static constexpr bool kRecycles = (Hs::kCaps.recycles || ...);
   // Below what an Account can count, on a machine with the smallest pages.
   static constexpr uint64_t kMostBytes = uint64_t{1} << 50;
 
+  // The type of heap `kId`.
+  template <HeapId kId>
+  static consteval size_t PlaceOf() {
+    const auto at = std::ranges::find(kIds, kId);
+    static_assert(((Hs::kId == kId) || ...), "ion: no heap of this Manager has this id");
+    return static_cast<size_t>(at - kIds.begin());
+  }
+  template <HeapId kId>
+  using HeapAt = std::tuple_element_t<PlaceOf<kId>(), std::tuple<Hs...>>;
+  // Requires: it is bound.
+  template <class H>
+  const H& Heap() const noexcept {
+    return *std::get<Result<H>>(heaps);
+  }
+
   explicit ManagerCore(B&& opened) noexcept
       : backend(std::move(opened)), heaps(Hs::Bind(backend)...), blocks(&kOps, this) {
-    Walk(*this, [&](const auto& heap, size_t at) {
+    Walk(*this, [&]<class H>(Result<H>& heap, size_t at) {
+      if constexpr (H::kCaps.recycles) {
+        if (heap.ok()) {
+          if (Error error = heap->UseBlocks(blocks.all()); !error.ok()) heap = error;
+        }
+      }
       if (!heap.ok()) return false;
       bound = bound | kIds[at];
       if (!heap->properties().contiguous) usual = usual | kIds[at];
@@ -100,6 +122,8 @@ struct ManagerCore {
 
   // What stands for a heap where memory came from somebody else.
   struct Imports {
+    static constexpr HeapCaps kCaps = {};
+
     B& backend;
     Error Free(Block& block) noexcept { return backend.Release(block); }
     Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
@@ -113,9 +137,10 @@ struct ManagerCore {
   Imports imports{backend};
   std::tuple<Result<Hs>...> heaps;
   BlockTable blocks;
-  HeapMask bound;                 // the heaps that have memory
-  HeapMask usual;                 // those of them that a request without a mask is served from
-  std::atomic<size_t> owners{1};  // the Manager, each client, each lease
+  HeapMask bound;                      // the heaps that have memory
+  HeapMask usual;                      // those of them that a request without a mask is served from
+  std::atomic<size_t> owners{1};       // the Manager, each client, each block
+  std::atomic<bool> abandoned{false};  // the Manager has gone: nothing is recycled any more
 
   static ManagerCore& Of(void* core) noexcept { return *static_cast<ManagerCore*>(core); }
   static constexpr LeaseOps kOps = {
@@ -127,11 +152,11 @@ struct ManagerCore {
                   uint64_t bytes) noexcept { Of(core).Unmap(block, at, bytes); },
       .begin_access =
           [](void* core, Block& block, Direction direction) noexcept {
-            return Of(core).backend.BeginCpuAccess(block, direction);
+            return Of(core).BeginAccess(block, direction);
           },
       .end_access =
           [](void* core, Block& block, Direction direction) noexcept {
-            return Of(core).backend.EndCpuAccess(block, direction);
+            return Of(core).EndAccess(block, direction);
           },
       .report = [](void* core,
                    const Error& error) noexcept { Of(core).backend.errors().Report(error); },
@@ -163,9 +188,58 @@ struct ManagerCore {
     return answer;
   }
 
-  // On the asker's account, from the heaps that both want.
-  absl::StatusOr<Buffer> Allocate(const Request& request, const Asker& asker,
-                                  CallSite where) noexcept {
+  // On the asker's account, from the heaps that both want. Strict: a heap's pool, then its kernel,
+  // then the next heap.
+  [[gnu::always_inline]] absl::StatusOr<Buffer> Allocate(const Request& request, const Asker& asker,
+                                                         CallSite where) noexcept {
+    if constexpr (kRecycles) {
+      LeaseToken token;
+      if (Block* block = Recycled(request, asker, token); block != nullptr) [[likely]] {
+        return LeaseAccess::Make(block, token);
+      }
+    }
+    return AllocateSlow(request, asker, where);
+  }
+
+  // From the pool of the first heap that the mask names; nullptr: the slow way. No lambda, here and
+  // in Recycle: g++ keeps what one captures in memory.
+  [[gnu::always_inline]] Block* Recycled(const Request& request, const Asker& asker,
+                                         LeaseToken& token) noexcept {
+    const HeapMask mask = request.heaps.value_or(usual) & asker.bound;
+    return RecycledFrom(std::index_sequence_for<Hs...>{}, mask, request, asker.account, token);
+  }
+  template <size_t... kAt>
+  [[gnu::always_inline]] Block* RecycledFrom(std::index_sequence<kAt...>, HeapMask mask,
+                                             const Request& request, AccountId account,
+                                             LeaseToken& token) noexcept {
+    Block* block = nullptr;
+    (void)((mask.contains(kIds[kOrder[kAt]]) &&
+            (block = RecycledAt<kOrder[kAt]>(request, account, token), true)) ||
+           ...);
+    return block;
+  }
+  template <size_t kAt>
+  [[gnu::always_inline]] Block* RecycledAt(const Request& request, AccountId account,
+                                           LeaseToken& token) noexcept {
+    auto& heap = std::get<kAt>(heaps);
+    if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) {
+      const uint16_t pool = heap->PoolOf(request);
+      if (pool == 0) [[unlikely]]
+        return nullptr;
+      const uint64_t pages = heap->PoolPages(pool);
+      if (!account.Take(pages)) [[unlikely]]
+        return nullptr;
+      token = LeaseToken::Of(account.bits(), pool, kAt);
+      Block* block = heap->Acquire(pool);
+      if (block == nullptr) [[unlikely]]
+        account.Give(pages);
+      return block;
+    }
+    return nullptr;
+  }
+
+  [[gnu::noinline]] absl::StatusOr<Buffer> AllocateSlow(const Request& request, const Asker& asker,
+                                                        CallSite where) noexcept {
     const Origin origin{B::kName, Operation::kAllocate, {}, request.bytes};
     if (request.bytes == 0) return ToStatus(Error(EINVAL, "a request of 0 bytes", origin));
     if (HasUnknownBits(request.flags)) {
@@ -190,11 +264,13 @@ struct ManagerCore {
     if (block == nullptr) return ToStatus(Error(ENOMEM, "operator new: a block", origin));
     int code = ENODEV;
     std::string tried;
+    uint16_t pool = 0;
     const bool found = Walk(*this, [&](auto& heap, size_t at) {
       if (!mask.contains(kIds[at])) return false;
       const Error error = heap.ok() ? heap->Allocate(request, *block) : heap.error();
       if (error.ok()) {
         block->heap = static_cast<uint8_t>(at);
+        if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) pool = heap->PoolOf(request);
         return true;
       }
       code = error.code();
@@ -209,11 +285,11 @@ struct ManagerCore {
     }
     // A heap may give more than was asked for.
     if (const uint64_t more = Pages(block->bytes) - pages; more != 0 && !asker.account.Take(more)) {
-      backend.errors().Report(WithHeapOf(*block, [&](auto& heap) { return heap.Free(*block); }));
-      blocks.Delete(block);
+      Destroy(*block);
       return PastQuota(asker, request);
     }
-    return Lease(block, asker.account, Note(*block, request.name, asker, where));
+    return Lease(block, LeaseToken::Of(asker.account.bits(), pool, block->heap),
+                 Note(*block, request.name, asker, where));
   }
 
   Result<Buffer> Import(FdRef fd, const Asker& asker, CallSite where) noexcept {
@@ -226,7 +302,7 @@ struct ManagerCore {
       return error;
     }
     block->heap = kImported;
-    return Lease(block, AccountId(), Note(*block, {}, asker, where));
+    return Lease(block, LeaseToken(), Note(*block, {}, asker, where));
   }
 
   BlockNote Note(const Block& block, std::string_view name, const Asker& asker,
@@ -241,18 +317,79 @@ struct ManagerCore {
     return note;
   }
 
-  Buffer Lease(Block* block, AccountId account, BlockNote note) noexcept {
+  // Each block keeps us alive, leased or pooled.
+  Buffer Lease(Block* block, LeaseToken token, BlockNote note) noexcept {
     blocks.List(*block, std::move(note));
     owners.fetch_add(1, std::memory_order_relaxed);
-    return LeaseAccess::Make(block, LeaseToken{account.bits()});
+    return LeaseAccess::Make(block, token);
   }
 
-  void Release(Block& block, LeaseToken token) noexcept {
+  // The memory's own rules of CPU access: its heap's where it has some, else the backend's.
+  Error BeginAccess(Block& block, Direction direction) noexcept {
+    return WithHeapOf(block, [&]<class H>(H& heap) -> Error {
+      if constexpr (H::kCaps.syncs) return heap.BeginCpuAccess(block, direction);
+      return backend.BeginCpuAccess(block, direction);
+    });
+  }
+  Error EndAccess(Block& block, Direction direction) noexcept {
+    return WithHeapOf(block, [&]<class H>(H& heap) -> Error {
+      if constexpr (H::kCaps.syncs) return heap.EndCpuAccess(block, direction);
+      return backend.EndCpuAccess(block, direction);
+    });
+  }
+
+  // A descriptor of the block and no more.
+  Result<UniqueFd> Share(const Block& block) noexcept {
+    return WithHeapOf(block, [&]<class H>(H& heap) -> Result<UniqueFd> {
+      if constexpr (H::kCaps.shares) return heap.Share(block);
+      return backend.Share(block);
+    });
+  }
+  // Whether the block's descriptor leads to other memory as well.
+  bool SharesItsDescriptor(const Block& block) const noexcept {
+    return Walk(*this, [&](const auto& heap, size_t at) {
+      return at == block.heap && std::decay_t<decltype(*heap)>::kCaps.shares;
+    });
+  }
+
+  [[gnu::always_inline]] void Release(Block& block, LeaseToken token) noexcept {
+    if constexpr (kRecycles) {
+      if (token.pool() != 0 && Recycle(block, token)) [[likely]]
+        return;
+    }
+    ReleaseSlow(block, token);
+  }
+  [[gnu::noinline]] void ReleaseSlow(Block& block, LeaseToken token) noexcept {
     const uint64_t pages = Pages(block.bytes);
+    Destroy(block);
+    AccountId::FromBits(token.account()).Give(pages);
+    Drop();
+  }
+  // False: it was not taken.
+  [[gnu::always_inline]] bool Recycle(Block& block, LeaseToken token) noexcept {
+    if (abandoned.load(std::memory_order_relaxed)) [[unlikely]]
+      return false;
+    return RecycleTo(std::index_sequence_for<Hs...>{}, block, token);
+  }
+  template <size_t... kAt>
+  [[gnu::always_inline]] bool RecycleTo(std::index_sequence<kAt...>, Block& block,
+                                        LeaseToken token) noexcept {
+    return (RecycleAt<kAt>(block, token) || ...);
+  }
+  template <size_t kAt>
+  [[gnu::always_inline]] bool RecycleAt(Block& block, LeaseToken token) noexcept {
+    auto& heap = std::get<kAt>(heaps);
+    if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) {
+      if (token.heap() != kAt || !heap->Recycle(token.pool(), block)) return false;
+      AccountId::FromBits(token.word).Give(heap->PoolPages(token.pool()));
+      return true;
+    }
+    return false;
+  }
+  // Gives the memory back, and forgets the block.
+  void Destroy(Block& block) noexcept {
     backend.errors().Report(WithHeapOf(block, [&](auto& heap) { return heap.Free(block); }));
     blocks.Delete(&block);
-    AccountId::FromBits(token.word).Give(pages);
-    Drop();
   }
 
   // The mapping of a whole block is made once, as far-reaching as its descriptor allows, and
@@ -278,6 +415,7 @@ struct ManagerCore {
     backend.errors().Report(WithHeapOf(block, [&](auto& heap) { return heap.Unmap(at, bytes); }));
   }
 
+  bool Owns(const Block& block) const noexcept { return SlabOf(block).owner == this; }
   std::optional<HeapId> HeapOf(const Block& block) const noexcept {
     if (block.heap == kImported) return std::nullopt;
     return kIds[block.heap];
@@ -285,6 +423,19 @@ struct ManagerCore {
 
   // The Manager has gone.
   void Abandon() noexcept {
+    abandoned.store(true, std::memory_order_relaxed);
+    Walk(*this, [&]<class H>(Result<H>& heap, size_t) {
+      if constexpr (H::kCaps.recycles) {
+        if (!heap.ok()) return false;
+        heap->DrainPools(
+            [](void* core, Block& block) {
+              Of(core).Destroy(block);
+              Of(core).Drop();
+            },
+            this);
+      }
+      return false;
+    });
     if (blocks.live() != 0) {
       backend.errors().Report(Error(EBUSY, "buffers outlive their Manager",
                                     {B::kName, Operation::kRelease},

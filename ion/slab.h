@@ -7,10 +7,13 @@
 // and 1023 blocks. The header tells how a lease reaches its owner, so that a Buffer needs no more
 // than the block's address and is no template. Beside the blocks, a note of each for reports.
 //
-// Cost: New and Delete take a mutex (they stand beside a system call that takes microseconds); a
-// slab is taken from the C++ heap when all others are full, and kept. Thread-safe.
+// Cost: New and Delete take a mutex (they stand beside a system call that takes microseconds).
+// Addresses for 65,472 blocks are reserved; a slab's pages come when all others are full, and stay.
+// Thread-safe.
 #ifndef ION_ION_SLAB_H_
 #define ION_ION_SLAB_H_
+
+#include <sys/mman.h>
 
 #include <atomic>
 #include <cstddef>
@@ -18,6 +21,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -71,10 +75,10 @@ struct BlockNote {
 namespace internal {
 
 struct alignas(64) SlabHeader {
-  const LeaseOps* ops;
   void* owner;
-  SlabHeader* next;
-  BlockNote* notes;
+  // Of ops: the hot one, a load nearer.
+  void (*release)(void* owner, Block& block, LeaseToken token) noexcept;
+  const LeaseOps* ops;
 };
 
 inline constexpr size_t kSlabBytes = 64 << 10;
@@ -91,20 +95,34 @@ inline const SlabHeader& SlabOf(const Block& block) noexcept {
 
 class BlockTable {
  public:
-  BlockTable(const LeaseOps* ops, void* owner) noexcept : ops_(ops), owner_(owner) {}
+  static constexpr size_t kMaxSlabs = 64;
+  static constexpr size_t kMaxBlocks = kMaxSlabs * internal::kBlocksPerSlab;
+
+  BlockTable(const LeaseOps* ops, void* owner) noexcept : ops_(ops), owner_(owner) {
+    void* at = ::mmap(nullptr, kReserved, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED) return;
+    reserved_ = at;
+    const auto first = (reinterpret_cast<uintptr_t>(at) + internal::kSlabBytes - 1) &
+                       ~uintptr_t{internal::kSlabBytes - 1};
+    slabs_ = reinterpret_cast<std::byte*>(first);
+  }
   BlockTable(const BlockTable&) = delete;
   BlockTable& operator=(const BlockTable&) = delete;
   // Requires: no block is live.
   ~BlockTable() {
-    while (slabs_ != nullptr) {
-      internal::SlabHeader* next = slabs_->next;
-      delete[] slabs_->notes;
-      ::operator delete (slabs_, std::align_val_t{internal::kSlabBytes});
-      slabs_ = next;
-    }
+    for (size_t i = 0; i < slab_count_; ++i) delete[] notes_[i];
+    if (reserved_ != nullptr) ::munmap(reserved_, kReserved);
   }
 
-  // An empty block of a new generation, or nullptr where the C++ heap has no memory left.
+  // Where every block lives that New ever gives, headers between them: what a pool of blocks is
+  // made over. Empty: the kernel had no addresses.
+  std::span<Block> all() noexcept {
+    if (slabs_ == nullptr) return {};
+    return {reinterpret_cast<Block*>(slabs_), kMaxSlabs * (internal::kBlocksPerSlab + 1)};
+  }
+
+  // An empty block of a new generation; nullptr: kMaxBlocks are live, or there is no memory left.
   Block* New() noexcept {
     std::lock_guard lock(mutex_);
     if (free_ == nullptr && !AddSlab()) return nullptr;
@@ -142,9 +160,9 @@ class BlockTable {
   template <class F>
   void ForEachListed(F f) const {
     std::lock_guard lock(mutex_);
-    for (internal::SlabHeader* slab = slabs_; slab != nullptr; slab = slab->next) {
+    for (size_t slab = 0; slab < slab_count_; ++slab) {
       for (size_t i = 0; i < internal::kBlocksPerSlab; ++i) {
-        if (slab->notes[i].bytes != 0) f(std::as_const(slab->notes[i]));
+        if (notes_[slab][i].bytes != 0) f(std::as_const(notes_[slab][i]));
       }
     }
   }
@@ -159,9 +177,9 @@ class BlockTable {
   // between.
   static constexpr uint8_t kFree = 0xfe;
 
-  static BlockNote& NoteOf(const Block& block) noexcept {
-    const internal::SlabHeader& slab = internal::SlabOf(block);
-    return slab.notes[&block - reinterpret_cast<const Block*>(&slab) - 1];
+  BlockNote& NoteOf(const Block& block) noexcept {
+    const size_t at = reinterpret_cast<const std::byte*>(&block) - slabs_;
+    return notes_[at / internal::kSlabBytes][at % internal::kSlabBytes / sizeof(Block) - 1];
   }
 
   // A free block keeps the address of the next one in its cookie.
@@ -173,27 +191,27 @@ class BlockTable {
   }
 
   bool AddSlab() noexcept {
-    void* memory =
-        ::operator new (internal::kSlabBytes, std::align_val_t{internal::kSlabBytes}, std::nothrow);
-    if (memory == nullptr) return false;
+    if (slabs_ == nullptr || slab_count_ == kMaxSlabs) return false;
     auto* notes = new (std::nothrow) BlockNote[internal::kBlocksPerSlab];
-    if (notes == nullptr) {
-      ::operator delete (memory, std::align_val_t{internal::kSlabBytes});
-      return false;
-    }
-    slabs_ = ::new (memory) internal::SlabHeader{ops_, owner_, slabs_, notes};
-    std::byte* blocks = static_cast<std::byte*>(memory) + sizeof(internal::SlabHeader);
-    for (size_t i = internal::kBlocksPerSlab; i-- > 0;) {
-      Free(blocks + i * sizeof(Block));
-    }
+    if (notes == nullptr) return false;
+    std::byte* slab = slabs_ + slab_count_ * internal::kSlabBytes;
+    notes_[slab_count_++] = notes;
+    ::new (slab) internal::SlabHeader{owner_, ops_->release, ops_};
+    for (size_t i = internal::kBlocksPerSlab; i > 0; --i) Free(slab + i * sizeof(Block));
     return true;
   }
+
+  // One slab more than there are, to find an aligned start.
+  static constexpr size_t kReserved = (kMaxSlabs + 1) * internal::kSlabBytes;
 
   const LeaseOps* const ops_;
   void* const owner_;
   mutable std::mutex mutex_;
   Block* free_ = nullptr;
-  internal::SlabHeader* slabs_ = nullptr;
+  void* reserved_ = nullptr;
+  std::byte* slabs_ = nullptr;  // kMaxSlabs of them, of which slab_count_ are in use
+  size_t slab_count_ = 0;
+  BlockNote* notes_[kMaxSlabs] = {};
   size_t live_ = 0;
   uint32_t generation_ = 0;
 };

@@ -66,7 +66,7 @@ class PackedStack {
       // Released: who reads it in weight() as that of an older head sees that the head is older.
       links[index].weight.store(under_weight + weight, std::memory_order_release);
     } while (!head_.compare_exchange_weak(head, (head & ~uint64_t{kMaxIndex}) | index, P::kPush,
-                                          std::memory_order_acquire));
+                                          kPushFailed));
   }
 
   // An index, which the caller then owns; 0: the stack was empty.
@@ -109,6 +109,10 @@ class PackedStack {
   uint64_t tag() const noexcept { return head_.load(std::memory_order_relaxed) >> kIndexBits; }
 
  private:
+  // Acquire; a policy whose push is relaxed may not ask for more where it fails.
+  static constexpr std::memory_order kPushFailed =
+      P::kPush == std::memory_order_relaxed ? std::memory_order_relaxed : std::memory_order_acquire;
+
   static uint32_t IndexOf(uint64_t head) noexcept {
     return static_cast<uint32_t>(head) & kMaxIndex;
   }

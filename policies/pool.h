@@ -369,7 +369,10 @@ class PoolBase {
   // Empties the record of a thread that ends. Local to BindRecord: constructed with the record.
   struct ExitGuard {
     ~ExitGuard() {
-      Record* record = std::exchange(Statics::record, Statics::Exited());
+      Record* record = Statics::record;
+      Statics::exited = true;  // first: a signal handler must not bind a record again
+      std::atomic_signal_fence(std::memory_order_seq_cst);
+      Statics::record = &Statics::nobodys.record;
       // From here on a signal handler on this thread goes to the depots.
       std::atomic_signal_fence(std::memory_order_seq_cst);
       record->ForEachBound([](uint32_t id, Magazine<P>& magazine) { GiveBack(id, magazine); });
@@ -380,12 +383,12 @@ class PoolBase {
   // The thread's record, taken if it has none; nullptr: no memory, or the thread is in its exit.
   static Record* BindRecord() noexcept {
     Record* record = Statics::record;
-    if (record == Statics::Exited()) return nullptr;
-    if (record != nullptr) {
+    if (record != &Statics::nobodys.record) {
       // Wiped by a fork: we are the child's only thread, and its table is empty.
       if (record->linked.load(std::memory_order_relaxed) == 0) internal::Table<P>()->Link(*record);
       return record;
     }
+    if (Statics::exited) return nullptr;
     record = internal::Table<P>()->TakeRecord();
     if (record == nullptr) return nullptr;
     Statics::record = record;
@@ -628,14 +631,11 @@ class Pool : public PoolBase<P> {
   // A descriptor, which the caller then owns; nullptr: none lies here. A hit is wait-free, else
   // lock-free.
   [[gnu::always_inline]] T* Acquire() noexcept {
-    internal::ThreadRecord<P>* record = internal::Statics<P>::record;
-    if (internal::Statics<P>::IsRecord(record)) [[likely]] {
-      Magazine<P>& magazine = record->At(this->offset_);
-      if (magazine.Enter(this->gate_)) [[likely]] {
-        void* descriptor = magazine.PopAndLeave();
-        if (descriptor != nullptr) [[likely]]
-          return static_cast<T*>(descriptor);
-      }
+    Magazine<P>& magazine = internal::Statics<P>::record->At(this->offset_);
+    if (magazine.Enter(this->gate_)) [[likely]] {
+      void* descriptor = magazine.PopAndLeave();
+      if (descriptor != nullptr) [[likely]]
+        return static_cast<T*>(descriptor);
     }
     return static_cast<T*>(this->AcquireSlow());
   }
@@ -652,13 +652,10 @@ class Pool : public PoolBase<P> {
   // the caller disposes of its own copy. Requires: the caller owns it, and it is of the array of
   // Create (checked where it leaves the magazine). A hit is wait-free, else lock-free.
   [[nodiscard, gnu::always_inline]] bool Release(T* descriptor) noexcept {
-    internal::ThreadRecord<P>* record = internal::Statics<P>::record;
-    if (internal::Statics<P>::IsRecord(record)) [[likely]] {
-      Magazine<P>& magazine = record->At(this->offset_);
-      if (magazine.Enter(this->gate_)) [[likely]] {
-        if (magazine.PushAndLeave(descriptor, this->slots_)) [[likely]]
-          return true;
-      }
+    Magazine<P>& magazine = internal::Statics<P>::record->At(this->offset_);
+    if (magazine.Enter(this->gate_)) [[likely]] {
+      if (magazine.PushAndLeave(descriptor, this->slots_)) [[likely]]
+        return true;
     }
     return this->ReleaseSlow(descriptor);
   }

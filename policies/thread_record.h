@@ -4,10 +4,10 @@
 // File: policies/thread_record.h
 //
 // What a thread knows of the pools it uses, and what the process knows of its threads and pools:
-// the two statics of the pool (policies/pool.h). One pointer per thread leads to its record, a
-// table of magazines by pool id; one table gives out the ids and links the records.
+// the statics of the pool (policies/pool.h). One pointer per thread leads to its record, a table of
+// magazines by pool id; one table gives out the ids and links the records.
 //
-// Where the library that includes this has hidden visibility, both are its own; else they are one
+// Where the library that includes this has hidden visibility, they are its own; else they are one
 // for the process (g++ makes them unique symbols, and then dlclose does not unload the library).
 //
 // A record is mapped when a thread first uses a pool: 320 KiB of address space, of which a thread
@@ -184,20 +184,22 @@ struct PoolTable {
 // The statics: the table, the last generation given out, and the thread's record.
 template <class P>
 struct Statics {
+  // Zero bytes, which cost address space only: as a record, its magazines are bound to nothing.
+  union Nobodys {
+    constexpr Nobodys() noexcept : bytes{} {}
+    std::byte bytes[ThreadRecord<P>::Bytes()];
+    ThreadRecord<P> record;
+  };
+
   static inline constinit std::atomic<PoolTable<P>*> table{nullptr};
   static inline constinit std::atomic<uint64_t> last_generation{0};
-  // nullptr: the thread has no record yet; Exited(): it had one.
+  // The record of each thread that has none, or has none any more: so a hit need not ask whether it
+  // has one. Nobody ever gets in. Any thread may find it busy, as any thread may try.
+  alignas(ThreadRecord<P>) static inline constinit Nobodys nobodys;
   [[gnu::tls_model("initial-exec")]] static inline constinit thread_local ThreadRecord<P>* record =
-      nullptr;
-
-  // In place of a record on a thread whose exit handler has run.
-  static ThreadRecord<P>* Exited() noexcept {
-    return reinterpret_cast<ThreadRecord<P>*>(uintptr_t{1});
-  }
-  // One compare for both.
-  [[gnu::always_inline]] static bool IsRecord(const ThreadRecord<P>* record) noexcept {
-    return reinterpret_cast<uintptr_t>(record) > 1;
-  }
+      &nobodys.record;
+  // The thread's exit handler has run: it gets no record again.
+  [[gnu::tls_model("initial-exec")]] static inline constinit thread_local bool exited = false;
 };
 
 // The table, made on first use; nullptr: no memory.

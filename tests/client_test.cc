@@ -24,14 +24,21 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "backends/memfd.h"
+#include "backends/udmabuf.h"
 #include "doctest/doctest.h"
 #include "ion/buffer.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
 #include "ion/handle.h"
+#include "ion/heap_spec.h"
+#include "ion/manager.h"
 #include "ion/report.h"
 #include "ion/status.h"
 #include "platforms/linux.h"
+#include "policies/carveout_heap.h"
+#include "policies/composed_region.h"
+#include "policies/segregated_fit.h"
+#include "policies/system_heap.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
@@ -445,6 +452,91 @@ TEST_CASE_TEMPLATE("ion_import_fd: what is not memory is refused, and nothing is
   CHECK(ErrnoOf(s.client->Import(unsealed.borrow()).status()) == EINVAL);
   CHECK(s.manager->MakeReport().buffers.empty());
   CHECK(s.manager->errors().count() == 0);
+}
+
+// ---- Heaps whose blocks are ranges ----
+
+template <class B>
+using Carveout = CarveoutHeap<B, HeapSpec{.type = HeapType::kCarveout, .id = 2, .bytes = 1_MiB}>;
+
+TEST_CASE("Client: a range of a region is kept and mapped, but its descriptor not shared") {
+  const LeakCheck leaks;
+  using M = Manager<MemfdBackend<>, SystemHeap<MemfdBackend<>>, Carveout<MemfdBackend<>>>;
+  Setting<M> s;
+  auto one = s.client->Allocate<HeapId{2}>({.bytes = 8_KiB});
+  auto two = s.client->Allocate({.bytes = 8_KiB, .heaps = HeapId{2}});
+  REQUIRE((one.ok() && two.ok()));
+  CHECK(one->fd().get() == two->fd().get());
+  CHECK(one->range().offset != two->range().offset);
+  CHECK(one->heap().figures().live == 2);
+  const auto first = s.client->Keep(*std::move(one));
+  const auto second = s.client->Keep(*std::move(two));
+  REQUIRE((first.ok() && second.ok()));
+  CHECK(*first != *second);
+  CHECK(Fill(*s.client, *first, 1) == "ok");
+  CHECK(Fill(*s.client, *second, 2) == "ok");
+  CHECK(Look(*s.client, *first, 1) == "ok");
+  const absl::Status refused = s.client->Share(*first).status();
+  CHECK(ErrnoOf(refused) == ENOTSUP);
+  CHECK(Contains(Told(refused), "neighbours"));
+}
+
+TEST_CASE("Client: a range that udmabuf makes a buffer of is shared alone, and known again") {
+  const LeakCheck leaks;
+  using B = UdmabufBackend<>;
+  constexpr HeapSpec kSpec{.type = HeapType::kCarveout, .id = 2, .bytes = 1_MiB};
+  using M = Manager<B, SystemHeap<B>,
+                    CarveoutHeap<B, kSpec, SegregatedFit, ComposedRegion<B, MemfdBackend<>>>>;
+  Setting<M> s;
+  if (!s.client) return;
+  auto neighbour = s.client->Allocate({.bytes = 8_KiB, .heaps = HeapId{2}});
+  auto lease = s.client->Allocate({.bytes = 8_KiB, .heaps = HeapId{2}});
+  REQUIRE((neighbour.ok() && lease.ok()));
+  const auto handle = s.client->Keep(*std::move(lease));
+  REQUIRE(handle.ok());
+  CHECK(Fill(*s.client, *handle, 4) == "ok");
+  const auto one = s.client->Share(*handle);
+  const auto two = s.client->Share(*handle);
+  REQUIRE((one.ok() && two.ok()));
+  auto reader = s.Make({.name = "reader"});
+  const auto theirs = reader.Import(one->borrow());
+  REQUIRE(theirs.ok());
+  CHECK(reader.Info(*theirs)->bytes == 8_KiB);
+  CHECK(Look(reader, *theirs, 4) == "ok");
+  for (const UniqueFd* fd : {&*one, &*two}) {
+    const auto again = s.client->Import(fd->borrow());
+    REQUIRE(again.ok());
+    CHECK(*again == *handle);
+  }
+}
+
+TEST_CASE("BufferOf: a lease of a mask is one of its heap again, and of no other") {
+  const LeakCheck leaks;
+  using System = SystemHeap<MemfdBackend<>>;
+  using M = Manager<MemfdBackend<>, System, Carveout<MemfdBackend<>>>;
+  Setting<M> s;
+  auto lease = s.client->Allocate({.bytes = 1, .heaps = HeapId{2} | HeapId{0}});
+  REQUIRE(lease.ok());
+  const auto wrong = s.client->As<System>(*std::move(lease));
+  CHECK(ErrnoOf(wrong.status()) == EINVAL);
+  REQUIRE(lease->valid());  // NOLINT: this is the point
+  const auto right = s.client->As<Carveout<MemfdBackend<>>>(*std::move(lease));
+  REQUIRE(right.ok());
+  CHECK(right->heap().name() == "carveout");
+}
+
+TEST_CASE("Client: a carveout that is full says how full, and the next heap of the mask serves") {
+  const LeakCheck leaks;
+  using M = Manager<MemfdBackend<>, SystemHeap<MemfdBackend<>>, Carveout<MemfdBackend<>>>;
+  Setting<M> s;
+  const auto most = s.client->Allocate({.bytes = 768_KiB, .heaps = HeapId{2}});
+  REQUIRE(most.ok());
+  const absl::Status full = s.client->Allocate({.bytes = 512_KiB, .heaps = HeapId{2}}).status();
+  CHECK(ErrnoOf(full) == ENOMEM);
+  CHECK(Contains(Told(full), "heap 2"));
+  const auto other = s.client->Allocate({.bytes = 512_KiB, .heaps = HeapId{2} | HeapId{0}});
+  REQUIRE(other.ok());
+  CHECK(s.manager->HeapOf(*other) == HeapId{0});
 }
 
 // ---- Reports ----

@@ -270,12 +270,18 @@ TEST_CASE("Statics: one table for a policy, however many threads ask first") {
   CHECK(static_cast<void*>(tables[0]) != static_cast<void*>(ion::internal::Table<Policy>()));
 }
 
-TEST_CASE("Statics: neither no record nor one that was is taken for a record") {
-  using Statics = ion::internal::Statics<Policy>;
-  CHECK_FALSE(Statics::IsRecord(nullptr));
-  CHECK_FALSE(Statics::IsRecord(Statics::Exited()));
-  TestTable table;
-  CHECK(Statics::IsRecord(table->TakeRecord()));
+TEST_CASE("Statics: a thread that has no record yet has nobody's, where no magazine is entered") {
+  using Statics = ion::internal::Statics<Apart>;
+  auto* const record = Statics::record;
+  REQUIRE(record == &Statics::nobodys.record);
+  for (const uint32_t id : {0u, 1u, kMaxPools - 1}) {
+    auto& magazine = record->At(record->Offset(id));
+    CHECK_FALSE(magazine.Enter(ion::Magazine<Apart>::OpenGate(1)));
+    CHECK_FALSE(magazine.Claim(ion::Magazine<Apart>::OpenGate(1)));
+    CHECK_FALSE(magazine.busy());
+    CHECK_FALSE(record->IsBound(id));
+  }
+  CHECK(sizeof(Statics::nobodys) >= record->Bytes());
 }
 
 }  // namespace

@@ -78,7 +78,7 @@ class World {
   explicit World(const Setup& setup)
       : setup_(setup), objects_(setup.objects), pool_(Make(objects_, setup.magazine_slots)) {
     for (Record*& record : records_) {
-      Statics::record = nullptr;
+      Statics::record = &Statics::nobodys.record;
       Expect(pool_.BindThread());
       record = Statics::record;
     }
