@@ -4,29 +4,34 @@
 #include "examples/message_socket.h"
 
 #include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <cerrno>
-#include <cstring>
-#include <string>
+#include <cstddef>
+#include <span>
+#include <utility>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
+#include "ion/error.h"
+#include "ion/fd_socket.h"
 #include "ion/status.h"
 
 namespace ion::demo {
 namespace {
 
-// One SCM_RIGHTS message with one descriptor.
-union Control {
-  cmsghdr header;
-  char bytes[CMSG_SPACE(sizeof(int))];
-};
-
 absl::Status Gone() { return absl::UnavailableError("the process at the other end has gone"); }
 
-absl::Status Broken(const char* call, int code) {
-  if (code == EPIPE || code == ECONNRESET) return Gone();
-  return MakeStatus(code, absl::StrCat(call, ": ", ErrnoName(code)));
+absl::Status Broken(const Error& error) {
+  switch (error.code()) {
+    case EPIPE:
+    case ECONNRESET:
+      return Gone();
+    case EBADMSG:
+      return absl::DataLossError(Describe(error));
+    default:
+      return ToStatus(error);
+  }
 }
 
 }  // namespace
@@ -35,64 +40,21 @@ absl::Status Broken(const char* call, int code) {
 absl::StatusOr<std::pair<MessageSocket, MessageSocket>> MessageSocket::Pair() {
   int fds[2];
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) != 0) {
-    return Broken("socketpair", errno);
+    return MakeStatus(errno, absl::StrCat("socketpair: ", ErrnoName(errno)));
   }
   return std::pair(MessageSocket(fds[0]), MessageSocket(fds[1]));
 }
 
 absl::Status MessageSocket::SendBytes(std::span<const std::byte> message, FdRef fd) {
-  iovec part{.iov_base = const_cast<std::byte*>(message.data()), .iov_len = message.size()};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  Control control{};
-  if (fd != FdRef()) {
-    header.msg_control = control.bytes;
-    header.msg_controllen = sizeof(control.bytes);
-    cmsghdr* rights = CMSG_FIRSTHDR(&header);
-    rights->cmsg_level = SOL_SOCKET;
-    rights->cmsg_type = SCM_RIGHTS;
-    rights->cmsg_len = CMSG_LEN(sizeof(int));
-    const int number = fd.get();
-    std::memcpy(CMSG_DATA(rights), &number, sizeof(number));
-  }
-  ssize_t sent;
-  do sent = ::sendmsg(fd_.get(), &header, MSG_NOSIGNAL);
-  while (sent < 0 && errno == EINTR);
-  return sent < 0 ? Broken("sendmsg", errno) : absl::OkStatus();
+  const Error error =
+      SendFds(fd_.borrow(), message, std::span(&fd, fd == FdRef() ? size_t{0} : size_t{1}));
+  return error.ok() ? absl::OkStatus() : Broken(error);
 }
 
 absl::StatusOr<UniqueFd> MessageSocket::ReceiveBytes(std::span<std::byte> message) {
-  iovec part{.iov_base = message.data(), .iov_len = message.size()};
-  Control control{};
-  msghdr header{};
-  header.msg_iov = &part;
-  header.msg_iovlen = 1;
-  header.msg_control = control.bytes;
-  // Not CMSG_SPACE: its padding has room for a second descriptor, which nobody would close.
-  header.msg_controllen = CMSG_LEN(sizeof(int));
-  ssize_t got;
-  do got = ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC);
-  while (got < 0 && errno == EINTR);
-  if (got < 0) return Broken("recvmsg", errno);
   UniqueFd fd;
-  const cmsghdr* rights = CMSG_FIRSTHDR(&header);
-  if (rights != nullptr && rights->cmsg_level == SOL_SOCKET && rights->cmsg_type == SCM_RIGHTS &&
-      rights->cmsg_len == CMSG_LEN(sizeof(int))) {
-    int number = -1;
-    std::memcpy(&number, CMSG_DATA(rights), sizeof(number));
-    fd = UniqueFd(number);
-  }
-  if (got == 0) return Gone();
-  if (static_cast<size_t>(got) != message.size() || (header.msg_flags & MSG_TRUNC) != 0) {
-    return absl::DataLossError(absl::StrCat("recvmsg: a message that is not of ", message.size(),
-                                            " bytes: the two ends disagree"));
-  }
-  if ((header.msg_flags & MSG_CTRUNC) != 0) {
-    return MakeStatus(EMFILE,
-                      "recvmsg: more than one descriptor came, or none could be taken: "
-                      "raise `ulimit -n`");
-  }
+  const Result<size_t> count = ReceiveFds(fd_.borrow(), message, std::span(&fd, 1));
+  if (!count.ok()) return Broken(count.error());
   return fd;
 }
 

@@ -24,6 +24,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -43,12 +44,12 @@
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
 #include "ion/fd.h"
+#include "ion/fd_socket.h"
 #include "ion/status.h"
 #include "platforms/linux.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
-#include "tests/support/fd_passing.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
 #include "tests/support/watched_syscalls.h"
@@ -522,17 +523,31 @@ ION_SUITE_FACT(share_outlives, "memory lives as long as a share of it, whoever m
   });
 }
 
+// A byte between the two processes, and a descriptor with it where there is one.
+inline bool SendByte(FdRef socket, char byte, FdRef fd = {}) {
+  return SendFds(socket, std::as_bytes(std::span(&byte, 1)),
+                 std::span(&fd, fd == FdRef() ? size_t{0} : size_t{1}))
+      .ok();
+}
+// 0: none came.
+inline char ReceiveByte(FdRef socket, UniqueFd* fd = nullptr) {
+  char byte = 0;
+  const Result<size_t> count = ReceiveFds(socket, std::as_writable_bytes(std::span(&byte, 1)),
+                                          std::span(fd, fd == nullptr ? size_t{0} : size_t{1}));
+  return count.ok() ? byte : '\0';
+}
+
 // What a child does with memory that it is sent: imports it into a backend of its own, finds 1, and
 // leaves 2.
 template <class B>
 std::string UseInChild(FdRef socket, const typename B::Options& options) {
-  if (Receive(socket).byte != 'b') return "it was not told to begin";
-  const Received received = Receive(socket);
-  if (!received.fd.valid()) return "no descriptor came";
+  if (ReceiveByte(socket) != 'b') return "it was not told to begin";
+  UniqueFd received;
+  if (ReceiveByte(socket, &received) != 'm' || !received.valid()) return "no descriptor came";
   Result<B> backend = B::Open(options);
   if (!backend.ok()) return Describe(backend.error());
   Block block;
-  if (Error error = backend->Import(received.fd.borrow(), block); !error.ok()) {
+  if (Error error = backend->Import(received.borrow(), block); !error.ok()) {
     return Describe(error);
   }
   if (block.bytes != 115'200 / PageBytes() * PageBytes() + PageBytes()) return "other bytes";
@@ -540,7 +555,7 @@ std::string UseInChild(FdRef socket, const typename B::Options& options) {
   if (answer == "ok") answer = Fill(*backend, block, 2);
   if (answer == "ok") answer = Kind(backend->Release(block));
   if (answer != "ok") return answer;
-  return Send(socket, 'd') ? "" : "it could not answer";
+  return SendByte(socket, 'd') ? "" : "it could not answer";
 }
 
 ION_SUITE_FACT(other_process, "another process that gets a share sees and changes the memory") {
@@ -552,10 +567,10 @@ ION_SUITE_FACT(other_process, "another process that gets a share sees and change
     CHECK(Fill(backend, memory.block, 1) == "ok");
     Result<UniqueFd> shared = backend.Share(memory.block);
     REQUIRE(shared.ok());
-    CHECK(Send(child.socket(), 'b'));
-    CHECK(Send(child.socket(), 'm', shared->borrow()));
+    CHECK(SendByte(child.socket(), 'b'));
+    CHECK(SendByte(child.socket(), 'm', shared->borrow()));
     shared->reset();
-    CHECK(Receive(child.socket()).byte == 'd');
+    CHECK(ReceiveByte(child.socket()) == 'd');
     const ChildEnd end = child.Join();
     CHECK(end.text == "");
     CHECK(end.exit_code == 0);

@@ -12,9 +12,11 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -29,6 +31,9 @@
 #include "ion/buffer.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
+#include "ion/error.h"
+#include "ion/fd.h"
+#include "ion/fd_socket.h"
 #include "ion/handle.h"
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
@@ -42,7 +47,6 @@
 #include "tests/support/backend_suite.h"
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
-#include "tests/support/fd_passing.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
 
@@ -422,13 +426,24 @@ TEST_CASE_TEMPLATE("ion_import_fd: it is known again when it comes back from ano
   auto fd = s.client->Share(handle);
   REQUIRE(fd.ok());
   Child child([](FdRef socket) -> std::string {
-    const Received received = Receive(socket);
-    if (!received.fd.valid()) return "nothing came";
-    return Send(socket, 'b', received.fd.borrow()) ? "" : "not sent back";
+    char byte = 0;
+    UniqueFd received;
+    const Result<size_t> count =
+        ReceiveFds(socket, std::as_writable_bytes(std::span(&byte, 1)), std::span(&received, 1));
+    if (!count.ok() || !received.valid()) return "nothing came";
+    const FdRef back = received.borrow();
+    return SendFds(socket, std::as_bytes(std::span(&byte, 1)), std::span(&back, 1)).ok()
+               ? ""
+               : "not sent back";
   });
-  REQUIRE(Send(child.socket(), 'a', fd->borrow()));
+  char byte = 'a';
+  const FdRef sent = fd->borrow();
+  REQUIRE(SendFds(child.socket(), std::as_bytes(std::span(&byte, 1)), std::span(&sent, 1)).ok());
   fd->reset();
-  const UniqueFd back = Receive(child.socket()).fd;
+  UniqueFd back;
+  REQUIRE(
+      ReceiveFds(child.socket(), std::as_writable_bytes(std::span(&byte, 1)), std::span(&back, 1))
+          .ok());
   CHECK(child.Join().text == "");
   REQUIRE(back.valid());
   const auto again = s.client->Import(back.borrow());

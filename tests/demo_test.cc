@@ -6,18 +6,17 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -38,6 +37,8 @@
 #include "examples/test_pattern.h"
 #include "examples/v4l2_source.h"
 #include "ion/cpu_access.h"
+#include "ion/fd.h"
+#include "ion/fd_socket.h"
 #include "platforms/linux.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
@@ -524,22 +525,10 @@ TEST_CASE("MessageSocket: of two descriptors that come at once, none stays behin
   auto ends = MessageSocket::Pair();
   REQUIRE(ends.ok());
   const testing::LeakCheck leaks;
-  BufferMessage text{7};
-  const int both[2] = {0, 1};
-  iovec part{&text, sizeof(text)};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(both))] = {};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control;
-  message.msg_controllen = sizeof(control);
-  cmsghdr* rights = CMSG_FIRSTHDR(&message);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(sizeof(both));
-  std::memcpy(CMSG_DATA(rights), both, sizeof(both));
-  REQUIRE(::sendmsg(ends->first.fd().get(), &message, 0) == sizeof(text));
-  CHECK(ErrnoOf(ends->second.Receive<BufferMessage>().status()) == EMFILE);
+  const BufferMessage text{7};
+  const FdRef both[2] = {FdRef(0), FdRef(1)};
+  REQUIRE(SendFds(ends->first.fd(), std::as_bytes(std::span(&text, 1)), both).ok());
+  CHECK(ErrnoOf(ends->second.Receive<BufferMessage>().status()) == EMSGSIZE);
 }
 
 TEST_CASE("Latency: percentiles are samples, by nearest rank") {

@@ -190,6 +190,29 @@ TEST_CASE_TEMPLATE("Pool: a thread that ends between any two steps of a call los
   });
 }
 
+TEST_CASE_TEMPLATE(
+    "Pool: what a drain leaves to an owner that is inside, it does when it comes next", P,
+    Hooked<ion::PoolPolicy>, Hooked<ion::testing::FencedPolicy>, Hooked<ion::testing::LockedPolicy>,
+    Hooked<ion::testing::RefusedPolicy>) {
+  bool happened = true;
+  for (int n = 0; happened; ++n) {
+    INFO("stopped before access ", n);
+    Scene<P> s;
+    Arrange(s);
+    const uint64_t before = s.f.pool.counters().drains;
+    {
+      Interruption between(n, [&] { s.OnOther([&] { s.f.pool.Drain(); }); });
+      s.Acquire(s.mine, 1);
+      happened = between.happened();
+    }
+    if (!happened) break;
+    s.Acquire(s.mine, 1);
+    s.OnOther([&] { s.Acquire(s.others, 1); });
+    CHECK(s.f.pool.counters().drains == before + 2);
+    REQUIRE(s.NothingLost());
+  }
+}
+
 TEST_CASE("Pool: first use, stopped anywhere by a handler on the same thread, binds once") {
   using P = Hooked<ion::PoolPolicy>;
   bool happened = true;

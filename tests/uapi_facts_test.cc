@@ -26,6 +26,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <span>
 #include <sstream>
 #include <string>
 #include <string_view>
@@ -34,10 +35,10 @@
 
 #include "doctest/doctest.h"
 #include "ion/fd.h"
+#include "ion/fd_socket.h"
 #include "ion/status.h"
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
-#include "tests/support/fd_passing.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
 
@@ -497,9 +498,17 @@ TEST_CASE("uapi count: a second descriptor counts, and so does one on its way th
   int ends[2];
   REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
   const UniqueFd one(ends[0]), two(ends[1]);
-  REQUIRE(Send(one.borrow(), 'f', fd.borrow()));
+  char byte = 'f';
+  const FdRef sent = fd.borrow();
+  REQUIRE(SendFds(one.borrow(), std::as_bytes(std::span(&byte, 1)), std::span(&sent, 1)).ok());
   CHECK(Count(fd) == "2");
-  { const Received received = Receive(two.borrow()); }
+  {
+    UniqueFd received;
+    REQUIRE(ReceiveFds(two.borrow(), std::as_writable_bytes(std::span(&byte, 1)),
+                       std::span(&received, 1))
+                .ok());
+    REQUIRE(received.valid());
+  }
   CHECK(Count(fd) == "1");
 }
 
