@@ -59,7 +59,7 @@ class BufferRegion {
   void Scrub(std::byte* at, uint64_t bytes) const noexcept { std::memset(at, 0, bytes); }
 
  private:
-  explicit BufferRegion(OwnedBlock<B> owned) noexcept : owned_(std::move(owned)) {}
+  explicit BufferRegion(OwnedBlock<B>&& owned) noexcept : owned_(std::move(owned)) {}
 
   OwnedBlock<B> owned_;
 };

@@ -181,7 +181,7 @@ class CarveoutHeap {
     mutable std::mutex mutex = {};
   };
 
-  CarveoutHeap(B& backend, R region, std::unique_ptr<Places> places) noexcept
+  CarveoutHeap(B& backend, R&& region, std::unique_ptr<Places> places) noexcept
       : backend_(&backend),
         region_(std::move(region)),
         places_(std::move(places)),

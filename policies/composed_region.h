@@ -68,7 +68,7 @@ class ComposedRegion {
   const Block& whole() const noexcept { return whole_.block; }
   void Scrub(std::byte* at, uint64_t bytes) const noexcept { std::memset(at, 0, bytes); }
 
-  // It is not charged to the budget: the pages are, once.
+  // The budget has the pages already: it is charged for the share only while that is made.
   Result<UniqueFd> Share(uint64_t offset, uint64_t bytes) noexcept {
     const PageRange range{FdRef(pages_.block.fd), offset, bytes};
     OwnedBlock<B> share(*backend_);

@@ -9,8 +9,14 @@
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/request.h"
+#include "policies/buffer_region.h"
+#include "policies/carveout_heap.h"
+#include "policies/composed_region.h"
 #include "policies/dma_heap.h"
+#include "policies/phys_region.h"
 #include "policies/placement.h"
+#include "policies/region.h"
+#include "policies/segregated_fit.h"
 #include "policies/size_classes.h"
 #include "policies/system_heap.h"
 
@@ -109,6 +115,76 @@ struct Bad : BackendArchetype {
   Error Compose(std::span<const PageRange>, Block&) noexcept;
 };
 static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT heap_share: ion: kCaps.shares and `Result<UniqueFd> Share(
+#if defined(CASE_heap_share)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.shares = true};
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT heap_sync: ion: kCaps.syncs and `Error BeginCpuAccess(
+#if defined(CASE_heap_sync)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  Error BeginCpuAccess(const Block&, Direction) noexcept;
+  Error EndCpuAccess(const Block&, Direction) noexcept;
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT heap_phys: ion: kCaps.knows_phys and `uint64_t Phys(
+#if defined(CASE_heap_phys)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_phys = true};
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT phys_of_unknown: ion: this heap does not know where its memory lies
+#if defined(CASE_phys_of_unknown)
+constexpr HeapSpec kCarveout{.type = HeapType::kCarveout, .id = 2, .bytes = 4096};
+using Unknowing = CarveoutHeap<BackendArchetype, kCarveout>;
+uint64_t Ask(const Unknowing& heap, const Block& block) { return PhysOf(heap, block); }
+#endif
+
+// EXPECT carveout_without_size: ion: a carveout needs a size
+#if defined(CASE_carveout_without_size)
+template class CarveoutHeap<BackendArchetype, HeapSpec{.type = HeapType::kCarveout, .id = 2}>;
+#endif
+
+// EXPECT carveout_of_another_type: ion: the HeapSpec of a CarveoutHeap says type
+#if defined(CASE_carveout_of_another_type)
+template class CarveoutHeap<BackendArchetype, HeapSpec{.id = 2, .bytes = 4096}>;
+#endif
+
+// EXPECT carveout_alignment: ion: a HeapSpec's alignment is a power of two
+#if defined(CASE_carveout_alignment)
+template class CarveoutHeap<
+    BackendArchetype,
+    HeapSpec{.type = HeapType::kCarveout, .id = 2, .bytes = 4096, .alignment = 12288}>;
+#endif
+
+// EXPECT phys_without_base: ion: a carveout of physical memory needs to be told where
+#if defined(CASE_phys_without_base)
+template class CarveoutHeap<BackendArchetype,
+                            HeapSpec{.type = HeapType::kCarveout, .id = 2, .bytes = 4096},
+                            SegregatedFit, PhysRegion<BackendArchetype>>;
+#endif
+
+// EXPECT region_rules: ion: a region needs `static constexpr RegionCaps kCaps`
+#if defined(CASE_region_rules)
+struct Bad : RegionArchetype {};
+static_assert(RegionCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT composed_without_compose: ion: a ComposedRegion needs a backend that declares
+#if defined(CASE_composed_without_compose)
+template class ComposedRegion<BackendArchetype, BackendArchetype>;
 #endif
 
 // EXPECT placement_create: ion: a placement needs `static Result<P> Create(

@@ -18,14 +18,20 @@
 #include "ion/archetypes.h"
 #include "ion/backend.h"
 #include "ion/cpu_access.h"
+#include "ion/fd.h"
 #include "ion/heap.h"
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/syscalls.h"
+#include "policies/buffer_region.h"
+#include "policies/carveout_heap.h"
+#include "policies/composed_region.h"
 #include "policies/dma_heap.h"
 #include "policies/first_fit.h"
 #include "policies/kernel_heap.h"
+#include "policies/phys_region.h"
 #include "policies/placement.h"
+#include "policies/region.h"
 #include "policies/run_placement.h"
 #include "policies/segregated_fit.h"
 #include "policies/system_contig_heap.h"
@@ -42,6 +48,11 @@ template class ion::SystemContigHeap<ion::BackendArchetype>;
 template class ion::MemfdBackend<ion::LinuxSyscalls>;
 template class ion::UdmabufBackend<ion::LinuxSyscalls>;
 template class ion::DmaHeapBackend<ion::LinuxSyscalls>;
+template class ion::CarveoutHeap<
+    ion::BackendArchetype, ion::HeapSpec{.type = ion::HeapType::kCarveout, .id = 2, .bytes = 4096},
+    ion::PlacementArchetype, ion::RegionArchetype>;
+template class ion::BufferRegion<ion::BackendArchetype>;
+template class ion::PhysRegion<ion::BackendArchetype>;
 template class ion::RunPlacement<ion::HolesByAddress>;
 template class ion::RunPlacement<ion::HolesBySize>;
 
@@ -241,11 +252,62 @@ struct UnmapsSilently : Binds {
   void Unmap(std::byte*, uint64_t) noexcept;
 };
 
+struct NoHeapCaps : HeapArchetype {
+  static constexpr int kCaps = 0;
+};
+struct ShareWithoutHook : Binds {
+  static Result<ShareWithoutHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.shares = true};
+};
+struct ShareWithoutBit : Binds {
+  static Result<ShareWithoutBit> Bind(BackendArchetype&) noexcept;
+  Result<UniqueFd> Share(const Block&) noexcept;
+};
+struct SharesNumber : Binds {
+  static Result<SharesNumber> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.shares = true};
+  int Share(const Block&) noexcept;
+};
+struct SyncWithoutHook : Binds {
+  static Result<SyncWithoutHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.syncs = true};
+};
+struct SyncWithoutEnd : Binds {
+  static Result<SyncWithoutEnd> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.syncs = true};
+  Error BeginCpuAccess(const Block&, Direction) noexcept;
+};
+struct SyncWithoutBit : Binds {
+  static Result<SyncWithoutBit> Bind(BackendArchetype&) noexcept;
+  Error EndCpuAccess(const Block&, Direction) noexcept;
+};
+struct PhysWithoutHook : Binds {
+  static Result<PhysWithoutHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_phys = true};
+};
+struct PhysWithoutBit : Binds {
+  static Result<PhysWithoutBit> Bind(BackendArchetype&) noexcept;
+  uint64_t Phys(const Block&) const noexcept;
+};
+struct PhysMayThrow : Binds {
+  static Result<PhysMayThrow> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_phys = true};
+  uint64_t Phys(const Block&) const;
+};
+struct AllHooks : Binds {
+  static Result<AllHooks> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.shares = true, .syncs = true, .knows_phys = true};
+  Result<UniqueFd> Share(const Block&) noexcept;
+  Error BeginCpuAccess(const Block&, Direction) noexcept;
+  Error EndCpuAccess(const Block&, Direction) noexcept;
+  uint64_t Phys(const Block&) const noexcept;
+};
+
 template <class H>
 concept ArchetypeHeap = Heap<H, BackendArchetype>;
 
 TEST_CASE("Heap: the archetype and our heaps are heaps") {
-  static_assert(ArchetypeHeap<HeapArchetype> && ArchetypeHeap<Binds>);
+  static_assert(ArchetypeHeap<HeapArchetype> && ArchetypeHeap<Binds> && ArchetypeHeap<AllHooks>);
   static_assert(ArchetypeHeap<SystemHeap<BackendArchetype>>);
   static_assert(Heap<DmaHeap<MemfdBackend<>>, MemfdBackend<>>);
   static_assert(Heap<SystemContigHeap<MemfdBackend<>>, MemfdBackend<>>);
@@ -266,7 +328,77 @@ TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so
   static_assert(!ArchetypeHeap<FreeMayThrow> && !HeapAllocate<FreeMayThrow>);
   static_assert(!ArchetypeHeap<MapsNothing> && !HeapMap<MapsNothing>);
   static_assert(!ArchetypeHeap<UnmapsSilently> && !HeapMap<UnmapsSilently>);
+  static_assert(!ArchetypeHeap<NoHeapCaps> && !HeapIdentity<NoHeapCaps>);
+  static_assert(!ArchetypeHeap<ShareWithoutHook> && !HeapShareHook<ShareWithoutHook>);
+  static_assert(!ArchetypeHeap<ShareWithoutBit> && !HeapShareHook<ShareWithoutBit>);
+  static_assert(!ArchetypeHeap<SharesNumber> && !HeapShareHook<SharesNumber>);
+  static_assert(!ArchetypeHeap<SyncWithoutHook> && !HeapSyncHook<SyncWithoutHook>);
+  static_assert(!ArchetypeHeap<SyncWithoutEnd> && !HeapSyncHook<SyncWithoutEnd>);
+  static_assert(!ArchetypeHeap<SyncWithoutBit> && !HeapSyncHook<SyncWithoutBit>);
+  static_assert(!ArchetypeHeap<PhysWithoutHook> && !HeapPhysHook<PhysWithoutHook>);
+  static_assert(!ArchetypeHeap<PhysWithoutBit> && !HeapPhysHook<PhysWithoutBit>);
+  static_assert(!ArchetypeHeap<PhysMayThrow> && !HeapPhysHook<PhysMayThrow>);
+  // The hooks next to the broken one hold.
+  static_assert(HeapSyncHook<ShareWithoutHook> && HeapPhysHook<ShareWithoutBit>);
+  static_assert(HeapShareHook<SyncWithoutEnd> && HeapShareHook<PhysWithoutBit>);
   CHECK(!ArchetypeHeap<NoId>);
+}
+
+template <class H>
+concept KnowsPhys = requires(const H& heap, const Block& block) {
+  heap.Phys(block);
+};
+
+TEST_CASE("CarveoutHeap: what it can do, its region decides") {
+  constexpr HeapSpec kSpec{
+      .type = HeapType::kCarveout, .id = 2, .base = 0x3000'0000, .bytes = 65536};
+  using B = MemfdBackend<>;
+  using Plain = CarveoutHeap<B, kSpec>;
+  using Physical = CarveoutHeap<B, kSpec, FirstFit, PhysRegion<B>>;
+  using U = UdmabufBackend<>;
+  using Composed = CarveoutHeap<U, kSpec, SegregatedFit, ComposedRegion<U, B>>;
+  static_assert(Heap<Plain, B> && Heap<Physical, B> && Heap<Composed, U>);
+  static_assert(!KnowsPhys<Plain> && KnowsPhys<Physical> && !KnowsPhys<Composed>);
+  static_assert(Plain::kCaps == HeapCaps{.shares = true});
+  static_assert(Physical::kCaps == HeapCaps{.shares = true, .syncs = true, .knows_phys = true});
+  CHECK(Composed::kCaps == HeapCaps{.shares = true});
+}
+
+struct OpensRegion : RegionArchetype {
+  static Result<OpensRegion> Open(BackendArchetype&, const HeapSpec&) noexcept;
+};
+struct NoRegionCaps : RegionArchetype {
+  static Result<NoRegionCaps> Open(BackendArchetype&, const HeapSpec&) noexcept;
+  static constexpr int kCaps = 0;
+};
+struct OpensBase : RegionArchetype {};
+struct WholeByValue : RegionArchetype {
+  static Result<WholeByValue> Open(BackendArchetype&, const HeapSpec&) noexcept;
+  Block whole() const noexcept;
+};
+struct ScrubMayThrow : RegionArchetype {
+  static Result<ScrubMayThrow> Open(BackendArchetype&, const HeapSpec&) noexcept;
+  void Scrub(std::byte*, uint64_t) const;
+};
+struct RegionWithoutShare : RegionArchetype {
+  static Result<RegionWithoutShare> Open(BackendArchetype&, const HeapSpec&) noexcept;
+  static constexpr RegionCaps kCaps = {.shares = true};
+};
+struct RegionWithShare : RegionArchetype {
+  static Result<RegionWithShare> Open(BackendArchetype&, const HeapSpec&) noexcept;
+  static constexpr RegionCaps kCaps = {.shares = true};
+  Result<UniqueFd> Share(uint64_t, uint64_t) noexcept;
+};
+
+TEST_CASE("Region: a type that breaks one rule is none") {
+  static_assert(Region<RegionArchetype, BackendArchetype>);
+  static_assert(Region<OpensRegion, BackendArchetype> && Region<RegionWithShare, BackendArchetype>);
+  static_assert(!Region<NoRegionCaps, BackendArchetype>);
+  static_assert(!Region<OpensBase, BackendArchetype>);
+  static_assert(!Region<WholeByValue, BackendArchetype>);
+  static_assert(!Region<ScrubMayThrow, BackendArchetype>);
+  static_assert(!Region<RegionWithoutShare, BackendArchetype>);
+  CHECK(RegionCheck<RegionArchetype, BackendArchetype>::kOk);
 }
 
 struct Creates : PlacementArchetype {

@@ -59,9 +59,19 @@ TEST_CASE("Error: outlives the node's name, of which it keeps 42 bytes") {
   CHECK(error.node() == kept);
 }
 
-TEST_CASE("Error: is plain data of 80 bytes") {
+TEST_CASE("Error: the figures of what there was stay with it, and are told") {
+  const Error error(ENOMEM, "the region is full", {"memfd", Operation::kAllocate, "npu", 8192});
+  CHECK_FALSE(error.room().has_value());
+  const Error with = error.With({.free = 4096, .largest_hole = 512});
+  CHECK(with.code() == ENOMEM);
+  CHECK(with.bytes() == 8192);
+  CHECK(Contains(ion::Describe(with),
+                 "ENOMEM: 4096 bytes are free, 512 of them in one piece: free some buffers"));
+}
+
+TEST_CASE("Error: is plain data of 104 bytes") {
   static_assert(std::is_trivially_copyable_v<Error>);
-  static_assert(sizeof(Error) == 80);
+  static_assert(sizeof(Error) == 104);
 }
 
 TEST_CASE("Error: every operation has a name of its own") {

@@ -103,6 +103,21 @@ void GivesSinglePages(B& backend) {
   CHECK(Given(*heap, 0).error().code() == EINVAL);
 }
 
+TEST_CASE("SystemHeap: an alignment that its memory does not promise is refused, not dropped") {
+  const LeakCheck leaks;
+  Result<MemfdBackend<>> backend = MemfdBackend<>::Open({});
+  REQUIRE(Told(backend) == "ok");
+  auto heap = SystemHeap<MemfdBackend<>>::Bind(*backend);
+  REQUIRE(Told(heap) == "ok");
+  Block block;
+  for (const uint64_t alignment : {uint64_t{0}, uint64_t{3}, 2 * PageBytes()}) {
+    CHECK(heap->Allocate({.bytes = 1, .alignment = alignment}, block).code() == EINVAL);
+    CHECK_FALSE(block.filled());
+  }
+  REQUIRE(Told(heap->Allocate({.bytes = 1, .alignment = PageBytes()}, block)) == "ok");
+  CHECK(Told(heap->Free(block)) == "ok");
+}
+
 TEST_CASE_TEMPLATE("SystemContigHeap: of scattered memory it gives single pages, and no more", B,
                    MemfdBackend<>, UdmabufBackend<>, DmaHeapBackend<>) {
   const LeakCheck leaks;
