@@ -145,6 +145,15 @@ struct Bad : HeapArchetype {
 static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
 #endif
 
+// EXPECT heap_recycles: ion: kCaps.recycles and PoolOf, PoolPages, Acquire, Recycle
+#if defined(CASE_heap_recycles)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.recycles = true};
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
 // EXPECT phys_of_unknown: ion: this heap does not know where its memory lies
 #if defined(CASE_phys_of_unknown)
 constexpr HeapSpec kCarveout{.type = HeapType::kCarveout, .id = 2, .bytes = 4096};

@@ -294,6 +294,28 @@ struct PhysMayThrow : Binds {
   static constexpr HeapCaps kCaps = {.knows_phys = true};
   uint64_t Phys(const Block&) const;
 };
+struct RecyclesWithoutHooks : Binds {
+  static Result<RecyclesWithoutHooks> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.recycles = true};
+};
+struct RecyclesWithoutBit : Binds {
+  static Result<RecyclesWithoutBit> Bind(BackendArchetype&) noexcept;
+  bool Recycle(uint16_t, Block&) noexcept;
+};
+struct Recycles : Binds {
+  static Result<Recycles> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.recycles = true};
+  uint16_t PoolOf(const Request&) noexcept;
+  uint64_t PoolPages(uint16_t) noexcept;
+  Block* Acquire(uint16_t) noexcept;
+  bool Recycle(uint16_t, Block&) noexcept;
+  Error UseBlocks(std::span<Block>) noexcept;
+  void DrainPools(void (*give_back)(void*, Block&), void*) noexcept;
+};
+struct RecycleMayThrow : Recycles {
+  static Result<RecycleMayThrow> Bind(BackendArchetype&) noexcept;
+  bool Recycle(uint16_t, Block&);
+};
 struct AllHooks : Binds {
   static Result<AllHooks> Bind(BackendArchetype&) noexcept;
   static constexpr HeapCaps kCaps = {.shares = true, .syncs = true, .knows_phys = true};
@@ -338,6 +360,10 @@ TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so
   static_assert(!ArchetypeHeap<PhysWithoutHook> && !HeapPhysHook<PhysWithoutHook>);
   static_assert(!ArchetypeHeap<PhysWithoutBit> && !HeapPhysHook<PhysWithoutBit>);
   static_assert(!ArchetypeHeap<PhysMayThrow> && !HeapPhysHook<PhysMayThrow>);
+  static_assert(!ArchetypeHeap<RecyclesWithoutHooks> && !HeapRecycleHooks<RecyclesWithoutHooks>);
+  static_assert(!ArchetypeHeap<RecyclesWithoutBit> && !HeapRecycleHooks<RecyclesWithoutBit>);
+  static_assert(!ArchetypeHeap<RecycleMayThrow> && !HeapRecycleHooks<RecycleMayThrow>);
+  static_assert(ArchetypeHeap<Recycles>);
   // The hooks next to the broken one hold.
   static_assert(HeapSyncHook<ShareWithoutHook> && HeapPhysHook<ShareWithoutBit>);
   static_assert(HeapShareHook<SyncWithoutEnd> && HeapShareHook<PhysWithoutBit>);
