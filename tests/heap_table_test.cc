@@ -98,7 +98,7 @@ TEST_CASE("CheckHeapTable: two heaps of a type never mean the same kernel heap")
   };
   CHECK(two({.type = kSystem}, {.type = kSystem}));
   CHECK(two({.type = kSystem}, {.type = kSystem, .name = "system-uncached"}));
-  CHECK(two({.type = kDma, .name = "cma"}, {.type = kDma, .name = "cma"}));
+  CHECK(two({.type = kDma, .name = "vpu"}, {.type = kDma, .name = "vpu"}));
   CHECK(two({.type = kDma, .name = "linux,cma"}, {.type = kDma, .name = "default_cma_region"}));
   CHECK_FALSE(two({.type = kDma, .name = "cma"}, {.type = kDma, .name = "cma-uncached"}));
   CHECK_FALSE(two({.type = kDma, .name = "cma"}, {.type = kContig, .name = "cma"}));
