@@ -43,9 +43,12 @@
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/status.h"
+#include "policies/carveout_heap.h"
 #include "policies/claim.h"
 #include "policies/dma_heap.h"
 #include "policies/kernel_heap.h"
+#include "policies/phys_region.h"
+#include "policies/segregated_fit.h"
 #include "policies/system_contig_heap.h"
 #include "policies/system_heap.h"
 
@@ -164,8 +167,9 @@ constexpr std::array<HeapSpec, kOne + kOther> Join(const std::array<HeapSpec, kO
   return table;
 }
 
-// Which policy serves an entry. A platform that wants others (size classes, a pool) writes a struct
-// like this one and gives it to TableManager.
+// Which policy serves an entry. A carveout with a base lies there, in physical memory; without one
+// it is one large buffer of the kernel heap that it names. A platform that wants others (size
+// classes, a pool) writes a struct like this one and gives it to TableManager.
 struct DefaultPolicies {
   template <Backend B, HeapSpec kSpec>
   static constexpr auto Choose() {
@@ -175,6 +179,10 @@ struct DefaultPolicies {
       return std::type_identity<SystemContigHeap<B, kSpec>>();
     } else if constexpr (kSpec.type == HeapType::kDma) {
       return std::type_identity<DmaHeap<B, kSpec>>();
+    } else if constexpr (kSpec.type == HeapType::kCarveout && kSpec.base != 0) {
+      return std::type_identity<CarveoutHeap<B, kSpec, SegregatedFit, PhysRegion<B>>>();
+    } else if constexpr (kSpec.type == HeapType::kCarveout) {
+      return std::type_identity<CarveoutHeap<B, kSpec>>();
     } else {
       static_assert(kSpec.type == HeapType::kCustom,
                     "ion: no policy serves heaps of this type: give TableManager Policies that "

@@ -8,6 +8,7 @@
 //
 //   Desktop<B>   any Linux, over the backend that its kernel offers
 //   Android      a phone since Android 12: dma-heaps, vendors' CMA heaps among them
+//   Board        an embedded board: frame buffers and rings have memory of their own
 //
 // Example:
 //   absl::StatusOr<ion::platforms::Android> manager = ion::platforms::Android::Open();
@@ -40,6 +41,16 @@ inline constexpr auto kAndroidHeaps =
          std::array{HeapSpec{.type = HeapType::kSystem, .id = 9, .name = "system-uncached"},
                     HeapSpec{.type = HeapType::kSystem, .id = 10, .name = "system"}});
 using Android = TableManager<DmaHeapBackend<>, kAndroidHeaps>;
+
+// A carveout of the CMA region, taken at the start, so that frames never wait for CMA to move pages
+// away, and never fail because others were first. Single pages for descriptor rings.
+inline constexpr HeapSpec kBoardHeaps[] = {
+    {.type = HeapType::kSystem, .id = 0, .name = "system"},
+    {.type = HeapType::kSystemContig, .id = 1},
+    {.type = HeapType::kCarveout, .id = 2, .name = "linux,cma", .bytes = 16 << 20},
+    {.type = HeapType::kDma, .id = 4, .name = "linux,cma"},
+};
+using Board = TableManager<DmaHeapBackend<>, kBoardHeaps>;
 
 }  // namespace ion::platforms
 

@@ -18,7 +18,12 @@
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/status.h"
+#include "policies/buffer_region.h"
+#include "policies/carveout_heap.h"
 #include "policies/dma_heap.h"
+#include "policies/kernel_heap.h"
+#include "policies/phys_region.h"
+#include "policies/segregated_fit.h"
 #include "policies/size_classes.h"
 #include "policies/system_contig_heap.h"
 #include "policies/system_heap.h"
@@ -156,6 +161,18 @@ TEST_CASE(
   const auto unclaimed = UnclaimedKernelHeaps(heaps, kBoard);
   REQUIRE(unclaimed.size() == 1);
   CHECK(unclaimed[0]->name == "x");
+}
+
+constexpr HeapSpec kCarveouts[] = {{.type = kCarveout, .id = 1, .base = 0x30000000, .bytes = 4096},
+                                   {.type = kCarveout, .id = 2, .bytes = 4096}};
+
+TEST_CASE("TableManager: a carveout with a base lies there, one without is a buffer") {
+  using B = BackendArchetype;
+  static_assert(
+      std::is_same_v<TableManager<B, kCarveouts>,
+                     Manager<B, CarveoutHeap<B, kCarveouts[0], SegregatedFit, PhysRegion<B>>,
+                             CarveoutHeap<B, kCarveouts[1], SegregatedFit, BufferRegion<B>>>>);
+  CHECK(CheckHeapTable(kCarveouts).ok());
 }
 
 struct InQuarterSteps {

@@ -84,5 +84,21 @@ TEST_CASE("Android: on a kernel with dma-heaps it gives cached memory, and CMA w
   CHECK(android->Guarantees(HeapId{1}).contiguous);
 }
 
+TEST_CASE("Board: its carveout serves who names it, and a full one leaves it to the next heap") {
+  const LeakCheck leaks;
+  auto board = Board::Open();
+  if (ErrnoOf(board.status()) == ENOENT) return Skip("no dma_heap");
+  REQUIRE(board.ok());
+  if (!board->heaps().contains(HeapId{4})) return Skip("the kernel has no CMA heap");
+  CHECK(board->heaps() == (HeapId{0} | HeapId{1} | HeapId{2} | HeapId{4}));
+  CHECK(Serving(*board, {.bytes = 1}) == HeapId{0});
+  const auto frames = board->Allocate({.bytes = 15 << 20, .heaps = HeapId{2}});
+  REQUIRE(frames.ok());
+  CHECK(frames->properties().contiguous);
+  CHECK(Serving(*board, {.bytes = 2 << 20, .heaps = HeapId{2}}) == std::nullopt);
+  CHECK(Serving(*board, {.bytes = 2 << 20, .heaps = HeapId{0} | HeapId{2}}) == HeapId{0});
+  CHECK(Serving(*board, {.bytes = 1 << 20, .heaps = HeapId{2}}) == HeapId{2});
+}
+
 }  // namespace
 }  // namespace ion::platforms
