@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "backends/dma_heap.h"
@@ -16,7 +17,9 @@
 #include "backends/udmabuf.h"
 #include "doctest/doctest.h"
 #include "ion/buffer.h"
+#include "ion/buffer_of.h"
 #include "ion/bytes.h"
+#include "ion/heap.h"
 #include "ion/heap_id.h"
 #include "ion/status.h"
 #include "platforms/named.h"
@@ -49,6 +52,19 @@ TEST_CASE_TEMPLATE("Desktop: scattered memory unless contiguous memory is named,
   const auto named = HeapId{0} | HeapId{4};
   const bool has_cma = std::is_same_v<B, DmaHeapBackend<>> && desktop->heaps().contains(HeapId{4});
   CHECK(Serving(*desktop, {.bytes = 1, .heaps = named}) == (has_cma ? HeapId{4} : HeapId{0}));
+}
+
+TEST_CASE("Desktop: a buffer of contiguous memory tells its one physical run") {
+  const LeakCheck leaks;
+  auto desktop = Desktop<MemfdBackend<>>::Open();
+  REQUIRE(desktop.ok());
+  auto client = desktop->CreateClient({.name = "rings"});
+  REQUIRE(client.ok());
+  const auto rings = client->Allocate<HeapId{1}>({.bytes = 1});
+  REQUIRE(rings.ok());
+  std::vector<Segment> runs;
+  ForEachSegment(*rings, [&](const Segment& run) { runs.push_back(run); });
+  CHECK(runs == std::vector{Segment{.offset = 0, .bytes = PageBytes()}});
 }
 
 TEST_CASE("Android: a phone's heaps have their ids, and each CMA heap one of its own") {
