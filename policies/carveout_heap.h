@@ -178,7 +178,9 @@ class CarveoutHeap {
   }
   Segment SegmentAt(const Block& block, uint64_t offset) const noexcept
       requires(kCaps.knows_layout) {
-    return {.offset = offset, .bytes = block.bytes - offset, .phys = Phys(block) + offset};
+    return {.offset = offset,
+            .bytes = block.bytes - offset,
+            .phys = kSpec.base + OffsetOf(block) + offset};
   }
 
  private:
