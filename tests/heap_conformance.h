@@ -233,6 +233,10 @@ ION_HEAP_FACT(heap_refused, "what no heap can give is refused, and the block sta
     for (const uint64_t alignment : {uint64_t{0}, uint64_t{3}, uint64_t{12288}}) {
       CHECK(refused({.bytes = 1, .alignment = alignment}) == EINVAL);
     }
+    if (!T::Heap::kCaps.knows_phys) {  // one that does can place a block as it likes
+      const uint64_t alignment = 2 * rig.heap.properties().alignment;
+      CHECK(refused({.bytes = 1, .alignment = alignment}) == EINVAL);
+    }
     CHECK(refused({.bytes = 1, .flags = HeapPrivate(15)}) == EINVAL);
     const bool cached = rig.heap.properties().cached;
     CHECK(refused({.bytes = 1, .flags = cached ? Flags::kUncached : Flags::kCached}) == EINVAL);
