@@ -270,6 +270,22 @@ struct Bad : HeapArchetype {
 static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
 #endif
 
+// EXPECT layout_flag_without_hook: ion: kCaps.knows_layout and `Segment SegmentAt(
+#if defined(CASE_layout_flag_without_hook)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_layout = true};
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT segments_of_scattered_memory: ion: this heap does not know how its memory lies
+#if defined(CASE_segments_of_scattered_memory)
+void Walk(const SystemHeap<BackendArchetype>& heap, const Block& block) {
+  ForEachSegment(heap, block, [](const Segment&) {});
+}
+#endif
+
 // EXPECT twice_an_id: ion: two heaps of a Manager have the same id
 #if defined(CASE_twice_an_id)
 template class ManagerWith<HighestFirst, BackendArchetype, SystemHeap<BackendArchetype>,

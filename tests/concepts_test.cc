@@ -252,6 +252,24 @@ struct UnmapsSilently : Binds {
   void Unmap(std::byte*, uint64_t) noexcept;
 };
 
+struct LayoutFlagWithoutHook : Binds {
+  static Result<LayoutFlagWithoutHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_layout = true};
+};
+struct LayoutHookWithoutFlag : Binds {
+  static Result<LayoutHookWithoutFlag> Bind(BackendArchetype&) noexcept;
+  Segment SegmentAt(const Block&, uint64_t) const noexcept;
+};
+struct WrongLayoutHook : Binds {
+  static Result<WrongLayoutHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_layout = true};
+  uint64_t SegmentAt(const Block&, uint64_t) const noexcept;
+};
+struct LayoutFlagAndHook : Binds {
+  static Result<LayoutFlagAndHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_layout = true};
+  Segment SegmentAt(const Block&, uint64_t) const noexcept;
+};
 struct NoHeapCaps : HeapArchetype {
   static constexpr int kCaps = 0;
 };
@@ -350,6 +368,10 @@ TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so
   static_assert(!ArchetypeHeap<FreeMayThrow> && !HeapAllocate<FreeMayThrow>);
   static_assert(!ArchetypeHeap<MapsNothing> && !HeapMap<MapsNothing>);
   static_assert(!ArchetypeHeap<UnmapsSilently> && !HeapMap<UnmapsSilently>);
+  static_assert(!ArchetypeHeap<LayoutFlagWithoutHook> && !HeapLayoutHook<LayoutFlagWithoutHook>);
+  static_assert(!ArchetypeHeap<LayoutHookWithoutFlag> && !HeapLayoutHook<LayoutHookWithoutFlag>);
+  static_assert(!ArchetypeHeap<WrongLayoutHook> && !HeapLayoutHook<WrongLayoutHook>);
+  static_assert(ArchetypeHeap<LayoutFlagAndHook>);
   static_assert(!ArchetypeHeap<NoHeapCaps> && !HeapIdentity<NoHeapCaps>);
   static_assert(!ArchetypeHeap<ShareWithoutHook> && !HeapShareHook<ShareWithoutHook>);
   static_assert(!ArchetypeHeap<ShareWithoutBit> && !HeapShareHook<ShareWithoutBit>);
@@ -386,7 +408,8 @@ TEST_CASE("CarveoutHeap: what it can do, its region decides") {
   static_assert(Heap<Plain, B> && Heap<Physical, B> && Heap<Composed, U>);
   static_assert(!KnowsPhys<Plain> && KnowsPhys<Physical> && !KnowsPhys<Composed>);
   static_assert(Plain::kCaps == HeapCaps{.shares = true});
-  static_assert(Physical::kCaps == HeapCaps{.shares = true, .syncs = true, .knows_phys = true});
+  static_assert(Physical::kCaps ==
+                HeapCaps{.shares = true, .syncs = true, .knows_phys = true, .knows_layout = true});
   CHECK(Composed::kCaps == HeapCaps{.shares = true});
 }
 
