@@ -52,6 +52,7 @@ const std::vector<Goal>& Goals() {
       {"drain",
        {{"BM_PoolDrain/asleep/iterations:1/manual_time", "", "", 2000, "ns, threads asleep"},
         {"BM_PoolDrain/awake/iterations:1/manual_time", "", "", 2000, "ns, one awake"}}},
+      {"client_path", {{"BM_ClientPathQuota", "BM_DpdkMempoolHot/threads:1", "", 1.60, "x DPDK"}}},
       {"placement_time",
        {{"BM_SegregatedFit/small/iterations:400000", "BM_MapFirstFit/small/iterations:400000", "",
          0.16, "x first fit over a map"},

@@ -20,8 +20,8 @@ struct Verdict {
   bool met = false;
 };
 
-// One for each goal, of the medians of the runs, which may be several programs'. A goal whose figure
-// no run has, or has without what it is compared to, is missed.
+// One for each goal, of the medians of the runs, which may be several programs'. A goal whose
+// figure no run has, or has without what it is compared to, is missed.
 std::vector<Verdict> JudgeGoals(std::span<const Results> runs);
 
 // The --benchmark_filter of what the goals need.

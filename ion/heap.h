@@ -20,6 +20,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -39,9 +40,19 @@ struct HeapCaps {
   bool shares = false;      // Share: its blocks are no whole buffers, which the backend could share
   bool syncs = false;       // BeginCpuAccess and EndCpuAccess: its memory is not the backend's
   bool knows_phys = false;  // Phys: where a block lies in physical memory
-  bool recycles = false;    // PoolOf, PoolPages, Acquire, Recycle, UseBlocks, DrainPools
+  bool knows_layout = false;  // SegmentAt: in how many physical runs it lies
+  bool recycles = false;      // PoolOf, PoolPages, Acquire, Recycle, UseBlocks, DrainPools
 
   friend constexpr bool operator==(const HeapCaps&, const HeapCaps&) = default;
+};
+
+// A physical run of a block, in bytes from the block's start.
+struct Segment {
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
+  std::optional<uint64_t> phys = std::nullopt;  // where it starts, if the heap knows
+
+  friend constexpr bool operator==(const Segment&, const Segment&) = default;
 };
 
 // It has an id, which is its place in masks and in the order of trial, and a type, and says what it
@@ -129,6 +140,18 @@ concept NamesPhys = requires {
   &H::Phys;
 };
 
+// The run of a filled block of this heap that starts at `offset`, as long as it goes: what
+// ion_heap_ops.map_dma listed. There is nothing to unmap.
+template <class H>
+concept HasSegmentAt = requires(const H& h, const Block& block, uint64_t offset) {
+  { h.SegmentAt(block, offset) }
+  noexcept->std::same_as<Segment>;
+};
+template <class H>
+concept NamesSegmentAt = requires {
+  &H::SegmentAt;
+};
+
 // Pools of filled blocks, by number; 0 is no pool. A recycled block is a lease again without a
 // lock, a system call, heap memory or a clock.
 template <class H>
@@ -171,15 +194,18 @@ concept HeapSyncHook = internal::HasSync<H>
 template <class H>
 concept HeapPhysHook = internal::HasPhys<H>
 == H::kCaps.knows_phys&& internal::NamesPhys<H> == H::kCaps.knows_phys;
+template <class H>
+concept HeapLayoutHook = internal::HasSegmentAt<H>
+== H::kCaps.knows_layout&& internal::NamesSegmentAt<H> == H::kCaps.knows_layout;
 
 template <class H>
 concept HeapRecycleHooks = internal::HasRecycling<H>
 == H::kCaps.recycles&& internal::NamesRecycle<H> == H::kCaps.recycles;
 
 template <class H, class B>
-concept Heap =
-    Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> && HeapAllocate<H> &&
-    HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> && HeapPhysHook<H> && HeapRecycleHooks<H>;
+concept Heap = Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> &&
+    HeapAllocate<H> && HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> && HeapPhysHook<H> &&
+    HeapLayoutHook<H> && HeapRecycleHooks<H>;
 
 // The physical address of a block, where its heap's type knows it.
 template <HeapIdentity H>
@@ -189,6 +215,21 @@ uint64_t PhysOf(const H& heap, const Block& block) noexcept {
                 "kCaps.knows_phys does, such as a CarveoutHeap over a PhysRegion");
   if constexpr (H::kCaps.knows_phys) return heap.Phys(block);
   return 0;
+}
+
+// Calls f(segment) for each physical run of a block, in order, where its heap's type knows them.
+template <HeapIdentity H, class F>
+void ForEachSegment(const H& heap, const Block& block, F f) noexcept {
+  static_assert(H::kCaps.knows_layout,
+                "ion: this heap does not know how its memory lies: only one that declares "
+                "kCaps.knows_layout does, such as a DmaHeap");
+  if constexpr (H::kCaps.knows_layout) {
+    for (uint64_t offset = 0; offset < block.bytes;) {
+      const Segment segment = heap.SegmentAt(block, offset);
+      f(segment);
+      offset += segment.bytes;
+    }
+  }
 }
 
 // One sentence per rule.
@@ -218,6 +259,9 @@ struct HeapCheck {
   static_assert(!HeapIdentity<H> || HeapPhysHook<H>,
                 "ion: kCaps.knows_phys and `uint64_t Phys(const Block&) const noexcept` go "
                 "together: declare both or neither");
+  static_assert(!HeapIdentity<H> || HeapLayoutHook<H>,
+                "ion: kCaps.knows_layout and `Segment SegmentAt(const Block&, uint64_t offset) "
+                "const noexcept` go together: declare both or neither");
   static_assert(!HeapIdentity<H> || HeapRecycleHooks<H>,
                 "ion: kCaps.recycles and PoolOf, PoolPages, Acquire, Recycle, UseBlocks and "
                 "DrainPools go together (ion/heap.h has their signatures): declare all or none");

@@ -14,7 +14,7 @@
 //
 // Nothing is checked here but the length of a literal name: platforms/heap_table.h checks a table.
 //
-// Cost: plain data, 104 bytes. Thread-compatible.
+// Cost: plain data, 112 bytes. Thread-compatible.
 #ifndef ION_ION_HEAP_SPEC_H_
 #define ION_ION_HEAP_SPEC_H_
 
@@ -62,9 +62,11 @@ class HeapName {
 struct HeapSpec {
   HeapType type = HeapType::kSystem;
   unsigned id = 0;  // 0 to 31, unique in a platform
-  // The kernel heap that it claims, under any of its names; without one the first that can be used,
-  // of this type.
+  // The kernel heap that it claims, under any of its names.
   HeapName name = {};
+  // Without a name: which of the kernel heaps of this type that can be used, in the backend's
+  // order.
+  unsigned ordinal = 0;
   uint64_t base = 0;  // of a carveout: where it starts in physical memory; 0: nowhere in particular
   uint64_t bytes = 0;         // of a carveout: how much there is of it
   uint64_t alignment = 1;     // bytes, wanted of each buffer's start in physical memory

@@ -108,7 +108,7 @@ class ManagerWith {
   // the errno of the last.
   absl::StatusOr<Buffer> Allocate(const Request& request,
                                   CallSite where = CallSite::Here()) noexcept {
-    return core().Allocate(request, {.bound = core().bound}, where);
+    return core().Allocate(request, core().nobody, where);
   }
 
   // Renames a buffer for the kernel's reports. ENOTSUP: the backend's memory keeps its first name.

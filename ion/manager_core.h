@@ -118,6 +118,7 @@ struct ManagerCore {
       if (!heap->properties().contiguous) usual = usual | kIds[at];
       return false;
     });
+    nobody.bound = bound;
   }
 
   // What stands for a heap where memory came from somebody else.
@@ -139,6 +140,7 @@ struct ManagerCore {
   BlockTable blocks;
   HeapMask bound;                      // the heaps that have memory
   HeapMask usual;                      // those of them that a request without a mask is served from
+  Asker nobody;                        // who asks the Manager itself
   std::atomic<size_t> owners{1};       // the Manager, each client, each block
   std::atomic<bool> abandoned{false};  // the Manager has gone: nothing is recycled any more
 

@@ -69,8 +69,10 @@ class CarveoutHeap {
   static constexpr HeapSpec kSpec = kHeapSpec;
   static constexpr HeapId kId{kHeapSpec.id};
   static constexpr HeapType kType = HeapType::kCarveout;
-  static constexpr HeapCaps kCaps = {
-      .shares = true, .syncs = !R::kCaps.syncs, .knows_phys = R::kCaps.knows_phys};
+  static constexpr HeapCaps kCaps = {.shares = true,
+                                     .syncs = !R::kCaps.syncs,
+                                     .knows_phys = R::kCaps.knows_phys,
+                                     .knows_layout = R::kCaps.knows_phys};
 
   // Opens the region. EINVAL: it promises less alignment than the spec wants.
   static Result<CarveoutHeap> Bind(B& backend) noexcept {
@@ -173,6 +175,12 @@ class CarveoutHeap {
 
   uint64_t Phys(const Block& block) const noexcept requires(kCaps.knows_phys) {
     return kSpec.base + OffsetOf(block);
+  }
+  Segment SegmentAt(const Block& block, uint64_t offset) const noexcept
+      requires(kCaps.knows_layout) {
+    return {.offset = offset,
+            .bytes = block.bytes - offset,
+            .phys = kSpec.base + OffsetOf(block) + offset};
   }
 
  private:

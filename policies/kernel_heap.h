@@ -40,7 +40,10 @@ class KernelHeapPolicy {
   static constexpr HeapSpec kSpec = kHeapSpec;
   static constexpr HeapId kId{kHeapSpec.id};
   static constexpr HeapType kType = kHeapType;
-  static constexpr HeapCaps kCaps = {};
+  // A contiguous block is one run; where, the kernel does not say. Scattered ones it does not list.
+  static constexpr bool kContiguous =
+      kHeapType == HeapType::kDma || kHeapType == HeapType::kSystemContig;
+  static constexpr HeapCaps kCaps = {.knows_layout = kContiguous};
 
   // Claims its kernel heap, or says why there is none.
   static Result<KernelHeapPolicy> Bind(B& backend) noexcept {
@@ -88,6 +91,10 @@ class KernelHeapPolicy {
   }
   Error Unmap(std::byte* at, uint64_t bytes) noexcept { return backend_->Unmap(at, bytes); }
 
+  Segment SegmentAt(const Block& block, uint64_t offset) const noexcept requires kContiguous {
+    return {.offset = offset, .bytes = block.bytes - offset};
+  }
+
  private:
   Error Refuse(const char* why, const Request& request) const noexcept {
     return Error(EINVAL, why, {B::kName, Operation::kAllocate, name(), request.bytes});
@@ -99,7 +106,7 @@ class KernelHeapPolicy {
         properties_(kernel_heap_->properties) {
     // What its type means holds of a kernel heap that the backend does not know, too: its spec
     // vouches for it.
-    if (kType == HeapType::kDma || kType == HeapType::kSystemContig) properties_.contiguous = true;
+    if (kContiguous) properties_.contiguous = true;
   }
 
   B* backend_;

@@ -56,8 +56,7 @@ struct QuarterSteps {
   static constexpr uint64_t kSmallest = 4096;
 
   static constexpr uint64_t RoundUp(uint64_t bytes) noexcept {
-    if (bytes == 0) return 0;
-    return internal::RoundUpTo(std::max(std::bit_floor(bytes - 1) / 4, kSmallest), bytes);
+    return internal::RoundUpTo(std::max(std::bit_floor(bytes) / 4, kSmallest), bytes);
   }
 };
 

@@ -33,6 +33,7 @@
 #include "ion/buffer.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
+#include "ion/heap.h"
 #include "ion/manager.h"
 #include "policies/composed_region.h"
 #include "policies/first_fit.h"
@@ -390,6 +391,9 @@ TEST_CASE_TEMPLATE("CarveoutHeap: a block's bytes lie at its physical address", 
   OnCarveout<T>([](auto& heap, auto& backend) {
     const Piece before(heap, kPage), piece(heap, 2 * kPage);
     CHECK(PhysOf(heap, piece.block) == kBase + kPage);
+    ForEachSegment(heap, piece.block, [&](const Segment& run) {
+      CHECK(run == Segment{.offset = 0, .bytes = piece.block.bytes, .phys = kBase + kPage});
+    });
     CHECK(FillPiece(heap, backend, piece.block, 5) == "ok");
     const UniqueFd memory(static_cast<int>(std::is_same_v<T, OverMemory>
                                                ? LinuxSyscalls().Open("/dev/mem", O_RDWR | O_SYNC)

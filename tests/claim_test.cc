@@ -72,6 +72,16 @@ TEST_CASE("ClaimKernelHeap: without a name, the first of the type that can be us
   CHECK(Claimed(heaps, {.type = kCustom}) == "x");
 }
 
+TEST_CASE("ClaimKernelHeap: an ordinal counts the heaps of the type that can be used") {
+  const std::vector<KernelHeap> heaps = {Of("cma", kDma), Of("isp", kDma, Closed()),
+                                         Of("vidbuf_cached", kDma), Of("system", kSystem)};
+  CHECK(Claimed(heaps, {.type = kDma, .ordinal = 0}) == "cma");
+  CHECK(Claimed(heaps, {.type = kDma, .ordinal = 1}) == "vidbuf_cached");
+  CHECK(Contains(Claimed(heaps, {.type = kDma, .ordinal = 2}), "EACCES"));
+  CHECK(Contains(Claimed(heaps, {.type = kSystem, .ordinal = 1}),
+                 "the backend has not so many heaps of this type): ENODEV"));
+}
+
 TEST_CASE("ClaimKernelHeap: with a name, the heap of this name and no other") {
   const std::vector<KernelHeap> heaps = {Of("system", kSystem), Of("system-uncached", kSystem)};
   CHECK(Claimed(heaps, {.type = kSystem, .name = "system-uncached"}) == "system-uncached");

@@ -145,6 +145,15 @@ struct Bad : HeapArchetype {
 static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
 #endif
 
+// EXPECT heap_recycles: ion: kCaps.recycles and PoolOf, PoolPages, Acquire, Recycle
+#if defined(CASE_heap_recycles)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.recycles = true};
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
 // EXPECT phys_of_unknown: ion: this heap does not know where its memory lies
 #if defined(CASE_phys_of_unknown)
 constexpr HeapSpec kCarveout{.type = HeapType::kCarveout, .id = 2, .bytes = 4096};
@@ -259,6 +268,22 @@ struct Bad : HeapArchetype {
   int Unmap() noexcept;
 };
 static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT layout_flag_without_hook: ion: kCaps.knows_layout and `Segment SegmentAt(
+#if defined(CASE_layout_flag_without_hook)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_layout = true};
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT segments_of_scattered_memory: ion: this heap does not know how its memory lies
+#if defined(CASE_segments_of_scattered_memory)
+void Walk(const SystemHeap<BackendArchetype>& heap, const Block& block) {
+  ForEachSegment(heap, block, [](const Segment&) {});
+}
 #endif
 
 // EXPECT twice_an_id: ion: two heaps of a Manager have the same id

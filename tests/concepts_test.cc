@@ -252,6 +252,24 @@ struct UnmapsSilently : Binds {
   void Unmap(std::byte*, uint64_t) noexcept;
 };
 
+struct LayoutFlagWithoutHook : Binds {
+  static Result<LayoutFlagWithoutHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_layout = true};
+};
+struct LayoutHookWithoutFlag : Binds {
+  static Result<LayoutHookWithoutFlag> Bind(BackendArchetype&) noexcept;
+  Segment SegmentAt(const Block&, uint64_t) const noexcept;
+};
+struct WrongLayoutHook : Binds {
+  static Result<WrongLayoutHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_layout = true};
+  uint64_t SegmentAt(const Block&, uint64_t) const noexcept;
+};
+struct LayoutFlagAndHook : Binds {
+  static Result<LayoutFlagAndHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.knows_layout = true};
+  Segment SegmentAt(const Block&, uint64_t) const noexcept;
+};
 struct NoHeapCaps : HeapArchetype {
   static constexpr int kCaps = 0;
 };
@@ -294,6 +312,28 @@ struct PhysMayThrow : Binds {
   static constexpr HeapCaps kCaps = {.knows_phys = true};
   uint64_t Phys(const Block&) const;
 };
+struct RecyclesWithoutHooks : Binds {
+  static Result<RecyclesWithoutHooks> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.recycles = true};
+};
+struct RecyclesWithoutBit : Binds {
+  static Result<RecyclesWithoutBit> Bind(BackendArchetype&) noexcept;
+  bool Recycle(uint16_t, Block&) noexcept;
+};
+struct Recycles : Binds {
+  static Result<Recycles> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.recycles = true};
+  uint16_t PoolOf(const Request&) noexcept;
+  uint64_t PoolPages(uint16_t) noexcept;
+  Block* Acquire(uint16_t) noexcept;
+  bool Recycle(uint16_t, Block&) noexcept;
+  Error UseBlocks(std::span<Block>) noexcept;
+  void DrainPools(void (*give_back)(void*, Block&), void*) noexcept;
+};
+struct RecycleMayThrow : Recycles {
+  static Result<RecycleMayThrow> Bind(BackendArchetype&) noexcept;
+  bool Recycle(uint16_t, Block&);
+};
 struct AllHooks : Binds {
   static Result<AllHooks> Bind(BackendArchetype&) noexcept;
   static constexpr HeapCaps kCaps = {.shares = true, .syncs = true, .knows_phys = true};
@@ -328,6 +368,10 @@ TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so
   static_assert(!ArchetypeHeap<FreeMayThrow> && !HeapAllocate<FreeMayThrow>);
   static_assert(!ArchetypeHeap<MapsNothing> && !HeapMap<MapsNothing>);
   static_assert(!ArchetypeHeap<UnmapsSilently> && !HeapMap<UnmapsSilently>);
+  static_assert(!ArchetypeHeap<LayoutFlagWithoutHook> && !HeapLayoutHook<LayoutFlagWithoutHook>);
+  static_assert(!ArchetypeHeap<LayoutHookWithoutFlag> && !HeapLayoutHook<LayoutHookWithoutFlag>);
+  static_assert(!ArchetypeHeap<WrongLayoutHook> && !HeapLayoutHook<WrongLayoutHook>);
+  static_assert(ArchetypeHeap<LayoutFlagAndHook>);
   static_assert(!ArchetypeHeap<NoHeapCaps> && !HeapIdentity<NoHeapCaps>);
   static_assert(!ArchetypeHeap<ShareWithoutHook> && !HeapShareHook<ShareWithoutHook>);
   static_assert(!ArchetypeHeap<ShareWithoutBit> && !HeapShareHook<ShareWithoutBit>);
@@ -338,6 +382,10 @@ TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so
   static_assert(!ArchetypeHeap<PhysWithoutHook> && !HeapPhysHook<PhysWithoutHook>);
   static_assert(!ArchetypeHeap<PhysWithoutBit> && !HeapPhysHook<PhysWithoutBit>);
   static_assert(!ArchetypeHeap<PhysMayThrow> && !HeapPhysHook<PhysMayThrow>);
+  static_assert(!ArchetypeHeap<RecyclesWithoutHooks> && !HeapRecycleHooks<RecyclesWithoutHooks>);
+  static_assert(!ArchetypeHeap<RecyclesWithoutBit> && !HeapRecycleHooks<RecyclesWithoutBit>);
+  static_assert(!ArchetypeHeap<RecycleMayThrow> && !HeapRecycleHooks<RecycleMayThrow>);
+  static_assert(ArchetypeHeap<Recycles>);
   // The hooks next to the broken one hold.
   static_assert(HeapSyncHook<ShareWithoutHook> && HeapPhysHook<ShareWithoutBit>);
   static_assert(HeapShareHook<SyncWithoutEnd> && HeapShareHook<PhysWithoutBit>);
@@ -360,7 +408,8 @@ TEST_CASE("CarveoutHeap: what it can do, its region decides") {
   static_assert(Heap<Plain, B> && Heap<Physical, B> && Heap<Composed, U>);
   static_assert(!KnowsPhys<Plain> && KnowsPhys<Physical> && !KnowsPhys<Composed>);
   static_assert(Plain::kCaps == HeapCaps{.shares = true});
-  static_assert(Physical::kCaps == HeapCaps{.shares = true, .syncs = true, .knows_phys = true});
+  static_assert(Physical::kCaps ==
+                HeapCaps{.shares = true, .syncs = true, .knows_phys = true, .knows_layout = true});
   CHECK(Composed::kCaps == HeapCaps{.shares = true});
 }
 

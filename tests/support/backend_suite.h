@@ -38,12 +38,13 @@
 
 // A fact of a suite. `SUITE_id` names it where SUITE invokes it; one that is not invoked is a
 // function declared and never defined, of which g++ warns.
-#define ION_SUITE_FACT(id, sentence)             \
+#define ION_SUITE_FACT_OF(whom, id, sentence)    \
   static void id##_is_in_no_list_of_its_suite(); \
-  TEST_CASE_TEMPLATE_DEFINE("Backend: " sentence, T, id)
-#define ION_SUITE_INVOKE(id, T)                                     \
+  TEST_CASE_TEMPLATE_DEFINE(whom sentence, T, id)
+#define ION_SUITE_FACT(id, sentence) ION_SUITE_FACT_OF("Backend: ", id, sentence)
+#define ION_SUITE_INVOKE(id, ...)                                   \
   [[maybe_unused]] static void id##_is_in_no_list_of_its_suite() {} \
-  TEST_CASE_TEMPLATE_INVOKE(id, T)
+  TEST_CASE_TEMPLATE_INVOKE(id, __VA_ARGS__)
 
 namespace ion::testing {
 

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: platforms/device_tree.h
+//
+// What a board's device tree says of reserved memory: the regions below its `reserved-memory` node,
+// and the HeapSpecs that stand for them. Read from a directory of files, as Linux shows the tree
+// (/sys/firmware/devicetree/base/reserved-memory).
+//
+// Most regions of a real board are firmware's or a driver's, and the tree does not say which may be
+// had: a program chooses by name or `compatible`. Nothing becomes a heap by itself.
+//
+// Example:
+//   absl::StatusOr<std::vector<ion::platforms::ReservedRegion>> regions =
+//       ion::platforms::ReadReservedMemory("/sys/firmware/devicetree/base/reserved-memory");
+//   for (const auto& region : *regions) {
+//     if (!region.IsCompatible("acme,frame-buffer")) continue;
+//     absl::StatusOr<ion::HeapSpec> spec = ion::platforms::SpecOf(region, 2);
+//   }
+//
+// Nothing in the directory is trusted: what is not as the binding says (reserved-memory.yaml of
+// dt-schema) is a Status that names the node and the property. No symbolic link is followed below
+// the directory, nothing is read past 4 KiB, and no more than 256 entries.
+//
+// Cost: four system calls a property; cold. Thread-safe.
+#ifndef ION_PLATFORMS_DEVICE_TREE_H_
+#define ION_PLATFORMS_DEVICE_TREE_H_
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/escaping.h"
+#include "absl/strings/str_cat.h"
+#include "ion/fd.h"
+#include "ion/heap_id.h"
+#include "ion/heap_spec.h"
+#include "ion/status.h"
+#include "ion/syscalls.h"
+
+namespace ion::platforms {
+
+struct ReservedRegion {
+  std::string name = {};                     // the node's, with its @address
+  std::vector<std::string> compatible = {};  // best first
+  uint64_t base = 0;                         // physical; 0: the kernel chose it at boot
+  uint64_t bytes = 0;
+  uint64_t alignment = 1;
+  bool reusable = false;     // the kernel lends it out until it is asked for: CMA
+  bool no_map = false;       // the kernel must not map it
+  bool cma_default = false;  // the region that CMA takes where no device names another
+
+  bool IsCompatible(std::string_view with) const {
+    return std::ranges::find(compatible, with) != compatible.end();
+  }
+};
+
+namespace internal {
+
+inline absl::Status TreeError(int code, std::string_view node, std::string_view property,
+                              std::string_view what) {
+  const auto printable = [](std::string_view text) {
+    return absl::CHexEscape(ion::internal::View(text));
+  };
+  return MakeStatus(code, absl::StrCat("device tree ", printable(node), property.empty() ? "" : "/",
+                                       printable(property), ": ", ion::internal::View(what), ": ",
+                                       ErrnoName(code)));
+}
+
+// One node: a directory whose files are its properties, and whose directories are its children.
+template <Syscalls Sys>
+class TreeNode {
+ public:
+  static constexpr size_t kMaxBytes = 4096;
+  static constexpr size_t kMaxEntries = 256;
+
+  TreeNode(const Sys& sys, std::string path, std::string name)
+      : sys_(sys), path_(std::move(path)), name_(std::move(name)) {}
+
+  const std::string& name() const { return name_; }
+  absl::Status Wrong(int code, std::string_view property, std::string_view what) const {
+    return TreeError(code, name_, property, what);
+  }
+
+  // The bytes of a property, or nothing where the node has none of this name.
+  absl::StatusOr<std::optional<std::string>> Property(const std::string& property) const {
+    // A fifo would block; a link could lead anywhere.
+    const long opened =
+        OpenRetrying(sys_, (path_ + "/" + property).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    if (opened == -ENOENT) return std::nullopt;
+    if (Failed(opened)) {
+      return Wrong(ErrnoFrom(opened), property,
+                   opened == -ELOOP ? "a symbolic link in place of a property" : "open");
+    }
+    const UniqueFd file(static_cast<int>(opened));
+    struct stat status {};
+    if (const long answer = sys_.Fstat(file.get(), &status); Failed(answer)) {
+      return Wrong(ErrnoFrom(answer), property, "fstat");
+    }
+    if (!S_ISREG(status.st_mode)) return Wrong(EINVAL, property, "not a file");
+    std::string bytes(kMaxBytes + 1, '\0');
+    size_t have = 0;
+    while (have < bytes.size()) {
+      const long got = sys_.Read(file.get(), bytes.data() + have, bytes.size() - have);
+      if (got == -EINTR) continue;
+      if (Failed(got)) return Wrong(ErrnoFrom(got), property, "read");
+      if (got == 0) break;
+      have += static_cast<size_t>(got);
+    }
+    if (have > kMaxBytes) return Wrong(EFBIG, property, "longer than 4096 bytes");
+    bytes.resize(have);
+    return bytes;
+  }
+
+  // Whether a property without a value is there.
+  absl::StatusOr<bool> Flag(const std::string& property) const {
+    const auto bytes = Property(property);
+    if (!bytes.ok()) return bytes.status();
+    return bytes->has_value();
+  }
+
+  // A property of texts, each with its 0 at the end.
+  absl::StatusOr<std::vector<std::string>> Texts(const std::string& property) const {
+    const auto bytes = Property(property);
+    if (!bytes.ok()) return bytes.status();
+    std::vector<std::string> texts;
+    std::string_view rest = bytes->has_value() ? std::string_view(**bytes) : std::string_view();
+    while (!rest.empty()) {
+      const size_t end = rest.find('\0');
+      if (end == rest.npos) return Wrong(EINVAL, property, "a text without its end");
+      texts.emplace_back(rest.substr(0, end));
+      rest.remove_prefix(end + 1);
+    }
+    return texts;
+  }
+
+  // A property of numbers, each of as many big-endian cells of 32 bits as `cells` says in turn.
+  // Nothing where the node has none of this name.
+  absl::StatusOr<std::vector<uint64_t>> Numbers(const std::string& property,
+                                                const std::vector<uint32_t>& cells) const {
+    const auto bytes = Property(property);
+    if (!bytes.ok()) return bytes.status();
+    std::vector<uint64_t> numbers;
+    if (!bytes->has_value()) return numbers;
+    size_t expected = 0;
+    for (const uint32_t count : cells) expected += count * 4;
+    if ((*bytes)->size() != expected) {
+      return Wrong(EINVAL, property,
+                   absl::StrCat((*bytes)->size(), " bytes in place of ", expected));
+    }
+    size_t at = 0;
+    for (const uint32_t count : cells) {
+      uint64_t number = 0;
+      for (uint32_t i = 0; i < count * 4; ++i) {
+        number = number << 8 | static_cast<unsigned char>((**bytes)[at++]);
+      }
+      numbers.push_back(number);
+    }
+    return numbers;
+  }
+
+  // The children, sorted by name.
+  absl::StatusOr<std::vector<TreeNode>> Children() const {
+    const long opened = OpenRetrying(sys_, path_.c_str(), O_RDONLY | O_DIRECTORY);
+    if (Failed(opened)) return Wrong(ErrnoFrom(opened), {}, "open");
+    const UniqueFd folder(static_cast<int>(opened));
+    std::vector<std::string> names;
+    alignas(dirent64) char entries[4096];
+    for (;;) {
+      const long got = sys_.Getdents(folder.get(), entries, sizeof(entries));
+      if (Failed(got)) return Wrong(ErrnoFrom(got), {}, "getdents64");
+      if (got == 0) break;
+      for (long at = 0; at < got;) {
+        const auto* entry = reinterpret_cast<const dirent64*>(entries + at);
+        const std::string_view name = entry->d_name;
+        if (name != "." && name != "..") names.emplace_back(name);
+        at += entry->d_reclen;
+      }
+      if (names.size() > kMaxEntries) return Wrong(E2BIG, {}, "more than 256 entries");
+    }
+    std::ranges::sort(names);
+    std::vector<TreeNode> children;
+    for (const std::string& name : names) {
+      const std::string path = path_ + "/" + name;
+      const long child = OpenRetrying(sys_, path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+      if (Failed(child)) {
+        return TreeError(ErrnoFrom(child), name, {},
+                         child == -ELOOP ? "a symbolic link in place of a node" : "open");
+      }
+      const UniqueFd file(static_cast<int>(child));
+      struct stat status {};
+      if (const long answer = sys_.Fstat(file.get(), &status); Failed(answer)) {
+        return TreeError(ErrnoFrom(answer), name, {}, "fstat");
+      }
+      if (S_ISDIR(status.st_mode)) children.push_back(TreeNode(sys_, path, name));
+    }
+    return children;
+  }
+
+ private:
+  Sys sys_;
+  std::string path_;
+  std::string name_;
+};
+
+// Letters, digits and , . _ + - before an @ and its address: the specification's.
+inline bool IsNodeName(std::string_view name) {
+  return !name.empty() && HeapName::From(name).has_value() &&
+         std::ranges::all_of(name, [](unsigned char c) {
+           return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+                  std::string_view(",._+-@").find(static_cast<char>(c)) != std::string_view::npos;
+         });
+}
+
+template <Syscalls Sys>
+absl::StatusOr<ReservedRegion> ReadRegion(const TreeNode<Sys>& node, uint32_t address_cells,
+                                          uint32_t size_cells) {
+  ReservedRegion region{.name = node.name()};
+  auto compatible = node.Texts("compatible");
+  if (!compatible.ok()) return compatible.status();
+  region.compatible = *std::move(compatible);
+  for (const auto& [property, flag] : {std::pair{"reusable", &region.reusable},
+                                       {"no-map", &region.no_map},
+                                       {"linux,cma-default", &region.cma_default}}) {
+    const absl::StatusOr<bool> is_there = node.Flag(property);
+    if (!is_there.ok()) return is_there.status();
+    *flag = *is_there;
+  }
+  if (region.reusable && region.no_map) {
+    return node.Wrong(EINVAL, "no-map", "a region that is reusable is mapped");
+  }
+
+  const auto reg = node.Numbers("reg", {address_cells, size_cells});
+  if (!reg.ok()) return reg.status();
+  const auto size = node.Numbers("size", {size_cells});
+  if (!size.ok()) return size.status();
+  if (reg->empty() && size->empty()) return node.Wrong(EINVAL, "reg", "neither reg nor size");
+  const char* const from = reg->empty() ? "size" : "reg";
+  if (!reg->empty()) region.base = (*reg)[0];
+  region.bytes = reg->empty() ? (*size)[0] : (*reg)[1];
+  if (region.bytes == 0) return node.Wrong(EINVAL, from, "a region of 0 bytes");
+  if (region.bytes - 1 > UINT64_MAX - region.base) {
+    return node.Wrong(EINVAL, from, "its end is past 64 bits");
+  }
+  const auto alignment = node.Numbers("alignment", {size_cells});
+  if (!alignment.ok()) return alignment.status();
+  if (!alignment->empty()) region.alignment = (*alignment)[0];
+  if (!std::has_single_bit(region.alignment)) {
+    return node.Wrong(EINVAL, "alignment", "not a power of two");
+  }
+  return region;
+}
+
+}  // namespace internal
+
+// The regions below the node that `directory` shows, sorted by name; a node that its status
+// disables is left out. ENOENT: there is no such directory, so the board has no device tree or
+// reserves nothing. EINVAL, EFBIG, E2BIG, ELOOP: the tree is not as it should be. ENOTSUP: a node
+// of several ranges, or addresses that need translation.
+template <Syscalls Sys = LinuxSyscalls>
+absl::StatusOr<std::vector<ReservedRegion>> ReadReservedMemory(const std::string& directory,
+                                                               const Sys& sys = {}) {
+  const internal::TreeNode<Sys> root(sys, directory, "reserved-memory");
+  auto nodes = root.Children();
+  if (!nodes.ok()) return nodes.status();
+  uint32_t cells[2];
+  for (const auto& [property, count] :
+       {std::pair{"#address-cells", &cells[0]}, {"#size-cells", &cells[1]}}) {
+    const auto numbers = root.Numbers(property, {1});
+    if (!numbers.ok()) return numbers.status();
+    if (numbers->empty()) return root.Wrong(EINVAL, property, "it has to be there");
+    if ((*numbers)[0] != 1 && (*numbers)[0] != 2) {
+      return root.Wrong(EINVAL, property, "not 1 or 2 cells");
+    }
+    *count = static_cast<uint32_t>((*numbers)[0]);
+  }
+  const auto ranges = root.Property("ranges");
+  if (!ranges.ok()) return ranges.status();
+  if (ranges->has_value() && !(*ranges)->empty()) {
+    return root.Wrong(ENOTSUP, "ranges", "addresses that need translation");
+  }
+
+  std::vector<ReservedRegion> regions;
+  for (const auto& node : *nodes) {
+    if (!internal::IsNodeName(node.name())) {
+      return node.Wrong(EINVAL, {}, "a name of more than 63 characters, or of other ones");
+    }
+    const auto status = node.Texts("status");
+    if (!status.ok()) return status.status();
+    if (!status->empty() && status->front() != "okay" && status->front() != "ok") continue;
+    auto region = internal::ReadRegion(node, cells[0], cells[1]);
+    if (!region.ok()) return region.status();
+    regions.push_back(*std::move(region));
+  }
+  return regions;
+}
+
+// The heap that stands for a region: CMA where the kernel has it (`reusable`, with compatible
+// "shared-dma-pool"), under the name of its kernel heap (the node's, since Linux 6.19; the default
+// region's own); else a carveout, unless the kernel or a driver has it: EBUSY, a "shared-dma-pool"
+// that is not reusable; EINVAL, without an address, or not of whole pages.
+inline absl::StatusOr<HeapSpec> SpecOf(const ReservedRegion& region, unsigned id) {
+  const std::optional<HeapName> name = HeapName::From(region.name);
+  if (!name.has_value()) {
+    return internal::TreeError(EINVAL, region.name, {}, "a name that no heap can have");
+  }
+  HeapSpec spec{.type = HeapType::kDma,
+                .id = id,
+                .name = region.cma_default ? HeapName("default_cma_region") : *name,
+                .base = region.base,
+                .bytes = region.bytes};
+  const bool pool = region.IsCompatible("shared-dma-pool");
+  if (pool && region.reusable) return spec;
+  if (pool) {
+    return internal::TreeError(EBUSY, region.name, "compatible",
+                               "a pool of the kernel's for one device, not for others");
+  }
+  if (region.base == 0) {
+    return internal::TreeError(EINVAL, region.name, "reg", "a carveout needs an address");
+  }
+  if (region.base % 4096 != 0 || region.bytes % 4096 != 0) {
+    return internal::TreeError(EINVAL, region.name, "reg", "a carveout is of whole 4096 bytes");
+  }
+  spec.type = HeapType::kCarveout;
+  spec.name = *name;
+  return spec;
+}
+
+}  // namespace ion::platforms
+
+#endif  // ION_PLATFORMS_DEVICE_TREE_H_
