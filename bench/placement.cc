@@ -156,7 +156,8 @@ void Run(benchmark::State& state, const Trace& trace) {
 template <class P>
 void Register(const std::string& name) {
   for (const auto& [trace_name, trace] : {std::pair("/small", &Small()), {"/camera", &Camera()}}) {
-    benchmark::RegisterBenchmark(("BM_" + name + trace_name).c_str(), [trace](benchmark::State& s) {
+    benchmark::RegisterBenchmark(("BM_" + name + trace_name).c_str(), [trace = trace](
+                                                                          benchmark::State& s) {
       Run<P>(s, *trace);
     })->Iterations(kOperations);
   }

@@ -43,8 +43,8 @@ uint64_t Phys(const BufferOf<H>& buffer) noexcept {
   return PhysOf(buffer.heap(), LeaseAccess::BlockOf(buffer));
 }
 
-// ion_map_dma: calls f(segment) for each physical run of the buffer, in order. Where its heap cannot
-// know them, it does not compile, and says so.
+// ion_map_dma: calls f(segment) for each physical run of the buffer, in order. Where its heap
+// cannot know them, it does not compile, and says so.
 template <class H, class F>
 void ForEachSegment(const BufferOf<H>& buffer, F f) noexcept {
   ForEachSegment(buffer.heap(), LeaseAccess::BlockOf(buffer), f);

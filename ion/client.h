@@ -223,15 +223,18 @@ class Client {
     });
   }
 
-  // Renames the memory for the kernel's reports. ENOTSUP: it keeps its first name.
+  // Renames the memory for the kernel's reports. ENOTSUP: it keeps its first name, or is a range of
+  // a region.
   absl::Status SetName(const Handle& handle, std::string_view name) noexcept {
     return With(handle, [&](HandleTable::Entry& entry) {
-      return ToStatus(state().core.backend.SetName(LeaseAccess::BlockOf(entry.lease), name));
+      return ToStatus(state().core.SetName(LeaseAccess::BlockOf(entry.lease), name));
     });
   }
 
   // ION_IOC_CUSTOM: a command of the architecture, as the backend understands it.
-  absl::Status Custom(uint32_t command, uint64_t argument) noexcept requires(Core::kCustoms) {
+  // (A template, because clang 14 instantiates members whose requirement does not hold.)
+  template <class C = Core>
+  absl::Status Custom(uint32_t command, uint64_t argument) noexcept requires(C::kCustoms) {
     return ToStatus(state().core.backend.Custom(command, argument));
   }
 

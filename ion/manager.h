@@ -119,7 +119,7 @@ class ManagerWith {
                             {B::kName, Operation::kName, {}, block.bytes},
                             "ask the Manager that it came from"));
     }
-    return ToStatus(core().backend.SetName(block, name));
+    return ToStatus(core().SetName(block, name));
   }
 
   // The heaps that have memory.

@@ -347,6 +347,11 @@ struct ManagerCore {
       return backend.Share(block);
     });
   }
+  Error SetName(const Block& block, std::string_view name) noexcept {
+    if (!SharesItsDescriptor(block)) return backend.SetName(block, name);
+    return Error(ENOTSUP, "its descriptor is its neighbours', too",
+                 {B::kName, Operation::kName, {}, block.bytes});
+  }
   // Whether the block's descriptor leads to other memory as well.
   bool SharesItsDescriptor(const Block& block) const noexcept {
     return Walk(*this, [&](const auto& heap, size_t at) {

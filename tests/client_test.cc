@@ -494,6 +494,7 @@ TEST_CASE("Client: a range of a region is kept and mapped, but its descriptor no
   const absl::Status refused = s.client->Share(*first).status();
   CHECK(ErrnoOf(refused) == ENOTSUP);
   CHECK(Contains(Told(refused), "neighbours"));
+  CHECK(ErrnoOf(s.client->SetName(*first, "first")) == ENOTSUP);
 }
 
 TEST_CASE("Client: a range that udmabuf makes a buffer of is shared alone, and known again") {

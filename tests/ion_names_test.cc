@@ -167,8 +167,7 @@ TEST_CASE("ION_IOC_ALLOC: whole pages, zeroed; nothing of 0 bytes, nothing that 
   CHECK(ErrnoOf(s.client->Allocate({.bytes = UINT64_MAX}).status()) == ENOMEM);
 }
 
-TEST_CASE(
-    "ION_IOC_FREE, ION_IOC_SHARE, ION_IOC_MAP, ION_IOC_IMPORT: a handle and its descriptors") {
+TEST_CASE("ION_IOC_FREE, ION_IOC_SHARE, ION_IOC_MAP: a handle and its descriptors") {
   const LeakCheck leaks;
   Setting<platforms::Memfd> s;
   auto lease = s.client->Allocate({.bytes = 1});
