@@ -22,7 +22,6 @@
 #include "bench/pooled_memfd.h"
 #include "bench/program.h"
 #include "ion/buffer.h"
-#include "ion/bytes.h"
 #include "ion/client.h"
 #include "ion/heap_id.h"
 #include "ion/manager.h"
@@ -30,7 +29,6 @@
 namespace ion::bench {
 namespace {
 
-using literals::operator""_MiB;
 using One = Manager<MemfdBackend<>, PooledMemfd<HeapId{0}>>;
 using Four = Manager<MemfdBackend<>, PooledMemfd<HeapId{0}>, PooledMemfd<HeapId{1}>,
                      PooledMemfd<HeapId{2}>, PooledMemfd<HeapId{3}>>;
@@ -55,7 +53,7 @@ void ClientPath(benchmark::State& state) { Run<One>(state, {.bytes = 4096}, std:
 void ClientPathOfFour(benchmark::State& state) {
   Run<Four>(state, {.bytes = 4096, .heaps = HeapId{0}}, std::nullopt);
 }
-void ClientPathQuota(benchmark::State& state) { Run<One>(state, {.bytes = 4096}, 64_MiB); }
+void ClientPathQuota(benchmark::State& state) { Run<One>(state, {.bytes = 4096}, uint64_t{64} << 20); }
 
 void RegisterAll() {
   benchmark::RegisterBenchmark("BM_ClientPath", ClientPath);

@@ -73,9 +73,9 @@ absl::StatusOr<double> Value(const Results& run, std::string_view name, std::str
 }
 
 absl::StatusOr<double> Value(const Results& run, const Part& part) {
-  const absl::StatusOr<double> value = Value(run, part.benchmark, part.counter);
+  absl::StatusOr<double> value = Value(run, part.benchmark, part.counter);
   if (!value.ok() || part.over.empty()) return value;
-  const absl::StatusOr<double> over = Value(run, part.over, part.counter);
+  absl::StatusOr<double> over = Value(run, part.over, part.counter);
   if (!over.ok()) return over;
   return *value / *over;
 }

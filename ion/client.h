@@ -68,6 +68,16 @@ struct ClientOptions {
   // may be refused up to a sixteenth per thread early, unless it is exact.
   std::optional<uint64_t> quota_bytes = std::nullopt;
   bool exact_quota = false;
+  // Whom it trusts with its memory's former content and its neighbours: clients of the same domain.
+  // None: nobody.
+  std::string_view domain = {};
+};
+
+// A range of a descriptor that leads to more.
+struct SharedRange {
+  UniqueFd fd;
+  uint64_t offset = 0;
+  uint64_t bytes = 0;
 };
 
 // What is behind a handle.
@@ -95,7 +105,8 @@ class Client {
     auto identity = std::make_shared<ClientIdentity>();
     identity->name = options.name;
     identity->pid = ::getpid();
-    auto* state = new (std::nothrow) State(core, std::move(account), options.heaps, identity);
+    auto* state = new (std::nothrow)
+        State(core, std::move(account), options.heaps, core.DomainOf(options.domain), identity);
     if (state == nullptr) return ToStatus(Error(ENOMEM, "operator new", origin));
     return Client(state);
   }
@@ -173,6 +184,18 @@ class Client {
     });
   }
 
+  // The range of the region that the handle's memory is, with a descriptor of the whole region: for
+  // a peer that may see all of it. From here on no other trust domain gets memory of that region.
+  // EPERM: another has some, or had; or it is physical memory.
+  absl::StatusOr<SharedRange> ShareRange(const Handle& handle) noexcept {
+    return With(handle, [&](HandleTable::Entry& entry) -> absl::StatusOr<SharedRange> {
+      const Block& block = LeaseAccess::BlockOf(entry.lease);
+      Result<UniqueFd> fd = state().core.ShareRange(block, state().asker.domain);
+      if (!fd.ok()) return ToStatus(fd.error());
+      return SharedRange{*std::move(fd), block.offset, block.bytes};
+    });
+  }
+
   // ion_import_fd: a handle of somebody else's memory; the descriptor is copied, `fd` stays the
   // caller's. Where this client has a handle of that memory already, the same one, with its count
   // raised. What a backend takes, and what it refuses, stands with its Import. The memory is on
@@ -240,11 +263,12 @@ class Client {
 
  private:
   struct State {
-    State(Core& of, Account&& opened, HeapMask heaps, std::shared_ptr<ClientIdentity> who) noexcept
+    State(Core& of, Account&& opened, HeapMask heaps, uint32_t domain,
+          std::shared_ptr<ClientIdentity> who) noexcept
         : core(of),
           account(std::move(opened)),
           identity(std::move(who)),
-          asker{account.id(), heaps, heaps & of.bound, identity},
+          asker{account.id(), heaps, heaps & of.bound, domain, identity},
           handles(account.id().bits()) {
       core.owners.fetch_add(1, std::memory_order_relaxed);
     }

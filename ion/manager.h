@@ -68,7 +68,7 @@ class ManagerWith {
   static_assert((HeapCheck<Hs, B>::kOk && ...));
   static_assert(internal::AllDiffer(std::array<HeapId, sizeof...(Hs)>{Hs::kId...}),
                 "ion: two heaps of a Manager have the same id; give one of them another, as in "
-                "SystemHeap<B, HeapId{1}>");
+                "SystemHeap<B, HeapSpec{.id = 1}>");
   using Core = internal::ManagerCore<Order, B, Hs...>;
 
  public:

@@ -22,11 +22,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -76,7 +78,38 @@ struct Asker {
   AccountId account;
   HeapMask heaps = HeapMask::All();
   HeapMask bound = {};  // of those, the ones that have memory
+  uint32_t domain = kOwnDomain;
+
+  static constexpr uint32_t kOwnDomain = 1;  // the Manager's
   std::shared_ptr<const ClientIdentity> client = nullptr;
+};
+
+// Whose memory lies in a region: one trust domain's, or several's. A region whose descriptor was
+// shared is sealed: it stays the one's.
+class RegionDomain {
+ public:
+  // False: it is sealed for another.
+  bool Admit(uint32_t domain) noexcept {
+    uint64_t was = 0;
+    if (word_.compare_exchange_strong(was, domain)) return true;
+    while (was != domain && was != kSeveral) {
+      if (was == (domain | kSealed)) return true;
+      if ((was & kSealed) != 0) return false;
+      if (word_.compare_exchange_weak(was, kSeveral)) return true;
+    }
+    return true;
+  }
+  // False: others have memory there, or had.
+  bool Seal(uint32_t domain) noexcept {
+    uint64_t was = domain;
+    return word_.compare_exchange_strong(was, domain | kSealed) || was == (domain | kSealed);
+  }
+
+ private:
+  static constexpr uint64_t kSealed = uint64_t{1} << 32;
+  static constexpr uint64_t kSeveral = uint64_t{1} << 33;
+
+  std::atomic<uint64_t> word_{0};  // 0: nobody's yet
 };
 
 template <class Order, Backend B, class... Hs>
@@ -138,8 +171,11 @@ struct ManagerCore {
   Imports imports{backend};
   std::tuple<Result<Hs>...> heaps;
   BlockTable blocks;
-  HeapMask bound;                      // the heaps that have memory
-  HeapMask usual;                      // those of them that a request without a mask is served from
+  HeapMask bound;  // the heaps that have memory
+  HeapMask usual;  // those of them that a request without a mask is served from
+  std::array<RegionDomain, sizeof...(Hs)> regions;  // of the heaps whose blocks are ranges
+  std::mutex domains_mutex;
+  std::vector<std::string> domains;    // names; a domain's number is its place
   Asker nobody;                        // who asks the Manager itself
   std::atomic<size_t> owners{1};       // the Manager, each client, each block
   std::atomic<bool> abandoned{false};  // the Manager has gone: nothing is recycled any more
@@ -269,7 +305,12 @@ struct ManagerCore {
     uint16_t pool = 0;
     const bool found = Walk(*this, [&](auto& heap, size_t at) {
       if (!mask.contains(kIds[at])) return false;
-      const Error error = heap.ok() ? heap->Allocate(request, *block) : heap.error();
+      Error error = heap.ok() ? Error() : heap.error();
+      if (std::decay_t<decltype(*heap)>::kCaps.shares && error.ok() &&
+          !regions[at].Admit(asker.domain)) {
+        error = Error(EPERM, "another trust domain's descriptors show all of this region", origin);
+      }
+      if (error.ok()) error = heap->Allocate(request, *block);
       if (error.ok()) {
         block->heap = static_cast<uint8_t>(at);
         if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) pool = heap->PoolOf(request);
@@ -352,6 +393,39 @@ struct ManagerCore {
     return Error(ENOTSUP, "its descriptor is its neighbours', too",
                  {B::kName, Operation::kName, {}, block.bytes});
   }
+  // A descriptor that leads to more than the block, for those who may see all of it: where nobody
+  // but `domain` has memory in the region, and from here on nobody will.
+  Result<UniqueFd> ShareRange(const Block& block, uint32_t domain) noexcept {
+    const Origin origin{B::kName, Operation::kShare, {}, block.bytes};
+    Error error;
+    Walk(*this, [&](auto& heap, size_t at) {
+      using H = std::decay_t<decltype(*heap)>;
+      if (at != block.heap || !H::kCaps.shares) return false;
+      if (H::kCaps.knows_phys) {
+        error = Error(EPERM, "a descriptor of physical memory is never shared", origin);
+      } else if (!regions[at].Seal(domain)) {
+        error = Error(EPERM, "several trust domains have memory in this region", origin,
+                      "share it by Share, from a carveout over a ComposedRegion");
+      }
+      return true;
+    });
+    if (!error.ok()) return error;
+    return backend.Share(block);
+  }
+  // The trust domain of this name; a new one for nobody else where there is none.
+  uint32_t DomainOf(std::string_view name) {
+    std::lock_guard lock(domains_mutex);
+    if (!name.empty()) {
+      const auto at = std::ranges::find(domains, name);
+      if (at != domains.end()) return FirstDomain(at - domains.begin());
+    }
+    domains.emplace_back(name);
+    return FirstDomain(domains.size() - 1);
+  }
+  static uint32_t FirstDomain(size_t index) noexcept {
+    return static_cast<uint32_t>(index) + Asker::kOwnDomain + 1;
+  }
+
   // Whether the block's descriptor leads to other memory as well.
   bool SharesItsDescriptor(const Block& block) const noexcept {
     return Walk(*this, [&](const auto& heap, size_t at) {

@@ -497,6 +497,59 @@ TEST_CASE("Client: a range of a region is kept and mapped, but its descriptor no
   CHECK(ErrnoOf(s.client->SetName(*first, "first")) == ENOTSUP);
 }
 
+TEST_CASE("Client: a region's descriptor is shared while all of it is one trust domain's") {
+  const LeakCheck leaks;
+  using M = Manager<MemfdBackend<>, SystemHeap<MemfdBackend<>>, Carveout<MemfdBackend<>>>;
+  Setting<M> s({.name = "isp", .domain = "camera"});
+  auto friendly = s.Make({.name = "encoder", .domain = "camera"});
+  auto stranger = s.Make({.name = "stranger"});
+  const auto keep = [](auto& client) {
+    auto lease = client.Allocate({.bytes = 8_KiB, .heaps = HeapId{2}});
+    return lease.ok() ? client.Keep(*std::move(lease)) : lease.status();
+  };
+  const auto one = keep(*s.client);
+  const auto two = keep(friendly);
+  REQUIRE((one.ok() && two.ok()));
+  SUBCASE("and then stays so") {
+    CHECK(Fill(friendly, *two, 8) == "ok");
+    const auto range = friendly.ShareRange(*two);
+    REQUIRE(Told(range.status()) == "ok");
+    CHECK(range->bytes == 8_KiB);
+    auto reader = s.Make({.name = "reader"});
+    const auto region = reader.Import(range->fd.borrow());
+    REQUIRE(region.ok());
+    const auto mapping = reader.template Map<MapMode::kReadOnly>(
+        *region, {.offset = range->offset, .bytes = range->bytes});
+    REQUIRE(mapping.ok());
+    CHECK(LookAtPages(mapping->unsynced(), 8) == "ok");
+    CHECK(s.client->ShareRange(*one).ok());
+    const auto refused = keep(stranger);
+    CHECK(ErrnoOf(refused.status()) == EPERM);
+    CHECK(Contains(Told(refused.status()), "another trust domain's descriptors"));
+    CHECK(keep(friendly).ok());
+  }
+  SUBCASE("but not once others had some of it") {
+    { CHECK(stranger.Allocate({.bytes = 1, .heaps = HeapId{2}}).ok()); }
+    const auto refused = s.client->ShareRange(*one);
+    CHECK(ErrnoOf(refused.status()) == EPERM);
+    CHECK(Contains(Told(refused.status()), "several trust domains"));
+  }
+  SUBCASE("nor with the Manager's own") {
+    { CHECK(s.manager->Allocate({.bytes = 1, .heaps = HeapId{2}}).ok()); }
+    CHECK(ErrnoOf(s.client->ShareRange(*one).status()) == EPERM);
+  }
+}
+
+TEST_CASE("Client: of a whole buffer the range is the buffer") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  const Handle handle = s.Kept();
+  const auto range = s.client->ShareRange(handle);
+  REQUIRE(range.ok());
+  CHECK(range->offset == 0);
+  CHECK(range->bytes == 64_KiB);
+}
+
 TEST_CASE("Client: a range that udmabuf makes a buffer of is shared alone, and known again") {
   const LeakCheck leaks;
   using B = UdmabufBackend<>;

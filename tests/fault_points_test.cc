@@ -36,8 +36,10 @@
 #include "ion/fd.h"
 #include "ion/handle.h"
 #include "ion/heap_id.h"
+#include "ion/heap_spec.h"
 #include "ion/request.h"
 #include "ion/status.h"
+#include "policies/carveout_heap.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/skip.h"
 
@@ -556,6 +558,39 @@ TEST_CASE_TEMPLATE("Faults: releasing", B, Memfd, Udmabuf, DmaHeap) {
 TEST_CASE("Faults: composing<udmabuf>") {
   Rig<Udmabuf> rig;
   if (Opened(rig)) Cover(rig, ComposeScenarios<Udmabuf>());
+}
+
+template <class B>
+using Carveout =
+    ion::CarveoutHeap<B,
+                      ion::HeapSpec{.type = ion::HeapType::kCarveout, .id = 2, .bytes = 64 << 10}>;
+
+template <class B>
+std::vector<Scenario<B>> CarveoutScenarios() {
+  using Window = typename Rig<B>::Window;
+  return {
+      {"open a carveout and close it", Operation::kAllocate,
+       [](Rig<B>& r) {
+         const Window window(r);
+         r.Note(Carveout<B>::Bind(r.backend()).error());
+       }},
+      {"allocate from a carveout and free",
+       Operation::kMap,
+       [](Rig<B>& r) {
+         auto heap = Carveout<B>::Bind(r.backend());
+         if (!r.Note(heap.error())) return;
+         Block block;
+         const Window window(r);
+         if (r.Note(heap->Allocate({.bytes = Bytes()}, block))) r.Note(heap->Free(block));
+       },
+       {}},
+  };
+}
+
+TEST_CASE_TEMPLATE("Faults: carveouts", B, Memfd, Udmabuf, DmaHeap) {
+  Rig<B> rig;
+  if (!Opened(rig)) return;
+  Cover(rig, CarveoutScenarios<B>());
 }
 
 TEST_CASE_TEMPLATE("Faults: a storm of signals is never seen", B, Memfd, Udmabuf, DmaHeap) {
