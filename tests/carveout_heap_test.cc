@@ -195,7 +195,7 @@ std::string WithPiece(H& heap, B& backend, const Block& block, F f) {
   } else {
     ended = sync(backend, &B::EndCpuAccess);
   }
-  const std::string unmapped = Kind(heap.Unmap(*at, block.bytes));
+  std::string unmapped = Kind(heap.Unmap(*at, block.bytes));
   for (const std::string& step : {begun, answer, ended}) {
     if (step != "ok") return step;
   }

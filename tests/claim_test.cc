@@ -34,7 +34,7 @@ namespace {
 
 constexpr HeapType kSystem = HeapType::kSystem, kDma = HeapType::kDma, kCustom = HeapType::kCustom;
 
-KernelHeap Of(std::string name, HeapType type, Error unusable = {}) {
+KernelHeap Of(const std::string& name, HeapType type, Error unusable = {}) {
   return {.name = name,
           .type = type,
           .properties = {.alignment = 4096},

@@ -621,7 +621,9 @@ TEST_CASE_TEMPLATE("debugfs heaps: each client's sum, and who is orphaned", M, E
   REQUIRE((lease.ok() && left.ok()));
   other.reset();
   const std::string pid = std::to_string(::getpid());
-  const auto right = [](std::string text) { return std::string(16 - text.size(), ' ') + text; };
+  const auto right = [](const std::string& text) {
+    return std::string(16 - text.size(), ' ') + text;
+  };
   const std::string rule = std::string(52, '-') + "\n";
   CHECK(HeapText(s.manager->MakeReport(), HeapId{0}) ==
         "          client              pid             size\n" + rule + right("camera") + " " +

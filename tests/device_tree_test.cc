@@ -36,7 +36,7 @@ std::string Cells(std::initializer_list<uint32_t> cells) {
   }
   return bytes;
 }
-std::string Text(std::string text) { return text + '\0'; }
+std::string Text(const std::string& text) { return text + '\0'; }
 
 class Tree {
  public:

@@ -64,11 +64,10 @@ ino_t InodeOf(const UniqueFd& fd) {
   return is.st_ino;
 }
 
-// On sockets of both types.
-#define ON_BOTH(type) for (const int type : {SOCK_SEQPACKET, SOCK_STREAM})
+constexpr int kBothTypes[] = {SOCK_SEQPACKET, SOCK_STREAM};
 
 TEST_CASE("FdSocket: a payload arrives with its descriptors, in order, close-on-exec") {
-  ON_BOTH(type) {
+  for (const int type : kBothTypes) {
     const LeakCheck leaks;
     const Ends ends(type);
     const UniqueFd null = Null(), zero(::open("/dev/zero", O_RDONLY | O_CLOEXEC));
@@ -88,7 +87,7 @@ TEST_CASE("FdSocket: a payload arrives with its descriptors, in order, close-on-
 }
 
 TEST_CASE("FdSocket: messages without descriptors stay apart") {
-  ON_BOTH(type) {
+  for (const int type : kBothTypes) {
     const Ends ends(type);
     Text other = kText;
     other[0] = 'x';
@@ -103,7 +102,7 @@ TEST_CASE("FdSocket: messages without descriptors stay apart") {
 }
 
 TEST_CASE("FdSocket: as many as a message can carry arrive, and one more is refused") {
-  ON_BOTH(type) {
+  for (const int type : kBothTypes) {
     const LeakCheck leaks;
     const Ends ends(type);
     const UniqueFd null = Null();
@@ -118,7 +117,7 @@ TEST_CASE("FdSocket: as many as a message can carry arrive, and one more is refu
 }
 
 TEST_CASE("FdSocket: more descriptors than there is room for are all closed") {
-  ON_BOTH(type) {
+  for (const int type : kBothTypes) {
     const LeakCheck leaks;
     const Ends ends(type);
     const UniqueFd null = Null();
@@ -137,7 +136,7 @@ TEST_CASE("FdSocket: more descriptors than there is room for are all closed") {
 }
 
 TEST_CASE("FdSocket: where the table of descriptors is full, none is left behind") {
-  ON_BOTH(type) {
+  for (const int type : kBothTypes) {
     const ion::testing::ChildEnd end = ion::testing::RunInChild([type] {
       int ends[2];
       if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) != 0) return "no socket";
@@ -194,7 +193,7 @@ TEST_CASE("FdSocket: an empty payload is refused at both ends") {
 }
 
 TEST_CASE("FdSocket: what is no descriptor is not sent, and not received from") {
-  ON_BOTH(type) {
+  for (const int type : kBothTypes) {
     const Ends ends(type);
     const FdRef none;
     CHECK(Send(ends.one, kText, {&none, 1}).code() == EBADF);
@@ -205,7 +204,7 @@ TEST_CASE("FdSocket: what is no descriptor is not sent, and not received from") 
 }
 
 TEST_CASE("FdSocket: an end that has gone is an error without a signal, in both directions") {
-  ON_BOTH(type) {
+  for (const int type : kBothTypes) {
     const LeakCheck leaks;
     Ends ends(type);
     const UniqueFd null = Null();
@@ -222,7 +221,7 @@ TEST_CASE("FdSocket: an end that has gone is an error without a signal, in both 
 }
 
 TEST_CASE("FdSocket: an end that goes with unread messages resets the other") {
-  ON_BOTH(type) {
+  for (const int type : kBothTypes) {
     Ends ends(type);
     REQUIRE(Send(ends.one, kText).ok());
     ends.two.reset();

@@ -3,6 +3,8 @@
 //
 // Platform data that must not compile, and the sentence with which it does not.
 
+#include <type_traits>
+
 #include "ion/archetypes.h"
 #include "ion/heap_spec.h"
 #include "platforms/heap_table.h"
@@ -12,7 +14,8 @@ namespace ion::platforms {
 using enum HeapType;
 
 template <const auto& kTable>
-constexpr bool kStands = sizeof(TableManager<BackendArchetype, kTable>) > 0;
+constexpr bool kStands = std::is_class_v<TableManager<BackendArchetype, kTable>>&&
+    std::is_move_constructible_v<TableManager<BackendArchetype, kTable>>;
 
 // EXPECT type: ion: the type of a heap is one of HeapType
 #if defined(CASE_type)

@@ -3,6 +3,7 @@
 
 #include "policies/packed_stack.h"
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <thread>
@@ -162,7 +163,9 @@ TEST_CASE("PackedStack: a weight that is read while the stack changes is that of
 template <bool kNewestHead, bool kNewestLinks>
 struct Stale : ion::StackPolicy {
   template <class V>
-  using Atomic = ion::testing::StaleAtomic<V, sizeof(V) == 8 ? kNewestHead : kNewestLinks>;
+  using Atomic =
+      ion::testing::StaleAtomic<V, std::array{kNewestLinks,
+                                              kNewestHead}[sizeof(V) / sizeof(uint64_t)]>;
 };
 
 TEST_CASE("StaleAtomic: what was not acquired is old, and what was acquired is not") {
