@@ -53,7 +53,9 @@ void ClientPath(benchmark::State& state) { Run<One>(state, {.bytes = 4096}, std:
 void ClientPathOfFour(benchmark::State& state) {
   Run<Four>(state, {.bytes = 4096, .heaps = HeapId{0}}, std::nullopt);
 }
-void ClientPathQuota(benchmark::State& state) { Run<One>(state, {.bytes = 4096}, uint64_t{64} << 20); }
+void ClientPathQuota(benchmark::State& state) {
+  Run<One>(state, {.bytes = 4096}, uint64_t{64} << 20);
+}
 
 void RegisterAll() {
   benchmark::RegisterBenchmark("BM_ClientPath", ClientPath);

@@ -55,20 +55,19 @@ std::string Document(std::string_view entries) {
 // A run in which everything is met, `pool_ns` long at 1 thread.
 std::string Run(double pool_ns,
                 const std::string& dpdk_hot = Median("BM_DpdkMempoolHot/threads:1", 5)) {
-  return Document(Median("BM_PoolHot/threads:1", pool_ns) + Median("BM_PoolHot/threads:2", 1.9) +
-                  Median("BM_PoolHot/threads:16", 1.9) + Median("BM_TlsArrayHot/threads:1", 1.8) +
-                  dpdk_hot + Median("BM_PoolBurst/32/threads:1", 2) +
-                  Median("BM_DpdkMempoolBurst/32/threads:1", 6) +
-                  Median("BM_PoolHandOver/read/threads:2", 44) +
-                  Median("BM_BareRingHandOver/read/threads:2", 43) +
-                  Median("BM_DpdkMempoolHandOver/read/threads:2", 60) +
-                  Median("BM_PoolDrain/asleep/iterations:1/manual_time", 600) +
-                  Median("BM_PoolDrain/awake/iterations:1/manual_time", 900) +
-                  Median("BM_ClientPathQuota", 7) +
-                  Median("BM_SegregatedFit/small/iterations:400000", 27) +
-                  Median("BM_MapFirstFit/small/iterations:400000", 300) +
-                  Refusing("BM_SegregatedFit/camera/iterations:400000", 24, 8600) +
-                  Refusing("BM_MapFirstFit/camera/iterations:400000", 200, 10000));
+  return Document(
+      Median("BM_PoolHot/threads:1", pool_ns) + Median("BM_PoolHot/threads:2", 1.9) +
+      Median("BM_PoolHot/threads:16", 1.9) + Median("BM_TlsArrayHot/threads:1", 1.8) + dpdk_hot +
+      Median("BM_PoolBurst/32/threads:1", 2) + Median("BM_DpdkMempoolBurst/32/threads:1", 6) +
+      Median("BM_PoolHandOver/read/threads:2", 44) +
+      Median("BM_BareRingHandOver/read/threads:2", 43) +
+      Median("BM_DpdkMempoolHandOver/read/threads:2", 60) +
+      Median("BM_PoolDrain/asleep/iterations:1/manual_time", 600) +
+      Median("BM_PoolDrain/awake/iterations:1/manual_time", 900) + Median("BM_ClientPathQuota", 7) +
+      Median("BM_SegregatedFit/small/iterations:400000", 27) +
+      Median("BM_MapFirstFit/small/iterations:400000", 300) +
+      Refusing("BM_SegregatedFit/camera/iterations:400000", 24, 8600) +
+      Refusing("BM_MapFirstFit/camera/iterations:400000", 200, 10000));
 }
 
 Results Parse(std::string_view json) {
