@@ -65,7 +65,7 @@ struct ClientOptions {
   // The heaps that it may use; its requests' masks are cut to these.
   HeapMask heaps = HeapMask::All();
   // The most bytes of heaps it may hold; none: no bound but the backend's. Threads hold credit: it
-  // may be refused up to a sixteenth per thread early, unless it is exact.
+  // may be refused early, by up to an eighth of it per thread, unless it is exact.
   std::optional<uint64_t> quota_bytes = std::nullopt;
   bool exact_quota = false;
   // Whom it trusts with its memory's former content and its neighbours: clients of the same domain.
