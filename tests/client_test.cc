@@ -229,6 +229,18 @@ TEST_CASE("Quota: one of zero refuses everything") {
   CHECK(s.client->held_bytes() == 0);
 }
 
+TEST_CASE("Quota: one thread gets all of it, though it is no multiple of a thread's credit") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s({.name = "odd", .quota_bytes = 250 * PageBytes()});
+  std::vector<Buffer> leases;
+  for (auto lease = s.client->Allocate({.bytes = 1}); lease.ok();
+       lease = s.client->Allocate({.bytes = 1})) {
+    leases.push_back(*std::move(lease));
+  }
+  CHECK(leases.size() == 250);
+  CHECK(s.client->held_bytes() == 250 * PageBytes());
+}
+
 TEST_CASE("Quota: a failed allocation costs nothing") {
   const LeakCheck leaks;
   Setting<platforms::Memfd> s({.name = "failing", .quota_bytes = 64_KiB, .exact_quota = true});
@@ -307,6 +319,10 @@ TEST_CASE("Handle: of nothing, and another client's, are refused") {
   Setting<platforms::Memfd> s;
   const Handle handle = s.Kept();
   auto other = s.Make({.name = "other"});
+  // The same place in the other's table, and as new.
+  auto lease = other.Allocate({.bytes = 1});
+  REQUIRE(lease.ok());
+  REQUIRE(other.Keep(*std::move(lease)).ok());
   CHECK(ErrnoOf(other.Free(handle)) == EINVAL);
   CHECK(Contains(Told(other.Share(handle).status()), "the handle is another client's"));
   CHECK(Contains(Told(s.client->Free(Handle())), "a handle of nothing"));
