@@ -19,7 +19,8 @@
 //   account.id().Give(pages);
 //
 // What threads have in their cells is granted and not held, so the limit may refuse up to `threads
-// x credit` early. An account with no credit is exact, and each call of it a compare-exchange.
+// x 2 credit` early (a cell takes one, and keeps two of what is given back), threads that ended
+// among them. An account with no credit is exact, and each call of it a compare-exchange.
 //
 // An AccountId outlives its account: what is given back to a closed account is dropped. Generations
 // have 24 bits: an id that was kept while its slot was opened 16 million times would be another's.
@@ -265,8 +266,11 @@ class Account {
   }
   ~Account() { Close(); }
 
-  // The credit of an account, where nothing else is asked for: a sixteenth of the limit.
-  static constexpr uint64_t UsualCredit(uint64_t limit) noexcept { return limit / 16; }
+  // The credit of an account, where nothing else is asked for: a sixteenth of the limit. At most
+  // 2^18 pages, so that threads by the hundred thousand leave an unlimited account unlimited.
+  static constexpr uint64_t UsualCredit(uint64_t limit) noexcept {
+    return std::min(limit / 16, uint64_t{1} << 18);
+  }
 
   // Requires: it is not open. `credit`: pages that a thread takes at once; 0 makes it exact.
   // ENOSPC: 1023 are open.
@@ -278,7 +282,9 @@ class Account {
           !slot.taken.compare_exchange_strong(free, true, std::memory_order_acquire)) {
         continue;
       }
-      slot.limit.store(std::min(limit, kUnlimited), std::memory_order_relaxed);
+      limit = std::min(limit, kUnlimited);
+      credit = std::min(credit, limit);  // or a cell's credit would reach its generation
+      slot.limit.store(limit, std::memory_order_relaxed);
       slot.credit.store(credit, std::memory_order_relaxed);
       slot.most.store(2 * credit, std::memory_order_relaxed);
       const uint64_t generation = NextGeneration(slot);

@@ -14,6 +14,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <latch>
 #include <memory>
 #include <optional>
 #include <span>
@@ -282,6 +283,27 @@ TEST_CASE("Quota: threads that hold credit never let the sum pass it") {
   }
   CHECK_FALSE(passed);
   CHECK(s.client->held_bytes() == 0);
+}
+
+TEST_CASE("Quota: a client without one is not refused, however many threads hold credit") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  auto vast = s.Make({.name = "vast", .quota_bytes = UINT64_MAX});
+  std::atomic<int> refused{0};
+  std::latch all(40);
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 40; ++i) {
+      threads.emplace_back([&] {
+        if (!s.client->Allocate({.bytes = 1}).ok()) ++refused;
+        if (!vast.Allocate({.bytes = 1}).ok()) ++refused;
+        all.arrive_and_wait();
+      });
+    }
+  }
+  CHECK(refused == 0);
+  CHECK(s.client->held_bytes() == 0);
+  CHECK(vast.held_bytes() == 0);
 }
 
 // ---- Handles ----
