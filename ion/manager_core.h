@@ -88,6 +88,11 @@ struct Asker {
 // shared is sealed: it stays the one's.
 class RegionDomain {
  public:
+  // It is sealed for another, and stays so.
+  bool Refuses(uint32_t domain) const noexcept {
+    const uint64_t now = word_.load();
+    return (now & kSealed) != 0 && now != (domain | kSealed);
+  }
   // False: it is sealed for another.
   bool Admit(uint32_t domain) noexcept {
     uint64_t was = 0;
@@ -306,11 +311,17 @@ struct ManagerCore {
     const bool found = Walk(*this, [&](auto& heap, size_t at) {
       if (!mask.contains(kIds[at])) return false;
       Error error = heap.ok() ? Error() : heap.error();
-      if (std::decay_t<decltype(*heap)>::kCaps.shares && error.ok() &&
-          !regions[at].Admit(asker.domain)) {
+      const bool ranges = std::decay_t<decltype(*heap)>::kCaps.shares;
+      bool foreign = ranges && regions[at].Refuses(asker.domain);
+      if (error.ok() && !foreign) error = heap->Allocate(request, *block);
+      // Only who gets memory leaves a mark on its region; nobody else has the block yet.
+      if (error.ok() && !foreign && ranges && !regions[at].Admit(asker.domain)) {
+        backend.errors().Report(heap->Free(*block));
+        foreign = true;
+      }
+      if (error.ok() && foreign) {
         error = Error(EPERM, "another trust domain's descriptors show all of this region", origin);
       }
-      if (error.ok()) error = heap->Allocate(request, *block);
       if (error.ok()) {
         block->heap = static_cast<uint8_t>(at);
         if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) pool = heap->PoolOf(request);

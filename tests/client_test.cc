@@ -572,6 +572,10 @@ TEST_CASE("Client: a region's descriptor is shared while all of it is one trust 
     CHECK(ErrnoOf(refused.status()) == EPERM);
     CHECK(Contains(Told(refused.status()), "several trust domains"));
   }
+  SUBCASE("though others asked, and got none") {
+    CHECK_FALSE(stranger.Allocate({.bytes = 2_MiB, .heaps = HeapId{2}}).ok());
+    CHECK(Told(s.client->ShareRange(*one).status()) == "ok");
+  }
   SUBCASE("nor with the Manager's own") {
     { CHECK(s.manager->Allocate({.bytes = 1, .heaps = HeapId{2}}).ok()); }
     CHECK(ErrnoOf(s.client->ShareRange(*one).status()) == EPERM);
