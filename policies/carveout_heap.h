@@ -13,7 +13,7 @@
 // told. The mapping that this takes is kept as the block's.
 //
 // A descriptor of the region shows all of it, so Share is refused unless the region can make one of
-// a range.
+// a range. What was shared is not given out again while anybody else holds it.
 //
 // Example:
 //   constexpr ion::HeapSpec kNpu{
@@ -141,8 +141,8 @@ class CarveoutHeap {
   Error Free(Block& block) noexcept {
     Error first;
     if (block.mapping != nullptr) first = backend_->Unmap(block.mapping, block.bytes);
-    const uint64_t given = Give(OffsetOf(block));
-    if (first.ok() && given == 0) {
+    const bool given = Give(OffsetOf(block));
+    if (first.ok() && !given) {
       first = Error(EINVAL, "no block of this carveout starts there",
                     {B::kName, Operation::kRelease, name(), block.bytes});
     }
@@ -161,7 +161,26 @@ class CarveoutHeap {
   // ENOTSUP: the only descriptor would show the block's neighbours.
   Result<UniqueFd> Share(const Block& block) noexcept {
     if constexpr (R::kCaps.shares) {
-      return region_.Share(OffsetOf(block), block.bytes);
+      // One buffer for each block, however often it is shared.
+      const uint64_t offset = OffsetOf(block);
+      std::lock_guard lock(places_->mutex);
+      Shared* shared = FindShared(offset);
+      if (shared == nullptr) {
+        Result<UniqueFd> made = region_.Share(offset, block.bytes);
+        if (!made.ok()) return made;
+        std::unique_ptr<Shared> fresh(new (std::nothrow) Shared{offset, *std::move(made), {}});
+        if (fresh == nullptr) {
+          return Error(ENOMEM, "operator new: a share",
+                       {B::kName, Operation::kShare, name(), block.bytes});
+        }
+        fresh->next = std::move(places_->shared);
+        places_->shared = std::move(fresh);
+        shared = places_->shared.get();
+      }
+      Block range;
+      range.fd = shared->fd.get();
+      range.bytes = block.bytes;
+      return backend_->Share(range);
     } else {
       return Error(ENOTSUP, "its descriptor would show the block's neighbours",
                    {B::kName, Operation::kShare, name(), block.bytes},
@@ -184,9 +203,22 @@ class CarveoutHeap {
   }
 
  private:
+  // A block that was shared: ours of its descriptors, by which we see whether others have some.
+  struct Shared {
+    uint64_t offset;
+    UniqueFd fd;
+    std::unique_ptr<Shared> next;
+    bool freed = false;
+  };
   struct Places {
     P placement;
+    std::unique_ptr<Shared> shared = {};
     mutable std::mutex mutex = {};
+
+    ~Places() {
+      while (shared != nullptr)
+        shared = std::move(shared->next);  // not as deep as the list is long
+    }
   };
 
   CarveoutHeap(B& backend, R&& region, std::unique_ptr<Places> places) noexcept
@@ -207,11 +239,40 @@ class CarveoutHeap {
 
   std::optional<uint64_t> Take(uint64_t bytes, uint64_t alignment) noexcept {
     std::lock_guard lock(places_->mutex);
+    const std::optional<uint64_t> offset = places_->placement.Take(bytes, alignment);
+    if (offset.has_value() || !GiveForgotten()) return offset;
     return places_->placement.Take(bytes, alignment);
   }
-  uint64_t Give(uint64_t offset) noexcept {
+  // False: no block starts there.
+  bool Give(uint64_t offset) noexcept {
     std::lock_guard lock(places_->mutex);
-    return places_->placement.Give(offset);
+    if (Shared* shared = FindShared(offset); shared != nullptr) {
+      if (std::exchange(shared->freed, true)) return false;
+      GiveForgotten();
+      return true;
+    }
+    return places_->placement.Give(offset) != 0;
+  }
+  Shared* FindShared(uint64_t offset) noexcept {
+    Shared* at = places_->shared.get();
+    while (at != nullptr && at->offset != offset) at = at->next.get();
+    return at;
+  }
+  // Gives back what was freed, and is held by nobody else any more. Whether there was any.
+  bool GiveForgotten() noexcept {
+    bool any = false;
+    if constexpr (R::kCaps.shares) {
+      for (std::unique_ptr<Shared>* at = &places_->shared; *at != nullptr;) {
+        if (!(*at)->freed || region_.HeldByOthers((*at)->fd.borrow())) {
+          at = &(*at)->next;
+          continue;
+        }
+        places_->placement.Give((*at)->offset);
+        *at = std::move((*at)->next);
+        any = true;
+      }
+    }
+    return any;
   }
 
   Error NoRoom(const Origin& origin) const noexcept {

@@ -12,19 +12,26 @@
 // Example:
 //   using Region = ion::ComposedRegion<ion::UdmabufBackend<>, ion::MemfdBackend<>>;
 //
+// The kernel counts who holds a share (Linux 5.3, /proc): so it is known when its pages may be
+// given out again.
+//
 // Cost: two allocations from the kernel; a share is one ioctl and a duplicated descriptor. The
 // composing backend's limit on a dma-buf's size (64 MiB where nobody changed udmabuf's) bounds the
 // region. Thread-safe.
 #ifndef ION_POLICIES_COMPOSED_REGION_H_
 #define ION_POLICIES_COMPOSED_REGION_H_
 
+#include <fcntl.h>
+
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <span>
+#include <string_view>
 #include <utility>
 
 #include "ion/backend.h"
@@ -33,11 +40,12 @@
 #include "ion/fd.h"
 #include "ion/heap_spec.h"
 #include "ion/request.h"
+#include "ion/syscalls.h"
 #include "policies/region.h"
 
 namespace ion {
 
-template <Backend B, Backend Memfds>
+template <Backend B, Backend Memfds, Syscalls Sys = LinuxSyscalls>
 class ComposedRegion {
   static_assert(B::kCaps.composes,
                 "ion: a ComposedRegion needs a backend that declares kCaps.composes, such as "
@@ -76,6 +84,21 @@ class ComposedRegion {
       return error;
     }
     return backend_->Share(share.block);
+  }
+
+  // Every descriptor, mapping and attached device is in the dma-buf's count. Our pages have no
+  // other way out: the memfd never leaves.
+  bool HeldByOthers(FdRef share) const noexcept {
+    constexpr std::string_view kAlone = "\ncount:\t1\n";
+    char path[40];
+    std::snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", share.get());
+    const long opened = OpenRetrying(Sys(), path, O_RDONLY);
+    if (Failed(opened)) return true;
+    const UniqueFd file(static_cast<int>(opened));
+    char text[256];
+    const long got = Sys().Read(file.get(), text, sizeof(text));
+    if (Failed(got)) return true;
+    return std::string_view(text, static_cast<size_t>(got)).find(kAlone) == std::string_view::npos;
   }
 
  private:

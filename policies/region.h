@@ -30,7 +30,7 @@
 namespace ion {
 
 struct RegionCaps {
-  bool shares = false;      // Share: a descriptor of a range and no more
+  bool shares = false;      // Share: a descriptor of a range and no more; HeldByOthers
   bool knows_phys = false;  // offset 0 lies at the spec's base
   bool syncs = true;        // the backend begins and ends CPU access for it; false: nobody needs to
 };
@@ -48,9 +48,12 @@ concept Region = std::is_nothrow_move_constructible_v<R> &&
   // Zeroes whole pages that are mapped for writing.
   { c.Scrub(at, bytes) }
   noexcept->std::same_as<void>;
-} &&(!R::kCaps.shares || requires(R & r, uint64_t offset, uint64_t bytes) {
+} &&(!R::kCaps.shares || requires(R & r, const R& c, uint64_t offset, uint64_t bytes, FdRef share) {
   { r.Share(offset, bytes) }
   noexcept->std::same_as<Result<UniqueFd>>;
+  // Whether what Share gave lives by more than this one descriptor. True where nobody can tell.
+  { c.HeldByOthers(share) }
+  noexcept->std::same_as<bool>;
 });
 
 template <class R, class B>
@@ -60,8 +63,8 @@ struct RegionCheck {
       "ion: a region needs `static constexpr RegionCaps kCaps`, a noexcept move "
       "constructor, `static Result<R> Open(Backend&, const HeapSpec&) noexcept`, `const "
       "Block& whole() const noexcept`, `void Scrub(std::byte*, uint64_t) const noexcept`; "
-      "and `Result<UniqueFd> Share(uint64_t offset, uint64_t bytes) noexcept` where "
-      "kCaps.shares says so");
+      "and `Result<UniqueFd> Share(uint64_t offset, uint64_t bytes) noexcept` and `bool "
+      "HeldByOthers(FdRef) const noexcept` where kCaps.shares says so");
   static constexpr bool kOk = Region<R, B>;
 };
 

@@ -621,6 +621,36 @@ TEST_CASE("Client: a range that udmabuf makes a buffer of is shared alone, and k
   }
 }
 
+TEST_CASE("Client: a range that was shared is nobody else's while somebody holds it") {
+  const LeakCheck leaks;
+  using B = UdmabufBackend<>;
+  constexpr HeapSpec kSpec{.type = HeapType::kCarveout, .id = 2, .bytes = 1_MiB};
+  using M = Manager<B, SystemHeap<B>,
+                    CarveoutHeap<B, kSpec, SegregatedFit, ComposedRegion<B, MemfdBackend<>>>>;
+  Setting<M> s;
+  if (!s.client) return;
+  auto stranger = s.Make({.name = "stranger"});
+  const auto all = [](auto& client) {
+    return client.Allocate({.bytes = 1_MiB, .heaps = HeapId{2}});
+  };
+  auto lease = all(*s.client);
+  REQUIRE(lease.ok());
+  const auto handle = s.client->Keep(*std::move(lease));
+  REQUIRE(handle.ok());
+  auto fd = s.client->Share(*handle);
+  REQUIRE(fd.ok());
+  CHECK(s.client->Free(*handle).ok());
+  CHECK(ErrnoOf(all(stranger).status()) == ENOMEM);
+  void* const at = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd->get(), 0);
+  REQUIRE(at != MAP_FAILED);
+  fd->reset();
+  CHECK(ErrnoOf(all(stranger).status()) == ENOMEM);
+  REQUIRE(::munmap(at, 4096) == 0);
+  CHECK(Told(all(stranger).status()) == "ok");
+  // What nobody got to hold comes back at once.
+  CHECK(Told(all(*s.client).status()) == "ok");
+}
+
 TEST_CASE("BufferOf: a lease of a mask is one of its heap again, and of no other") {
   const LeakCheck leaks;
   using System = SystemHeap<MemfdBackend<>>;

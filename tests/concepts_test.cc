@@ -437,6 +437,12 @@ struct RegionWithShare : RegionArchetype {
   static Result<RegionWithShare> Open(BackendArchetype&, const HeapSpec&) noexcept;
   static constexpr RegionCaps kCaps = {.shares = true};
   Result<UniqueFd> Share(uint64_t, uint64_t) noexcept;
+  bool HeldByOthers(FdRef) const noexcept;
+};
+struct RegionForgets : RegionArchetype {
+  static Result<RegionForgets> Open(BackendArchetype&, const HeapSpec&) noexcept;
+  static constexpr RegionCaps kCaps = {.shares = true};
+  Result<UniqueFd> Share(uint64_t, uint64_t) noexcept;
 };
 
 TEST_CASE("Region: a type that breaks one rule is none") {
@@ -447,6 +453,7 @@ TEST_CASE("Region: a type that breaks one rule is none") {
   static_assert(!Region<WholeByValue, BackendArchetype>);
   static_assert(!Region<ScrubMayThrow, BackendArchetype>);
   static_assert(!Region<RegionWithoutShare, BackendArchetype>);
+  static_assert(!Region<RegionForgets, BackendArchetype>);
   CHECK(RegionCheck<RegionArchetype, BackendArchetype>::kOk);
 }
 
