@@ -263,7 +263,7 @@ class Client {
 
  private:
   struct State {
-    State(Core& of, Account&& opened, HeapMask heaps, uint32_t domain,
+    State(Core& of, Account&& opened, HeapMask heaps, uint64_t domain,
           std::shared_ptr<ClientIdentity> who) noexcept
         : core(of),
           account(std::move(opened)),

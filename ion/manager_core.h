@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -28,7 +29,6 @@
 #include <string_view>
 #include <tuple>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -78,9 +78,9 @@ struct Asker {
   AccountId account;
   HeapMask heaps = HeapMask::All();
   HeapMask bound = {};  // of those, the ones that have memory
-  uint32_t domain = kOwnDomain;
+  uint64_t domain = kOwnDomain;
 
-  static constexpr uint32_t kOwnDomain = 1;  // the Manager's
+  static constexpr uint64_t kOwnDomain = 1;  // the Manager's
   std::shared_ptr<const ClientIdentity> client = nullptr;
 };
 
@@ -89,12 +89,12 @@ struct Asker {
 class RegionDomain {
  public:
   // It is sealed for another, and stays so.
-  bool Refuses(uint32_t domain) const noexcept {
+  bool Refuses(uint64_t domain) const noexcept {
     const uint64_t now = word_.load();
     return (now & kSealed) != 0 && now != (domain | kSealed);
   }
   // False: it is sealed for another.
-  bool Admit(uint32_t domain) noexcept {
+  bool Admit(uint64_t domain) noexcept {
     uint64_t was = 0;
     if (word_.compare_exchange_strong(was, domain)) return true;
     while (was != domain && was != kSeveral) {
@@ -105,14 +105,14 @@ class RegionDomain {
     return true;
   }
   // False: others have memory there, or had.
-  bool Seal(uint32_t domain) noexcept {
+  bool Seal(uint64_t domain) noexcept {
     uint64_t was = domain;
     return word_.compare_exchange_strong(was, domain | kSealed) || was == (domain | kSealed);
   }
 
  private:
-  static constexpr uint64_t kSealed = uint64_t{1} << 32;
-  static constexpr uint64_t kSeveral = uint64_t{1} << 33;
+  static constexpr uint64_t kSealed = uint64_t{1} << 62;
+  static constexpr uint64_t kSeveral = uint64_t{1} << 63;
 
   std::atomic<uint64_t> word_{0};  // 0: nobody's yet
 };
@@ -180,7 +180,8 @@ struct ManagerCore {
   HeapMask usual;  // those of them that a request without a mask is served from
   std::array<RegionDomain, sizeof...(Hs)> regions;  // of the heaps whose blocks are ranges
   std::mutex domains_mutex;
-  std::vector<std::string> domains;    // names; a domain's number is its place
+  std::map<std::string, uint64_t> domains;  // those with a name
+  uint64_t last_domain = Asker::kOwnDomain;
   Asker nobody;                        // who asks the Manager itself
   std::atomic<size_t> owners{1};       // the Manager, each client, each block
   std::atomic<bool> abandoned{false};  // the Manager has gone: nothing is recycled any more
@@ -406,7 +407,7 @@ struct ManagerCore {
   }
   // A descriptor that leads to more than the block, for those who may see all of it: where nobody
   // but `domain` has memory in the region, and from here on nobody will.
-  Result<UniqueFd> ShareRange(const Block& block, uint32_t domain) noexcept {
+  Result<UniqueFd> ShareRange(const Block& block, uint64_t domain) noexcept {
     const Origin origin{B::kName, Operation::kShare, {}, block.bytes};
     Error error;
     Walk(*this, [&](auto& heap, size_t at) {
@@ -424,17 +425,12 @@ struct ManagerCore {
     return backend.Share(block);
   }
   // The trust domain of this name; a new one for nobody else where there is none.
-  uint32_t DomainOf(std::string_view name) {
+  uint64_t DomainOf(std::string_view name) {
     std::lock_guard lock(domains_mutex);
-    if (!name.empty()) {
-      const auto at = std::ranges::find(domains, name);
-      if (at != domains.end()) return FirstDomain(at - domains.begin());
-    }
-    domains.emplace_back(name);
-    return FirstDomain(domains.size() - 1);
-  }
-  static uint32_t FirstDomain(size_t index) noexcept {
-    return static_cast<uint32_t>(index) + Asker::kOwnDomain + 1;
+    if (name.empty()) return ++last_domain;
+    const auto [at, fresh] = domains.try_emplace(std::string(name), last_domain + 1);
+    if (fresh) ++last_domain;
+    return at->second;
   }
 
   // Whether the block's descriptor leads to other memory as well.

@@ -6,6 +6,7 @@
 #include "ion/client.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -145,6 +146,19 @@ TEST_CASE("ion_client_create: 1023 clients, and no more") {
   CHECK(Contains(Told(one_more.status()), "1023 clients"));
   clients.pop_back();
   CHECK(s.manager->CreateClient({.name = "one more"}).ok());
+}
+
+TEST_CASE("ion_client_destroy: a client leaves nothing behind") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  const auto in_use = [] {  // 0 under sanitizers
+    const struct mallinfo2 now = ::mallinfo2();
+    return now.uordblks + now.hblkhd;
+  };
+  for (int i = 0; i < 10; ++i) s.Make({.name = "passes by"});
+  const size_t before = in_use();
+  for (int i = 0; i < 10'000; ++i) s.Make({.name = "passes by"});
+  CHECK(in_use() < before + 4096);
 }
 
 TEST_CASE_TEMPLATE("ion_client_destroy: its handles die with it, whatever their count", M,
