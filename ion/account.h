@@ -19,8 +19,9 @@
 //   account.id().Give(pages);
 //
 // What threads have in their cells is granted and not held, so the limit may refuse up to `threads
-// x 2 credit` early (a cell takes one, and keeps two of what is given back), threads that ended
-// among them. An account with no credit is exact, and each call of it a compare-exchange.
+// x 2 credit` early (a cell takes one, and keeps two of what is given back); what threads that
+// ended have left is taken back first. An account with no credit is exact, and each call of it a
+// compare-exchange.
 //
 // An AccountId outlives its account: what is given back to a closed account is dropped. Generations
 // have 24 bits: an id that was kept while its slot was opened 16 million times would be another's.
@@ -227,18 +228,36 @@ class AccountId {
     const uint64_t wanted = cells == nullptr ? need : std::max(need, Slot().credit.load());
     const uint64_t limit = this->limit();
     uint64_t grant = 0;
-    if (!Change([&](uint64_t granted) {
-          const uint64_t room = limit - std::min(granted, limit);
-          if (need > room) return internal::kPageSpan;
-          grant = std::min(wanted, room);
-          return granted + grant;
-        })) {
-      return false;
+    const auto take = [&](uint64_t granted) {
+      const uint64_t room = limit - std::min(granted, limit);
+      if (need > room) return internal::kPageSpan;
+      grant = std::min(wanted, room);
+      return granted + grant;
+    };
+    if (!Change(take)) {
+      TakeBack();
+      if (!Change(take)) return false;
     }
     if (cells != nullptr) {
       cells->word[slot()].store(base() + here + grant - pages, std::memory_order_relaxed);
     }
     return true;
+  }
+  // Gives back what lies in the cells of threads that ended.
+  void TakeBack() const noexcept {
+    for (auto* at = Statics::threads.load(std::memory_order_acquire); at != nullptr;
+         at = at->next) {
+      uint32_t free = 0;
+      if (!at->owned.compare_exchange_strong(free, 1, std::memory_order_acquire,
+                                             std::memory_order_relaxed)) {
+        continue;
+      }
+      if (const uint64_t here = Credit(at); here != 0) {
+        at->word[slot()].store(base(), std::memory_order_relaxed);
+        (void)Change([&](uint64_t granted) { return granted - std::min(granted, here); });
+      }
+      at->owned.store(0, std::memory_order_release);
+    }
   }
   void GiveShared(uint64_t pages) const noexcept {
     internal::AccountCells* cells = Statics::Bind();
@@ -287,7 +306,9 @@ class Account {
       slot.limit.store(limit, std::memory_order_relaxed);
       slot.credit.store(credit, std::memory_order_relaxed);
       slot.most.store(2 * credit, std::memory_order_relaxed);
-      const uint64_t generation = NextGeneration(slot);
+      // Close has gone to the next one already.
+      const uint64_t generation = std::max(
+          slot.word.load(std::memory_order_relaxed) >> internal::kPageCountBits, uint64_t{1});
       slot.word.store(generation << internal::kPageCountBits, std::memory_order_release);
       id_ = AccountId(generation * internal::kMaxAccounts + at);
       return {};

@@ -30,6 +30,7 @@
 #include "backends/memfd.h"
 #include "backends/udmabuf.h"
 #include "doctest/doctest.h"
+#include "ion/account.h"
 #include "ion/buffer.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
@@ -318,6 +319,36 @@ TEST_CASE("Quota: a client without one is not refused, however many threads hold
   CHECK(refused == 0);
   CHECK(s.client->held_bytes() == 0);
   CHECK(vast.held_bytes() == 0);
+}
+
+TEST_CASE("Quota: the credit of threads that ended comes back") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s({.name = "shared", .quota_bytes = 1_MiB});
+  std::latch all(20);
+  {
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 20; ++i) {
+      threads.emplace_back([&] {
+        { const auto lease = s.client->Allocate({.bytes = 1}); }
+        all.arrive_and_wait();
+      });
+    }
+  }
+  CHECK(s.client->held_bytes() == 0);
+  const auto lease = s.client->Allocate({.bytes = 1_MiB});
+  CHECK(Told(lease.status()) == "ok");
+  CHECK(s.client->held_bytes() == 1_MiB);
+  CHECK(ErrnoOf(s.client->Allocate({.bytes = 1}).status()) == EDQUOT);
+}
+
+TEST_CASE("Account: a slot's ids repeat after as many openings as there are generations") {
+  const auto open = [] {
+    Account account;
+    REQUIRE(account.Open({"test", Operation::kClient}, 1, 0).ok());
+    return account.id().bits();
+  };
+  const uint64_t one = open();
+  CHECK(open() == one + internal::kMaxAccounts);
 }
 
 // ---- Handles ----
