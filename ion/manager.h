@@ -23,7 +23,8 @@
 // outlive it, too.
 //
 // Cost: the walk is a fold over the heaps; an allocation is one call of the backend. Thread-safe
-// but for Open, moving and destruction.
+// but for Open, moving and destruction. Over heaps that recycle, no thread may release a lease
+// while the Manager is being destroyed; before and after, any may.
 #ifndef ION_ION_MANAGER_H_
 #define ION_ION_MANAGER_H_
 
