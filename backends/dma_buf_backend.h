@@ -20,6 +20,7 @@
 #include <utility>
 
 #include "backends/backend_base.h"
+#include "ion/backend.h"
 #include "ion/block.h"
 #include "ion/cpu_sync.h"
 #include "ion/error.h"
@@ -39,6 +40,16 @@ class DmaBufBackend : public BackendBase<Sys> {
   }
   Error EndCpuAccess(const Block& block, Direction direction) noexcept {
     return Sync(block, direction, DMA_BUF_SYNC_END, Operation::kEndAccess);
+  }
+
+  // Unknown where it is no dma-buf, or the kernel has one inode for all of them (before Linux 5.3).
+  Result<BufferIdentity> Identify(FdRef fd, Operation operation) noexcept {
+    struct statfs fs {};
+    if (const long answer = this->sys().Fstatfs(fd.get(), &fs); Failed(answer)) {
+      return Error(ErrnoFrom(answer), "fstatfs", From(operation, 0));
+    }
+    if (static_cast<uint32_t>(fs.f_type) != kDmaBufMagic) return BufferIdentity();
+    return BackendBase<Sys>::Identify(fd, operation);
   }
 
   // Linux 5.3. Shown in /proc/*/maps, fdinfo and debugfs; cut at 31 bytes.

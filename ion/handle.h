@@ -96,7 +96,8 @@ class HandleTable {
     if (!identity.known()) return {};
     for (uint32_t i = 0; i < used_; ++i) {
       Entry& entry = entries_[i];
-      if (entry.count == 0 || entry.identity != identity) continue;
+      // One that is full is not counted any further: the buffer gets a second handle.
+      if (entry.count == 0 || entry.count == UINT32_MAX || entry.identity != identity) continue;
       ++entry.count;
       return {client_, i, entry.generation};
     }
