@@ -130,7 +130,7 @@ struct AccountStatics {
 // Names an account, for as long as one likes. Amounts are in pages.
 class AccountId {
  public:
-  static constexpr unsigned kBits = 34;  // generation, slot; as LeaseToken has them
+  static constexpr unsigned kBits = 34;  // generation, slot
 
   // Nobody's: everything is granted, nothing is counted.
   constexpr AccountId() = default;

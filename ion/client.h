@@ -279,22 +279,15 @@ class Client {
       core.Drop();
     }
 
-    // Of a range of a region one buffer is made, so that it is known when it comes back.
+    // A range of a region is a buffer of its own once it is shared, and known from then on.
     Result<UniqueFd> Share(HandleTable::Entry& entry) noexcept {
       const Block& block = LeaseAccess::BlockOf(entry.lease);
-      if (!core.SharesItsDescriptor(block)) return core.Share(block);
-      if (!entry.range_fd.valid()) {
-        Result<UniqueFd> made = core.Share(block);
-        if (!made.ok()) return made;
-        Result<BufferIdentity> known = core.backend.Identify(made->borrow(), Operation::kShare);
-        if (!known.ok()) return known.error();
-        entry.identity = *known;
-        entry.range_fd = *std::move(made);
-      }
-      Block range;
-      range.fd = entry.range_fd.get();
-      range.bytes = block.bytes;
-      return core.backend.Share(range);
+      Result<UniqueFd> fd = core.Share(block);
+      if (!fd.ok() || entry.identity.known() || !core.SharesItsDescriptor(block)) return fd;
+      const Result<BufferIdentity> made = core.backend.Identify(fd->borrow(), Operation::kShare);
+      if (!made.ok()) return made.error();
+      entry.identity = *made;
+      return fd;
     }
 
     // What a handle stood for. Empty: nothing.

@@ -23,7 +23,6 @@
 #include "ion/backend.h"
 #include "ion/buffer.h"
 #include "ion/error.h"
-#include "ion/fd.h"
 
 namespace ion {
 
@@ -52,8 +51,6 @@ class HandleTable {
   struct Entry {
     Buffer lease;
     BufferIdentity identity;
-    // Of a block that is a range of a larger descriptor: what was shared of it, once something was.
-    UniqueFd range_fd;
     uint32_t count = 0;  // 0: free
     uint32_t generation = 0;
     uint32_t next_free = 0;
@@ -122,7 +119,6 @@ class HandleTable {
   Buffer Remove(Entry& entry) noexcept {
     entry.count = 0;
     entry.identity = {};
-    entry.range_fd.reset();
     entry.next_free = std::exchange(free_, static_cast<uint32_t>(&entry - entries_));
     return std::exchange(entry.lease, Buffer());
   }

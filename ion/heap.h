@@ -101,7 +101,8 @@ concept HeapMap = requires(H& h, const Block& block, uint64_t offset, uint64_t b
 
 namespace internal {
 
-// A descriptor of exactly the block, for somebody else; or an Error, where that would show more.
+// A descriptor of exactly the block, for somebody else, of the same buffer each time; or an Error,
+// where that would show more.
 template <class H>
 concept HasShare = requires(H& h, const Block& block) {
   { h.Share(block) }

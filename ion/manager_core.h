@@ -41,6 +41,7 @@
 #include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/region_domain.h"
 #include "ion/report.h"
 #include "ion/request.h"
 #include "ion/slab.h"
@@ -73,6 +74,8 @@ inline int64_t MonotonicNs() noexcept {
   return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
+static_assert(AccountId::kBits == LeaseToken::kAccountBits);
+
 // On whose behalf something is done, and by which line.
 struct Asker {
   AccountId account;
@@ -82,39 +85,6 @@ struct Asker {
 
   static constexpr uint64_t kOwnDomain = 1;  // the Manager's
   std::shared_ptr<const ClientIdentity> client = nullptr;
-};
-
-// Whose memory lies in a region: one trust domain's, or several's. A region whose descriptor was
-// shared is sealed: it stays the one's.
-class RegionDomain {
- public:
-  // It is sealed for another, and stays so.
-  bool Refuses(uint64_t domain) const noexcept {
-    const uint64_t now = word_.load();
-    return (now & kSealed) != 0 && now != (domain | kSealed);
-  }
-  // False: it is sealed for another.
-  bool Admit(uint64_t domain) noexcept {
-    uint64_t was = 0;
-    if (word_.compare_exchange_strong(was, domain)) return true;
-    while (was != domain && was != kSeveral) {
-      if (was == (domain | kSealed)) return true;
-      if ((was & kSealed) != 0) return false;
-      if (word_.compare_exchange_weak(was, kSeveral)) return true;
-    }
-    return true;
-  }
-  // False: others have memory there, or had.
-  bool Seal(uint64_t domain) noexcept {
-    uint64_t was = domain;
-    return word_.compare_exchange_strong(was, domain | kSealed) || was == (domain | kSealed);
-  }
-
- private:
-  static constexpr uint64_t kSealed = uint64_t{1} << 62;
-  static constexpr uint64_t kSeveral = uint64_t{1} << 63;
-
-  std::atomic<uint64_t> word_{0};  // 0: nobody's yet
 };
 
 template <class Order, Backend B, class... Hs>

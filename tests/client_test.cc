@@ -557,6 +557,12 @@ TEST_CASE_TEMPLATE("ion_import_fd: what is not memory is refused, and nothing is
 template <class B>
 using Carveout = CarveoutHeap<B, HeapSpec{.type = HeapType::kCarveout, .id = 2, .bytes = 1_MiB}>;
 
+// A carveout that can share a range alone.
+using SharesRanges = Manager<
+    UdmabufBackend<>, SystemHeap<UdmabufBackend<>>,
+    CarveoutHeap<UdmabufBackend<>, HeapSpec{.type = HeapType::kCarveout, .id = 2, .bytes = 1_MiB},
+                 SegregatedFit, ComposedRegion<UdmabufBackend<>, MemfdBackend<>>>>;
+
 TEST_CASE("Client: a range of a region is kept and mapped, but its descriptor not shared") {
   const LeakCheck leaks;
   using M = Manager<MemfdBackend<>, SystemHeap<MemfdBackend<>>, Carveout<MemfdBackend<>>>;
@@ -639,11 +645,7 @@ TEST_CASE("Client: of a whole buffer the range is the buffer") {
 
 TEST_CASE("Client: a range that udmabuf makes a buffer of is shared alone, and known again") {
   const LeakCheck leaks;
-  using B = UdmabufBackend<>;
-  constexpr HeapSpec kSpec{.type = HeapType::kCarveout, .id = 2, .bytes = 1_MiB};
-  using M = Manager<B, SystemHeap<B>,
-                    CarveoutHeap<B, kSpec, SegregatedFit, ComposedRegion<B, MemfdBackend<>>>>;
-  Setting<M> s;
+  Setting<SharesRanges> s;
   if (!s.client) return;
   auto neighbour = s.client->Allocate({.bytes = 8_KiB, .heaps = HeapId{2}});
   auto lease = s.client->Allocate({.bytes = 8_KiB, .heaps = HeapId{2}});
@@ -668,11 +670,7 @@ TEST_CASE("Client: a range that udmabuf makes a buffer of is shared alone, and k
 
 TEST_CASE("Client: a range that was shared is nobody else's while somebody holds it") {
   const LeakCheck leaks;
-  using B = UdmabufBackend<>;
-  constexpr HeapSpec kSpec{.type = HeapType::kCarveout, .id = 2, .bytes = 1_MiB};
-  using M = Manager<B, SystemHeap<B>,
-                    CarveoutHeap<B, kSpec, SegregatedFit, ComposedRegion<B, MemfdBackend<>>>>;
-  Setting<M> s;
+  Setting<SharesRanges> s;
   if (!s.client) return;
   auto stranger = s.Make({.name = "stranger"});
   const auto all = [](auto& client) {
