@@ -96,7 +96,9 @@ class BackendBase {
   Error Abandon(Block& block) noexcept {
     const uint64_t bytes = block.bytes;
     const long answer = sys_.Close(block.fd);
-    block = Block{.generation = block.generation};
+    const uint32_t generation = block.generation;
+    block = Block{};
+    block.generation = generation;
     if (!Failed(answer)) return {};
     return Error(ErrnoFrom(answer), "close", {name_, Operation::kRelease, {}, bytes});
   }

@@ -38,7 +38,8 @@ void Run(benchmark::State& state, const Request& request, std::optional<uint64_t
   const Pinned pinned(state);
   auto manager = M::Open();
   if (!manager.ok()) return state.SkipWithError("no memfd");
-  auto client = manager->CreateClient({.name = "bench", .quota_bytes = quota});
+  auto client =
+      manager->CreateClient({.name = "bench", .quota_bytes = quota, .recycle_as_is = true});
   if (!client.ok()) return state.SkipWithError("no client");
   { const auto first = client->Allocate(request); }
   for (auto _ : state) {

@@ -41,6 +41,7 @@ class CountingSyscalls {
     return Count().Mmap(bytes, protection, fd, offset);
   }
   long Munmap(void* at, size_t bytes) const noexcept { return Count().Munmap(at, bytes); }
+  long Eventfd() const noexcept { return Count().Eventfd(); }
   long Madvise(void* at, size_t bytes, int advice) const noexcept {
     return Count().Madvise(at, bytes, advice);
   }

@@ -3,39 +3,47 @@
 //
 // File: bench/pooled_memfd.h
 //
-// PooledMemfd: memfds of one class behind ion::Pool: a heap whose hits are all that a hit can cost,
-// the kernel left out.
+// PooledMemfd: pooled memfds as a heap of any id, so that one Manager can have several. (A
+// SystemHeap claims the one kernel heap that there is.)
 #ifndef ION_BENCH_POOLED_MEMFD_H_
 #define ION_BENCH_POOLED_MEMFD_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string_view>
-#include <utility>
 
 #include "backends/memfd.h"
-#include "ion/bytes.h"
+#include "ion/backend.h"
 #include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/heap_spec.h"
 #include "ion/request.h"
-#include "policies/pool.h"
+#include "policies/pooled_heap.h"
 
 namespace ion::bench {
 
 template <HeapId kHeapId>
-class PooledMemfd {
+class UnclaimedMemfd {
  public:
+  using BackendType = MemfdBackend<>;
+  static constexpr HeapSpec kSpec = {.type = HeapType::kSystem, .id = kHeapId.value()};
   static constexpr HeapId kId = kHeapId;
   static constexpr HeapType kType = HeapType::kSystem;
-  static constexpr HeapCaps kCaps = {.recycles = true};
-  static constexpr uint64_t kClassBytes = 4096;
+  static constexpr bool kContiguous = false;
+  static constexpr HeapCaps kCaps = {};
 
-  static Result<PooledMemfd> Bind(MemfdBackend<>& backend) noexcept { return PooledMemfd(backend); }
+  static Result<UnclaimedMemfd> Bind(MemfdBackend<>& backend) noexcept {
+    return UnclaimedMemfd(backend);
+  }
   std::string_view name() const noexcept { return "pooled memfd"; }
-  const Properties& properties() const noexcept { return backend_->heaps()[0].properties; }
+  const Properties& properties() const noexcept { return kernel_heap().properties; }
+  const KernelHeap& kernel_heap() const noexcept { return backend_->heaps()[0]; }
+  std::optional<bool> CachingOf(const Request& request) const noexcept {
+    if (Has(request.flags, Flags::kUncached)) return std::nullopt;
+    return true;
+  }
   Error Allocate(const Request& request, Block& block) noexcept {
     return backend_->Allocate(0, request.bytes, request.flags, request.name, block);
   }
@@ -46,30 +54,14 @@ class PooledMemfd {
   }
   Error Unmap(std::byte* at, uint64_t bytes) noexcept { return backend_->Unmap(at, bytes); }
 
-  uint16_t PoolOf(const Request& request) const noexcept {
-    return request.bytes - 1 < kClassBytes && request.flags == Flags::kNone ? 1 : 0;
-  }
-  uint64_t PoolPages(uint16_t) const noexcept { return 1; }
-  [[gnu::always_inline]] Block* Acquire(uint16_t) noexcept { return pool_->Acquire(); }
-  [[gnu::always_inline]] bool Recycle(uint16_t, Block& block) noexcept {
-    return pool_->Release(&block);
-  }
-  Error UseBlocks(std::span<Block> blocks) noexcept {
-    Result<Pool<Block>> pool = Pool<Block>::Create(blocks, {.object_bytes = kClassBytes});
-    if (!pool.ok()) return pool.error();
-    pool_.emplace(*std::move(pool));
-    return {};
-  }
-  void DrainPools(void (*give_back)(void* context, Block& block), void* context) noexcept {
-    pool_->Trim(0, [&](Block& block) { give_back(context, block); });
-  }
-
  private:
-  explicit PooledMemfd(MemfdBackend<>& backend) noexcept : backend_(&backend) {}
+  explicit UnclaimedMemfd(MemfdBackend<>& backend) noexcept : backend_(&backend) {}
 
   MemfdBackend<>* backend_;
-  std::optional<Pool<Block>> pool_;
 };
+
+template <HeapId kHeapId>
+using PooledMemfd = PooledHeap<UnclaimedMemfd<kHeapId>>;
 static_assert(HeapCheck<PooledMemfd<HeapId{0}>, MemfdBackend<>>::kOk);
 
 }  // namespace ion::bench

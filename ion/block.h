@@ -48,7 +48,7 @@ struct LeaseToken {
 
   uint64_t word = 0;
 
-  static constexpr LeaseToken Of(uint64_t account, uint16_t pool, size_t heap) noexcept {
+  static constexpr LeaseToken Of(uint64_t account, uint32_t pool, size_t heap) noexcept {
     return {account | uint64_t{pool} << kAccountBits |
             uint64_t{heap} << (kAccountBits + kPoolBits)};
   }

@@ -39,6 +39,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -71,6 +72,8 @@ struct ClientOptions {
   // Whom it trusts with its memory's former content and its neighbours: clients of the same domain.
   // None: nobody.
   std::string_view domain = {};
+  // Takes recycled memory with what its own domain left in it; else every buffer reads as zero.
+  bool recycle_as_is = false;
 };
 
 // A range of a descriptor that leads to more.
@@ -106,7 +109,8 @@ class Client {
     identity->name = options.name;
     identity->pid = ::getpid();
     auto* state = new (std::nothrow)
-        State(core, std::move(account), options.heaps, core.DomainOf(options.domain), identity);
+        State(core, std::move(account), options.heaps, core.DomainOf(options.domain),
+              core.pool_domains.Join(options.domain, options.recycle_as_is), identity);
     if (state == nullptr) return ToStatus(Error(ENOMEM, "operator new", origin));
     return Client(state);
   }
@@ -127,6 +131,19 @@ class Client {
   [[gnu::always_inline]] absl::StatusOr<Buffer> Allocate(
       const Request& request, CallSite where = CallSite::Here()) noexcept {
     return state().core.Allocate(request, state().asker, where);
+  }
+
+  // Takes `count` buffers and gives them back, so that so many lie in its pools for later. As
+  // Allocate; what it had until an error stays in the pools.
+  absl::Status Reserve(const Request& request, uint32_t count) {
+    std::vector<Buffer> taken;
+    taken.reserve(count);
+    while (taken.size() < count) {
+      absl::StatusOr<Buffer> buffer = Allocate(request);
+      if (!buffer.ok()) return buffer.status();
+      taken.push_back(*std::move(buffer));
+    }
+    return absl::OkStatus();
   }
 
   // The same from one heap, whose type the lease then knows.
@@ -263,19 +280,23 @@ class Client {
 
  private:
   struct State {
-    State(Core& of, Account&& opened, HeapMask heaps, uint64_t domain,
+    State(Core& of, Account&& opened, HeapMask heaps, uint64_t domain, PoolDomain pools,
           std::shared_ptr<ClientIdentity> who) noexcept
         : core(of),
           account(std::move(opened)),
           identity(std::move(who)),
-          asker{account.id(), heaps, heaps & of.bound, domain, identity},
+          asker{account.id(), heaps, heaps & of.bound, domain, pools, identity},
           handles(account.id().bits()) {
       core.owners.fetch_add(1, std::memory_order_relaxed);
     }
     ~State() {
+      // In a child made by fork: the locks and the accounts are the parent's.
+      const bool ours = !core.InChild();
       handles.ForEach([&](HandleTable::Entry& entry) { Release(handles.Remove(entry)); });
+      if (!ours) return;
       identity->open.store(false, std::memory_order_relaxed);
       account.Close();
+      core.LeavePools(asker.pools);
       core.Drop();
     }
 
@@ -294,7 +315,7 @@ class Client {
     void Release(Buffer lease) noexcept {
       if (!lease.valid()) return;
       const Block& block = LeaseAccess::BlockOf(lease);
-      core.blocks.Amend(block, [](BlockNote& note) { note.orphaned = true; });
+      if (!core.InChild()) core.blocks.Amend(block, [](BlockNote& note) { note.orphaned = true; });
       LeaseAccess::Orphan(std::move(lease));
     }
 

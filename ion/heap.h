@@ -21,15 +21,16 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string_view>
 #include <type_traits>
+#include <vector>
 
 #include "ion/backend.h"
 #include "ion/block.h"
 #include "ion/error.h"
 #include "ion/fd.h"
 #include "ion/heap_id.h"
+#include "ion/recycling.h"
 #include "ion/request.h"
 
 namespace ion {
@@ -41,7 +42,7 @@ struct HeapCaps {
   bool syncs = false;       // BeginCpuAccess and EndCpuAccess: its memory is not the backend's
   bool knows_phys = false;  // Phys: where a block lies in physical memory
   bool knows_layout = false;  // SegmentAt: in how many physical runs it lies
-  bool recycles = false;      // PoolOf, PoolPages, Acquire, Recycle, UseBlocks, DrainPools
+  bool recycles = false;      // pools: UseBlocks, PoolOf, TryRecycle and the rest of them
 
   friend constexpr bool operator==(const HeapCaps&, const HeapCaps&) = default;
 };
@@ -153,33 +154,63 @@ concept NamesSegmentAt = requires {
   &H::SegmentAt;
 };
 
-// Pools of filled blocks, by number; 0 is no pool. A recycled block is a lease again without a
-// lock, a system call, heap memory or a clock.
+// Pools of filled blocks, by number; 0 is no pool. A pool is of one trust domain, and of one size:
+// a recycled block is a lease again without a lock, a system call, heap memory or a clock. A block
+// that goes from one domain to another is zeroed on the way.
 template <class H>
-concept HasRecycling = requires(H& h, const Request& request, uint16_t pool, Block& block,
-                                std::span<Block> blocks,
-                                void (*give_back)(void* context, Block& block), void* context) {
-  // Which pool serves a request, and how many pages each of its blocks has.
-  { h.PoolOf(request) }
-  noexcept->std::same_as<uint16_t>;
-  { h.PoolPages(pool) }
-  noexcept->std::same_as<uint64_t>;
-  // A block; nullptr: none lies there, and Allocate is asked.
-  { h.Acquire(pool) }
-  noexcept->std::same_as<Block*>;
-  // False: not taken, and Free is asked.
-  { h.Recycle(pool, block) }
-  noexcept->std::same_as<bool>;
+concept HasRecycling = requires(H& h, const H& unchanged, const Request& request, uint32_t pool,
+                                Block& block, const PoolHost& host, PoolDomain domain,
+                                std::vector<const Block*>& idle, std::vector<PoolReport>& reports) {
   // Told once, before all else: where the blocks live.
-  { h.UseBlocks(blocks) }
+  { h.UseBlocks(host) }
   noexcept->std::same_as<Error>;
-  // All that lies in the pools goes to give_back.
-  { h.DrainPools(give_back, context) }
+  // A domain has lost its last client.
+  { h.CloseDomain(domain) }
   noexcept->std::same_as<void>;
+
+  // The hot way. Which pool serves a request of a domain (0: the slow way has to be asked), how
+  // many pages its blocks have; a block of what the thread has at hand, or nullptr; and back, if it
+  // has room. Then the same by way of what all threads share.
+  { unchanged.PoolOf(request, domain.slot) }
+  noexcept->std::same_as<uint32_t>;
+  { unchanged.PoolPages(pool) }
+  noexcept->std::same_as<uint64_t>;
+  { h.TryAcquire(pool) }
+  noexcept->std::same_as<Block*>;
+  { h.TryRecycle(pool, block) }
+  noexcept->std::same_as<bool>;
+  { h.AcquireOnTrip(pool) }
+  noexcept->std::same_as<Block*>;
+  { h.RecycleOnTrip(pool, block) }
+  noexcept->std::same_as<bool>;
+
+  // The slow way. Memory that lies idle anywhere and may serve; or else what Allocate gave is made
+  // the pool's, which says by which number (0: it is not recycled). Back: false, not taken, and
+  // Free is asked; `shared`: others may hold a descriptor of it.
+  { h.AcquireSlow(request, domain) }
+  noexcept->std::same_as<PooledBlock>;
+  { h.Adopt(block, request, domain) }
+  noexcept->std::same_as<uint32_t>;
+  { h.RecycleSlow(block, bool{}) }
+  noexcept->std::same_as<bool>;
+
+  // Gives idle memory back to the kernel: at least so many bytes, where so many are idle. Returns
+  // how many.
+  { h.Trim(uint64_t{}, GiveBack{}) }
+  noexcept->std::same_as<uint64_t>;
+  // The Manager has gone: nothing is taken back any more, and what lies idle goes to the kernel.
+  { h.Close() }
+  noexcept->std::same_as<void>;
+  // Time goes on: what was not needed for too long goes back.
+  { h.Tick() }
+  noexcept->std::same_as<void>;
+  // What lies idle at this moment, and what each pool did so far.
+  { h.ListIdle(idle) } -> std::same_as<void>;
+  { h.ListPools(reports) } -> std::same_as<void>;
 };
 template <class H>
 concept NamesRecycle = requires {
-  &H::Recycle;
+  &H::TryRecycle;
 };
 
 }  // namespace internal
@@ -264,8 +295,8 @@ struct HeapCheck {
                 "ion: kCaps.knows_layout and `Segment SegmentAt(const Block&, uint64_t offset) "
                 "const noexcept` go together: declare both or neither");
   static_assert(!HeapIdentity<H> || HeapRecycleHooks<H>,
-                "ion: kCaps.recycles and PoolOf, PoolPages, Acquire, Recycle, UseBlocks and "
-                "DrainPools go together (ion/heap.h has their signatures): declare all or none");
+                "ion: kCaps.recycles and UseBlocks, PoolOf, TryRecycle and the other hooks of "
+                "internal::HasRecycling (ion/heap.h) go together: declare all or none");
   static constexpr bool kOk = Heap<H, B>;
 };
 

@@ -46,7 +46,9 @@
 #include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/keeper.h"
 #include "ion/manager_core.h"
+#include "ion/recycling.h"
 #include "ion/report.h"
 #include "ion/request.h"
 #include "ion/slab.h"
@@ -137,6 +139,21 @@ class ManagerWith {
   }
   // What is sure of memory from any of these heaps, whichever gives it.
   Properties Guarantees(HeapMask mask) const noexcept { return core().Guarantees(mask); }
+
+  // Gives idle memory of pools back to the kernel: at least `bytes`, where so many lie idle.
+  // Returns how many.
+  uint64_t Trim(uint64_t bytes = UINT64_MAX) noexcept {
+    return core().Trim(bytes, GiveBack::kTrim);
+  }
+  // Time goes on for the pools: what was not needed for some ticks goes back to the kernel
+  // (policies/pool_spec.h). For who has no Keeper.
+  void Tick() noexcept { core().Tick(); }
+  // Starts a thread of this Manager that ticks, and gives all idle memory back under memory
+  // pressure. Where pressure cannot be watched the Status says why, and the thread ticks all the
+  // same. FAILED_PRECONDITION (EALREADY): there is one.
+  absl::Status StartKeeper(const KeeperOptions& options = {}) noexcept {
+    return ToStatus(core().StartKeeper(options));
+  }
 
   // Who holds what, at this moment (ion/report.h).
   Report MakeReport() const { return core().MakeReport(); }

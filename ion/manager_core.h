@@ -29,6 +29,7 @@
 #include <string_view>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -41,11 +42,15 @@
 #include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/keeper.h"
+#include "ion/pool_domains.h"
+#include "ion/recycling.h"
 #include "ion/region_domain.h"
 #include "ion/report.h"
 #include "ion/request.h"
 #include "ion/slab.h"
 #include "ion/status.h"
+#include "ion/wiped_pages.h"
 
 namespace ion::internal {
 
@@ -82,6 +87,7 @@ struct Asker {
   HeapMask heaps = HeapMask::All();
   HeapMask bound = {};  // of those, the ones that have memory
   uint64_t domain = kOwnDomain;
+  PoolDomain pools = PoolDomains::kManagers;
 
   static constexpr uint64_t kOwnDomain = 1;  // the Manager's
   std::shared_ptr<const ClientIdentity> client = nullptr;
@@ -118,7 +124,14 @@ struct ManagerCore {
     Walk(*this, [&]<class H>(Result<H>& heap, size_t at) {
       if constexpr (H::kCaps.recycles) {
         if (heap.ok()) {
-          if (Error error = heap->UseBlocks(blocks.all()); !error.ok()) heap = error;
+          const PoolHost host{blocks.all(), this, [](void* core, Block& block) noexcept {
+                                Of(core).Destroy(block);
+                                Of(core).Drop();
+                              }};
+          if (Error error = heap->UseBlocks(host); !error.ok()) {
+            std::destroy_at(&heap);
+            std::construct_at(&heap, error);
+          }
         }
       }
       if (!heap.ok()) return false;
@@ -127,6 +140,10 @@ struct ManagerCore {
       return false;
     });
     nobody.bound = bound;
+    if (alive != nullptr) *alive = 1;
+  }
+  ~ManagerCore() {
+    if (alive != nullptr) UnmapWiped(alive, sizeof(*alive));
   }
 
   // What stands for a heap where memory came from somebody else.
@@ -152,7 +169,12 @@ struct ManagerCore {
   std::mutex domains_mutex;
   std::map<std::string, uint64_t> domains;  // those with a name
   uint64_t last_domain = Asker::kOwnDomain;
-  Asker nobody;                        // who asks the Manager itself
+  Asker nobody;  // who asks the Manager itself
+  PoolDomains pool_domains;
+  // In a page that a forked child finds zero; nullptr: there was no memory, and a child is not
+  // told.
+  uint32_t* const alive = static_cast<uint32_t*>(MapWiped(sizeof(uint32_t)));
+  std::unique_ptr<Keeper<>> keeper;    // where the user wanted one
   std::atomic<size_t> owners{1};       // the Manager, each client, each block
   std::atomic<bool> abandoned{false};  // the Manager has gone: nothing is recycled any more
 
@@ -208,43 +230,55 @@ struct ManagerCore {
                                                          CallSite where) noexcept {
     if constexpr (kRecycles) {
       LeaseToken token;
-      if (Block* block = Recycled(request, asker, token); block != nullptr) [[likely]] {
+      Block* block = Recycled</*kOnTrip=*/false>(request, asker, token);
+      if (block != nullptr) [[likely]]
         return LeaseAccess::Make(block, token);
-      }
+      return AllocateOnTrip(request, asker, where);
     }
+    return AllocateSlow(request, asker, where);
+  }
+  // From what the threads share, before the slow way.
+  [[gnu::noinline]] absl::StatusOr<Buffer> AllocateOnTrip(const Request& request,
+                                                          const Asker& asker,
+                                                          CallSite where) noexcept {
+    LeaseToken token;
+    Block* block = Recycled</*kOnTrip=*/true>(request, asker, token);
+    if (block != nullptr) return LeaseAccess::Make(block, token);
     return AllocateSlow(request, asker, where);
   }
 
   // From the pool of the first heap that the mask names; nullptr: the slow way. No lambda, here and
   // in Recycle: g++ keeps what one captures in memory.
+  template <bool kOnTrip>
   [[gnu::always_inline]] Block* Recycled(const Request& request, const Asker& asker,
                                          LeaseToken& token) noexcept {
     const HeapMask mask = request.heaps.value_or(usual) & asker.bound;
-    return RecycledFrom(std::index_sequence_for<Hs...>{}, mask, request, asker.account, token);
+    return RecycledFrom<kOnTrip>(std::index_sequence_for<Hs...>{}, mask, request, asker, token);
   }
-  template <size_t... kAt>
+  template <bool kOnTrip, size_t... kAt>
   [[gnu::always_inline]] Block* RecycledFrom(std::index_sequence<kAt...>, HeapMask mask,
-                                             const Request& request, AccountId account,
+                                             const Request& request, const Asker& asker,
                                              LeaseToken& token) noexcept {
     Block* block = nullptr;
     (void)((mask.contains(kIds[kOrder[kAt]]) &&
-            (block = RecycledAt<kOrder[kAt]>(request, account, token), true)) ||
+            (block = RecycledAt<kOnTrip, kOrder[kAt]>(request, asker, token), true)) ||
            ...);
     return block;
   }
-  template <size_t kAt>
-  [[gnu::always_inline]] Block* RecycledAt(const Request& request, AccountId account,
+  template <bool kOnTrip, size_t kAt>
+  [[gnu::always_inline]] Block* RecycledAt(const Request& request, const Asker& asker,
                                            LeaseToken& token) noexcept {
     auto& heap = std::get<kAt>(heaps);
     if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) {
-      const uint16_t pool = heap->PoolOf(request);
+      const uint32_t pool = heap->PoolOf(request, asker.pools.slot);
       if (pool == 0) [[unlikely]]
         return nullptr;
+      const AccountId account = asker.account;
       const uint64_t pages = heap->PoolPages(pool);
       if (!account.Take(pages)) [[unlikely]]
         return nullptr;
       token = LeaseToken::Of(account.bits(), pool, kAt);
-      Block* block = heap->Acquire(pool);
+      Block* block = kOnTrip ? heap->AcquireOnTrip(pool) : heap->TryAcquire(pool);
       if (block == nullptr) [[unlikely]]
         account.Give(pages);
       return block;
@@ -265,6 +299,10 @@ struct ManagerCore {
     const uint64_t pages = Pages(request.bytes);
     if (!asker.account.Take(pages)) return PastQuota(asker, request);
     absl::StatusOr<Buffer> buffer = AllocateCharged(request, asker, pages, where);
+    if (!buffer.ok() && IsShortage(ErrnoOf(buffer.status())) &&
+        Trim(UINT64_MAX, GiveBack::kShortage) > 0) {
+      buffer = AllocateCharged(request, asker, pages, where);
+    }
     if (!buffer.ok()) asker.account.Give(pages);
     return buffer;
   }
@@ -274,14 +312,27 @@ struct ManagerCore {
                                          CallSite where) noexcept {
     const Origin origin{B::kName, Operation::kAllocate, {}, request.bytes};
     const HeapMask mask = request.heaps.value_or(usual) & asker.heaps;
-    Block* block = blocks.New();
-    if (block == nullptr) return ToStatus(Error(ENOMEM, "operator new: a block", origin));
+    Block* block = nullptr;
+    bool fresh = true;
     int code = ENODEV;
     std::string tried;
-    uint16_t pool = 0;
+    uint32_t pool = 0;
     const bool found = Walk(*this, [&](auto& heap, size_t at) {
       if (!mask.contains(kIds[at])) return false;
       Error error = heap.ok() ? Error() : heap.error();
+      if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) {
+        const PooledBlock found =
+            error.ok() ? heap->AcquireSlow(request, asker.pools) : PooledBlock();
+        if (found.block != nullptr) {
+          if (block != nullptr) blocks.Delete(block);
+          block = found.block;
+          pool = found.pool;
+          fresh = false;
+          return true;
+        }
+      }
+      if (block == nullptr) block = blocks.New();
+      if (error.ok() && block == nullptr) error = Error(ENOMEM, "operator new: a block", origin);
       const bool ranges = std::decay_t<decltype(*heap)>::kCaps.shares;
       bool foreign = ranges && regions[at].Refuses(asker.domain);
       if (error.ok() && !foreign) error = heap->Allocate(request, *block);
@@ -295,7 +346,9 @@ struct ManagerCore {
       }
       if (error.ok()) {
         block->heap = static_cast<uint8_t>(at);
-        if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) pool = heap->PoolOf(request);
+        if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) {
+          pool = heap->Adopt(*block, request, asker.pools);
+        }
         return true;
       }
       code = error.code();
@@ -304,17 +357,25 @@ struct ManagerCore {
       return false;
     });
     if (!found) {
-      blocks.Delete(block);
+      if (block != nullptr) blocks.Delete(block);
       if (tried.empty()) return ToStatus(NoHeap(request, origin));
       return MakeStatus(code, tried);
     }
     // A heap may give more than was asked for.
     if (const uint64_t more = Pages(block->bytes) - pages; more != 0 && !asker.account.Take(more)) {
-      Destroy(*block);
+      if (fresh) {
+        Destroy(*block);
+      } else if (!RecycleSlow(*block, /*shared=*/false)) {
+        Destroy(*block);
+        Drop();
+      }
       return PastQuota(asker, request);
     }
-    return Lease(block, LeaseToken::Of(asker.account.bits(), pool, block->heap),
-                 Note(*block, request.name, asker, where));
+    const LeaseToken token = LeaseToken::Of(asker.account.bits(), pool, block->heap);
+    BlockNote note = Note(*block, request.name, asker, where);
+    if (fresh) return Lease(block, token, std::move(note));
+    blocks.List(*block, std::move(note));
+    return LeaseAccess::Make(block, token);
   }
 
   Result<Buffer> Import(FdRef fd, const Asker& asker, CallSite where) noexcept {
@@ -412,33 +473,106 @@ struct ManagerCore {
 
   [[gnu::always_inline]] void Release(Block& block, LeaseToken token) noexcept {
     if constexpr (kRecycles) {
-      if (token.pool() != 0 && Recycle(block, token)) [[likely]]
+      if (token.pool() != 0 && Recycle</*kOnTrip=*/false>(block, token)) [[likely]]
         return;
+    }
+    ReleaseOnTrip(block, token);
+  }
+  [[gnu::noinline]] void ReleaseOnTrip(Block& block, LeaseToken token) noexcept {
+    if constexpr (kRecycles) {
+      if (token.pool() != 0 && !InChild() && !abandoned.load(std::memory_order_relaxed) &&
+          Recycle</*kOnTrip=*/true>(block, token)) {
+        return;
+      }
     }
     ReleaseSlow(block, token);
   }
-  [[gnu::noinline]] void ReleaseSlow(Block& block, LeaseToken token) noexcept {
-    const uint64_t pages = Pages(block.bytes);
+  void ReleaseSlow(Block& block, LeaseToken token) noexcept {
+    if (InChild()) return LetGo(block);
+    AccountId::FromBits(token.account()).Give(Pages(block.bytes));
+    if (RecycleSlow(block, token.pool() == 0)) return;
     Destroy(block);
-    AccountId::FromBits(token.account()).Give(pages);
     Drop();
   }
-  // False: it was not taken.
-  [[gnu::always_inline]] bool Recycle(Block& block, LeaseToken token) noexcept {
-    if (abandoned.load(std::memory_order_relaxed)) [[unlikely]]
-      return false;
-    return RecycleTo(std::index_sequence_for<Hs...>{}, block, token);
+  // A child made by fork has a copy of all we know, and of our locks: what it inherited it lets go
+  // of by closing its own descriptor, and nothing else.
+  bool InChild() const noexcept { return alive != nullptr && *alive == 0; }
+  void LetGo(Block& block) noexcept {
+    if (!SharesItsDescriptor(block)) backend.errors().Report(backend.Abandon(block));
   }
-  template <size_t... kAt>
+  // False: it was not taken.
+  bool RecycleSlow(Block& block, bool shared) noexcept {
+    if (!kRecycles || abandoned.load(std::memory_order_relaxed)) return false;
+    return Walk(*this, [&]<class H>(Result<H>& heap, size_t at) {
+      if constexpr (H::kCaps.recycles) {
+        if (at != block.heap) return false;
+        // First: once it lies in a pool it may be somebody else's.
+        if (shared) blocks.Amend(block, [](BlockNote& note) { note.orphaned = false; });
+        return heap->RecycleSlow(block, shared);
+      }
+      return false;
+    });
+  }
+  // f(heap) for each that recycles.
+  template <class F>
+  void ForEachRecycling(F f) {
+    Walk(*this, [&]<class H>(Result<H>& heap, size_t) {
+      if constexpr (H::kCaps.recycles) {
+        if (heap.ok()) f(*heap);
+      }
+      return false;
+    });
+  }
+  // Returns how many bytes went back to the kernel.
+  uint64_t Trim(uint64_t bytes, GiveBack why) noexcept {
+    uint64_t given = 0;
+    ForEachRecycling([&](auto& heap) {
+      if (given < bytes) given += heap.Trim(bytes - given, why);
+    });
+    return given;
+  }
+  void Tick() noexcept {
+    ForEachRecycling([](auto& heap) { heap.Tick(); });
+  }
+  Error StartKeeper(const KeeperOptions& options) noexcept {
+    const Origin origin{B::kName, Operation::kOpen};
+    if (keeper != nullptr) return Error(EALREADY, "the Manager has a keeper", origin);
+    const Keeper<>::Duties duties{
+        .context = this,
+        .tick = [](void* core) noexcept { Of(core).Tick(); },
+        .relieve = [](void* core) noexcept { Of(core).Trim(UINT64_MAX, GiveBack::kPressure); }};
+    keeper.reset(new (std::nothrow) Keeper<>(duties));
+    if (keeper == nullptr) return Error(ENOMEM, "operator new: a keeper", origin);
+    const Error error = keeper->Start(options);
+    if (!keeper->running()) keeper.reset();
+    return error;
+  }
+  void LeavePools(PoolDomain domain) noexcept {
+    pool_domains.Leave(domain,
+                       [&] { ForEachRecycling([&](auto& heap) { heap.CloseDomain(domain); }); });
+  }
+  static bool IsShortage(int code) noexcept {
+    return code == ENOMEM || code == ENFILE || code == EMFILE;
+  }
+  // False: it was not taken.
+  template <bool kOnTrip>
+  [[gnu::always_inline]] bool Recycle(Block& block, LeaseToken token) noexcept {
+    return RecycleTo<kOnTrip>(std::index_sequence_for<Hs...>{}, block, token);
+  }
+  template <bool kOnTrip, size_t... kAt>
   [[gnu::always_inline]] bool RecycleTo(std::index_sequence<kAt...>, Block& block,
                                         LeaseToken token) noexcept {
-    return (RecycleAt<kAt>(block, token) || ...);
+    return (RecycleAt<kOnTrip, kAt>(block, token) || ...);
   }
-  template <size_t kAt>
+  template <bool kOnTrip, size_t kAt>
   [[gnu::always_inline]] bool RecycleAt(Block& block, LeaseToken token) noexcept {
     auto& heap = std::get<kAt>(heaps);
     if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) {
-      if (token.heap() != kAt || !heap->Recycle(token.pool(), block)) return false;
+      if (token.heap() != kAt) return false;
+      if (!(kOnTrip ? heap->RecycleOnTrip(token.pool(), block)
+                    : heap->TryRecycle(token.pool(), block))) {
+        return false;
+      }
       AccountId::FromBits(token.word).Give(heap->PoolPages(token.pool()));
       return true;
     }
@@ -481,19 +615,14 @@ struct ManagerCore {
 
   // The Manager has gone.
   void Abandon() noexcept {
+    if (InChild()) {
+      // The thread is the parent's.
+      (void)keeper.release();
+      return;
+    }
+    keeper.reset();
     abandoned.store(true, std::memory_order_relaxed);
-    Walk(*this, [&]<class H>(Result<H>& heap, size_t) {
-      if constexpr (H::kCaps.recycles) {
-        if (!heap.ok()) return false;
-        heap->DrainPools(
-            [](void* core, Block& block) {
-              Of(core).Destroy(block);
-              Of(core).Drop();
-            },
-            this);
-      }
-      return false;
-    });
+    ForEachRecycling([](auto& heap) { heap.Close(); });
     if (blocks.live() != 0) {
       backend.errors().Report(Error(EBUSY, "buffers outlive their Manager",
                                     {B::kName, Operation::kRelease},
@@ -503,6 +632,8 @@ struct ManagerCore {
     Drop();
   }
   void Drop() noexcept {
+    // In a child the others that hold us may have been other threads.
+    if (InChild()) return;
     if (owners.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
 
@@ -524,14 +655,22 @@ struct ManagerCore {
     return sure.value_or(Properties{});
   }
 
-  Report MakeReport() const {
+  // What lies in pools is no buffer. (While it is told apart, pools are empty for a moment.)
+  Report MakeReport() {
     Report report;
+    std::vector<const Block*> idle;
+    ForEachRecycling([&](auto& heap) {
+      heap.ListIdle(idle);
+      heap.ListPools(report.pools);
+    });
+    std::ranges::sort(idle);
     Walk(*this, [&](const auto& heap, size_t at) {
       if (heap.ok()) report.heaps.push_back({kIds[at], std::string(heap->name())});
       return false;
     });
     const int64_t now = MonotonicNs();
-    blocks.ForEachListed([&](const BlockNote& note) {
+    blocks.ForEachListed([&](const Block& block, const BlockNote& note) {
+      if (std::ranges::binary_search(idle, &block)) return;
       const bool known = note.client != nullptr;
       report.buffers.push_back(
           {.name = note.name,

@@ -28,6 +28,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "ion/heap_id.h"
+#include "ion/recycling.h"
 
 namespace ion {
 
@@ -52,6 +53,7 @@ struct BufferReport {
 struct Report {
   std::vector<HeapReport> heaps;  // those that have memory
   std::vector<BufferReport> buffers;
+  std::vector<PoolReport> pools;  // of heaps that recycle
 
   uint64_t bytes() const {
     uint64_t sum = 0;

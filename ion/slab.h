@@ -156,13 +156,15 @@ class BlockTable {
     std::lock_guard lock(mutex_);
     f(NoteOf(block));
   }
-  // f(note) for each block that is listed.
+  // f(block, note) for each block that is listed.
   template <class F>
   void ForEachListed(F f) const {
     std::lock_guard lock(mutex_);
     for (size_t slab = 0; slab < slab_count_; ++slab) {
       for (size_t i = 0; i < internal::kBlocksPerSlab; ++i) {
-        if (notes_[slab][i].bytes != 0) f(std::as_const(notes_[slab][i]));
+        if (notes_[slab][i].bytes == 0) continue;
+        const std::byte* at = slabs_ + slab * internal::kSlabBytes + (i + 1) * sizeof(Block);
+        f(*reinterpret_cast<const Block*>(at), std::as_const(notes_[slab][i]));
       }
     }
   }

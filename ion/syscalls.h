@@ -16,6 +16,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -62,6 +63,8 @@ concept Syscalls = std::is_nothrow_copy_constructible_v<S> &&
   noexcept->std::same_as<long>;
   { s.Munmap(p, bytes) }
   noexcept->std::same_as<long>;
+  { s.Eventfd() }
+  noexcept->std::same_as<long>;
   { s.Madvise(p, bytes, int{}) }
   noexcept->std::same_as<long>;
   { s.MemfdCreate(path, flags) }
@@ -105,6 +108,7 @@ class LinuxSyscalls {
     return at == MAP_FAILED ? -errno : static_cast<long>(reinterpret_cast<intptr_t>(at));
   }
   long Munmap(void* at, size_t bytes) const noexcept { return Answer(::munmap(at, bytes)); }
+  long Eventfd() const noexcept { return Answer(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }
   long Madvise(void* at, size_t bytes, int advice) const noexcept {
     return Answer(::madvise(at, bytes, advice));
   }

@@ -57,14 +57,14 @@ class Depot {
     links_ = reinterpret_cast<Link*>(blocks_ + blocks + 1);
     words_ = reinterpret_cast<Word*>(links_ + blocks + 1);
     word_count_ = Words(objects);
-    for (uint32_t i = blocks; i > 0; --i) empty_.Push(links_, i, 0);
+    block_count_ = blocks;
   }
 
   // Requires: the caller owns each of the `n` objects; each is below the `objects` of Init.
   void Put(const uint32_t* objects, uint32_t n) noexcept {
     while (n > 0) {
       const uint32_t k = std::min(n, kBlockObjects);
-      if (const uint32_t at = empty_.Pop(links_); at != 0) {
+      if (const uint32_t at = TakeEmpty(); at != 0) {
         Block& block = blocks_[at];
         block.n = k;
         std::memcpy(block.objects, objects, k * sizeof(uint32_t));
@@ -118,6 +118,15 @@ class Depot {
   static constexpr uint32_t Blocks(uint32_t objects) noexcept { return objects / 10 + 4; }
   static constexpr uint32_t Words(uint32_t objects) noexcept { return (objects + 63) / 64; }
 
+  // An empty block: one that was used before, or the next that never was, so that memory is touched
+  // as objects come. 0: none.
+  uint32_t TakeEmpty() noexcept {
+    if (const uint32_t at = empty_.Pop(links_); at != 0) return at;
+    if (touched_.load(std::memory_order_relaxed) >= block_count_) return 0;
+    const uint32_t at = touched_.fetch_add(1, std::memory_order_relaxed) + 1;
+    return at <= block_count_ ? at : 0;
+  }
+
   uint32_t GetFromBlock(uint32_t* objects, uint32_t max) noexcept {
     const uint32_t at = full_.Pop(links_);
     if (at == 0) return 0;
@@ -165,10 +174,12 @@ class Depot {
   typename P::template Atomic<uint32_t> lowest_{0};
   typename P::template Atomic<uint32_t> strays_{0};
   alignas(64) PackedStack<P> empty_;
+  typename P::template Atomic<uint32_t> touched_{0};  // blocks 1 to this have been used
   alignas(64) Block* blocks_ = nullptr;
   Link* links_ = nullptr;
   Word* words_ = nullptr;
   uint32_t word_count_ = 0;
+  uint32_t block_count_ = 0;
 };
 
 }  // namespace ion

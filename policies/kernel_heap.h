@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
 
 #include "ion/backend.h"
@@ -37,6 +38,7 @@ class KernelHeapPolicy {
                 "policy's, as in HeapSpec{.type = HeapType::kDma, .id = 5} for a DmaHeap");
 
  public:
+  using BackendType = B;
   static constexpr HeapSpec kSpec = kHeapSpec;
   static constexpr HeapId kId{kHeapSpec.id};
   static constexpr HeapType kType = kHeapType;
@@ -58,22 +60,16 @@ class KernelHeapPolicy {
   // What the size classes, and the kernel's pages, have cost so far.
   Rounding rounding() const noexcept { return rounding_.get(); }
 
+  // Whether memory for this request would be cached; none: it is refused.
+  std::optional<bool> CachingOf(const Request& request) const noexcept {
+    if (!Admit(request).ok()) return std::nullopt;
+    return properties_.cached;
+  }
+
   // As the backend, of a whole size class; and EINVAL for a flag or an alignment that this memory
   // cannot honour.
   Error Allocate(const Request& request, Block& block) noexcept {
-    if (!std::has_single_bit(request.alignment) || request.alignment > properties_.alignment) {
-      return Refuse("an alignment that its memory does not promise", request);
-    }
-    const bool cached = properties_.cached;
-    if (kernel_heap_->type == HeapType::kCustom &&
-        (Has(request.flags, Flags::kCached) || Has(request.flags, Flags::kUncached))) {
-      return Refuse("whether its memory is cached is not known", request);
-    }
-    if (Has(request.flags, cached ? Flags::kUncached : Flags::kCached)) {
-      return Refuse(
-          cached ? "kUncached, but its memory is cached" : "kCached, but its memory is uncached",
-          request);
-    }
+    if (Error error = Admit(request); !error.ok()) return error;
     if (Error error = backend_->Allocate(index_, Classes::RoundUp(request.bytes), request.flags,
                                          request.name, block);
         !error.ok()) {
@@ -96,6 +92,22 @@ class KernelHeapPolicy {
   }
 
  private:
+  Error Admit(const Request& request) const noexcept {
+    if (!std::has_single_bit(request.alignment) || request.alignment > properties_.alignment) {
+      return Refuse("an alignment that its memory does not promise", request);
+    }
+    const bool cached = properties_.cached;
+    if (kernel_heap_->type == HeapType::kCustom &&
+        (Has(request.flags, Flags::kCached) || Has(request.flags, Flags::kUncached))) {
+      return Refuse("whether its memory is cached is not known", request);
+    }
+    if (Has(request.flags, cached ? Flags::kUncached : Flags::kCached)) {
+      return Refuse(
+          cached ? "kUncached, but its memory is cached" : "kCached, but its memory is uncached",
+          request);
+    }
+    return {};
+  }
   Error Refuse(const char* why, const Request& request) const noexcept {
     return Error(EINVAL, why, {B::kName, Operation::kAllocate, name(), request.bytes});
   }

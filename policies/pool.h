@@ -29,7 +29,7 @@
 //
 // fork. What lies in a pool belongs to the parent: the pages behind it are shared. In the child an
 // inherited pool is empty for good: Acquire gives nothing, Release answers false and takes nothing.
-// New pools work. (Not before Linux 4.14: see policies/wiped_pages.h. Not if the fork is made by a
+// New pools work. (Not before Linux 4.14: see ion/wiped_pages.h. Not if the fork is made by a
 // handler that interrupted a call.)
 //
 // No membarrier (seccomp, Linux before 4.14): found out when a pool is made; its magazines are then
@@ -63,11 +63,11 @@
 
 #include "ion/check.h"
 #include "ion/error.h"
+#include "ion/wiped_pages.h"
 #include "policies/depot.h"
 #include "policies/magazine.h"
 #include "policies/membarrier.h"
 #include "policies/thread_record.h"
-#include "policies/wiped_pages.h"
 
 namespace ion {
 
@@ -84,6 +84,15 @@ struct PoolPolicy : MagazinePolicy {
 struct PoolOptions {
   // What one descriptor stands for.
   uint64_t object_bytes = 4096;
+};
+
+// What a hit needs to know of a pool.
+struct PoolTicket {
+  static constexpr uint64_t kNever = ~uint64_t{0};  // no magazine's gate: nothing is a hit
+
+  uint64_t gate = kNever;
+  uint64_t offset = 0;
+  uint32_t slots = 0;
 };
 
 // Sums over all threads, read while they go on: each is a number that its owner stored, none is
@@ -205,6 +214,8 @@ class PoolBase {
     Core& core = CheckedCore();
     return core.alive == 0 ? 0 : core.depot.depth();
   }
+  // Of the pools that live, each has another: below 1024.
+  uint32_t id() const noexcept { return CheckedCore().id; }
   // How many descriptors this pool's magazines hold at most.
   uint32_t magazine_slots() const noexcept { return slots_; }
   // Inherited through a fork: empty for good.
@@ -216,7 +227,7 @@ class PoolBase {
   using Core = internal::PoolCore<P>;
   using Record = internal::ThreadRecord<P>;
   using Statics = internal::Statics<P>;
-  static constexpr uint64_t kNever = ~uint64_t{0};  // no magazine's gate
+  static constexpr uint64_t kNever = PoolTicket::kNever;
 
   PoolBase() = default;
   PoolBase(PoolBase&& other) noexcept { Swap(other); }
@@ -631,12 +642,9 @@ class Pool : public PoolBase<P> {
   // A descriptor, which the caller then owns; nullptr: none lies here. A hit is wait-free, else
   // lock-free.
   [[gnu::always_inline]] T* Acquire() noexcept {
-    Magazine<P>& magazine = internal::Statics<P>::record->At(this->offset_);
-    if (magazine.Enter(this->gate_)) [[likely]] {
-      void* descriptor = magazine.PopAndLeave();
-      if (descriptor != nullptr) [[likely]]
-        return static_cast<T*>(descriptor);
-    }
+    T* descriptor = TryAcquire(Ticket());
+    if (descriptor != nullptr) [[likely]]
+      return descriptor;
     return static_cast<T*>(this->AcquireSlow());
   }
   // The same; and refill() where none lies here.
@@ -652,12 +660,27 @@ class Pool : public PoolBase<P> {
   // the caller disposes of its own copy. Requires: the caller owns it, and it is of the array of
   // Create (checked where it leaves the magazine). A hit is wait-free, else lock-free.
   [[nodiscard, gnu::always_inline]] bool Release(T* descriptor) noexcept {
-    Magazine<P>& magazine = internal::Statics<P>::record->At(this->offset_);
-    if (magazine.Enter(this->gate_)) [[likely]] {
-      if (magazine.PushAndLeave(descriptor, this->slots_)) [[likely]]
-        return true;
-    }
+    if (TryRelease(Ticket(), descriptor)) [[likely]]
+      return true;
     return this->ReleaseSlow(descriptor);
+  }
+
+  // The hot ways alone, for who keeps a table of many pools: by what this says, of which the offset
+  // is arithmetic on the pool's id. nullptr or false: no hit, and Acquire or Release is asked.
+  // Wait-free.
+  PoolTicket Ticket() const noexcept { return {this->gate_, this->offset_, this->slots_}; }
+  static uint64_t OffsetOf(uint32_t id) noexcept { return Base::Record::Offset(id); }
+  [[gnu::always_inline]] static T* TryAcquire(const PoolTicket& ticket) noexcept {
+    Magazine<P>& magazine = internal::Statics<P>::record->At(ticket.offset);
+    if (!magazine.Enter(ticket.gate)) [[unlikely]]
+      return nullptr;
+    return static_cast<T*>(magazine.PopAndLeave());
+  }
+  [[gnu::always_inline]] static bool TryRelease(const PoolTicket& ticket, T* descriptor) noexcept {
+    Magazine<P>& magazine = internal::Statics<P>::record->At(ticket.offset);
+    if (!magazine.Enter(ticket.gate)) [[unlikely]]
+      return false;
+    return magazine.PushAndLeave(descriptor, ticket.slots);
   }
 
   // Drains, and calls give_back(T&) for what is more than `keep`; the caller owns it then. Returns

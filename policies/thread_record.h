@@ -37,8 +37,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "ion/wiped_pages.h"
 #include "policies/magazine.h"
-#include "policies/wiped_pages.h"
 
 namespace ion::internal {
 

@@ -350,21 +350,35 @@ struct RecyclesWithoutHooks : Binds {
 };
 struct RecyclesWithoutBit : Binds {
   static Result<RecyclesWithoutBit> Bind(BackendArchetype&) noexcept;
-  bool Recycle(uint16_t, Block&) noexcept;
+  bool TryRecycle(uint32_t, Block&) noexcept;
 };
 struct Recycles : Binds {
   static Result<Recycles> Bind(BackendArchetype&) noexcept;
   static constexpr HeapCaps kCaps = {.recycles = true};
-  uint16_t PoolOf(const Request&) noexcept;
-  uint64_t PoolPages(uint16_t) noexcept;
-  Block* Acquire(uint16_t) noexcept;
-  bool Recycle(uint16_t, Block&) noexcept;
-  Error UseBlocks(std::span<Block>) noexcept;
-  void DrainPools(void (*give_back)(void*, Block&), void*) noexcept;
+  Error UseBlocks(const PoolHost&) noexcept;
+  void CloseDomain(PoolDomain) noexcept;
+  uint32_t PoolOf(const Request&, uint16_t) const noexcept;
+  uint64_t PoolPages(uint32_t) const noexcept;
+  Block* TryAcquire(uint32_t) noexcept;
+  bool TryRecycle(uint32_t, Block&) noexcept;
+  Block* AcquireOnTrip(uint32_t) noexcept;
+  bool RecycleOnTrip(uint32_t, Block&) noexcept;
+  PooledBlock AcquireSlow(const Request&, PoolDomain) noexcept;
+  uint32_t Adopt(Block&, const Request&, PoolDomain) noexcept;
+  bool RecycleSlow(Block&, bool) noexcept;
+  uint64_t Trim(uint64_t, GiveBack) noexcept;
+  void Tick() noexcept;
+  void Close() noexcept;
+  void ListIdle(std::vector<const Block*>&);
+  void ListPools(std::vector<PoolReport>&);
+};
+struct ForgetsItsPools : Recycles {
+  static Result<ForgetsItsPools> Bind(BackendArchetype&) noexcept;
+  void Trim(uint64_t, GiveBack) noexcept;
 };
 struct RecycleMayThrow : Recycles {
   static Result<RecycleMayThrow> Bind(BackendArchetype&) noexcept;
-  bool Recycle(uint16_t, Block&);
+  bool TryRecycle(uint32_t, Block&);
 };
 struct AllHooks : Binds {
   static Result<AllHooks> Bind(BackendArchetype&) noexcept;
@@ -416,6 +430,7 @@ TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so
   static_assert(!ArchetypeHeap<PhysMayThrow> && !HeapPhysHook<PhysMayThrow>);
   static_assert(!ArchetypeHeap<RecyclesWithoutHooks> && !HeapRecycleHooks<RecyclesWithoutHooks>);
   static_assert(!ArchetypeHeap<RecyclesWithoutBit> && !HeapRecycleHooks<RecyclesWithoutBit>);
+  static_assert(!ArchetypeHeap<ForgetsItsPools> && !HeapRecycleHooks<ForgetsItsPools>);
   static_assert(!ArchetypeHeap<RecycleMayThrow> && !HeapRecycleHooks<RecycleMayThrow>);
   static_assert(ArchetypeHeap<Recycles>);
   // The hooks next to the broken one hold.

@@ -39,7 +39,8 @@ M Open(MemfdBackend<>::Options options = {}) {
   return *std::move(manager);
 }
 template <class M>
-typename M::Client Make(M& manager, const ClientOptions& options = {.name = "pooled"}) {
+typename M::Client Make(M& manager,
+                        const ClientOptions& options = {.name = "pooled", .recycle_as_is = true}) {
   auto client = manager.CreateClient(options);
   REQUIRE(client.ok());
   return *std::move(client);
@@ -75,7 +76,7 @@ TEST_CASE("Recycling: what no pool serves goes to the kernel and back") {
   const LeakCheck leaks;
   auto manager = Open<Pooled>();
   auto client = Make(manager);
-  { CHECK(client.Allocate({.bytes = 4097}).ok()); }
+  { CHECK(client.Allocate({.bytes = uint64_t{65} << 20}).ok()); }
   CHECK(manager.backend().budget().held() == 0);
   CHECK(ErrnoOf(client.Allocate({.bytes = 0}).status()) == EINVAL);
   CHECK(ErrnoOf(client.Allocate({.bytes = 1, .flags = HeapPrivate(1)}).status()) == EINVAL);

@@ -15,8 +15,8 @@
 #include <vector>
 
 #include "doctest/doctest.h"
+#include "ion/wiped_pages.h"
 #include "policies/magazine.h"
-#include "policies/wiped_pages.h"
 #include "tests/support/child.h"
 #include "tests/support/hooked_atomic.h"
 

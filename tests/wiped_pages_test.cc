@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 
-#include "policies/wiped_pages.h"
+#include "ion/wiped_pages.h"
 
 #include <sys/syscall.h>
 #include <sys/wait.h>

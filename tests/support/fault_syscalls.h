@@ -149,6 +149,10 @@ class FaultSyscalls {
     const int code = faults_->Next({.call = "munmap"});
     return code != 0 ? -code : kernel_.Munmap(at, bytes);
   }
+  long Eventfd() const noexcept {
+    const int code = faults_->Next({.call = "eventfd2"});
+    return code != 0 ? -code : kernel_.Eventfd();
+  }
   long Madvise(void* at, size_t bytes, int advice) const noexcept {
     const int code = faults_->Next({.call = "madvise"});
     return code != 0 ? -code : kernel_.Madvise(at, bytes, advice);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// File: policies/wiped_pages.h
+// File: ion/wiped_pages.h
 //
 // Memory by mmap that a forked child finds zero (MADV_WIPEONFORK): how a pool forgets, in the
 // child, what is the parent's, without a fork handler and without asking for the process id. Pages
@@ -10,8 +10,8 @@
 // Linux before 4.14 has no MADV_WIPEONFORK. There a forked child must leave inherited pools alone.
 //
 // Cost: two system calls. Thread-safe. Takes no lock and no heap memory of the C library.
-#ifndef ION_POLICIES_WIPED_PAGES_H_
-#define ION_POLICIES_WIPED_PAGES_H_
+#ifndef ION_ION_WIPED_PAGES_H_
+#define ION_ION_WIPED_PAGES_H_
 
 #include <sys/mman.h>
 
@@ -32,4 +32,4 @@ inline void UnmapWiped(void* at, size_t bytes) noexcept { ::munmap(at, bytes); }
 
 }  // namespace ion::internal
 
-#endif  // ION_POLICIES_WIPED_PAGES_H_
+#endif  // ION_ION_WIPED_PAGES_H_

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/pressure.h
+//
+// PressureTrigger: a descriptor that polls POLLPRI when tasks have waited for memory too long: a
+// pressure stall trigger (Linux 5.2, CONFIG_PSI) on /proc/pressure/memory, or on the
+// memory.pressure of a cgroup.
+//
+// Example:
+//   auto trigger = ion::PressureTrigger<>::Open({.file = "/sys/fs/cgroup/camera/memory.pressure"});
+//   pollfd wait{.fd = trigger->fd().get(), .events = POLLPRI};
+//
+// Without CAP_SYS_RESOURCE a window is a multiple of 2 s (Linux 6.5). A trigger fires at most once
+// in its window.
+//
+// Cost: three system calls to open. Thread-compatible.
+#ifndef ION_ION_PRESSURE_H_
+#define ION_ION_PRESSURE_H_
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <string>
+#include <utility>
+
+#include "ion/error.h"
+#include "ion/fd.h"
+#include "ion/syscalls.h"
+
+namespace ion {
+
+struct PressureOptions {
+  std::string file = "/proc/pressure/memory";
+  // Fires where some task waited for `stall` within `window`.
+  std::chrono::microseconds stall = std::chrono::milliseconds(100);
+  std::chrono::microseconds window = std::chrono::seconds(2);
+};
+
+template <Syscalls Sys = LinuxSyscalls>
+class PressureTrigger {
+ public:
+  // ENOENT: no such file, as of a kernel without PSI. EOPNOTSUPP: PSI is off (psi=1). EINVAL: the
+  // kernel takes no such window. EACCES, EPERM: not for us.
+  static Result<PressureTrigger> Open(const PressureOptions& options, Sys sys = {}) noexcept {
+    const Origin origin{"pressure", Operation::kOpen, options.file};
+    const long opened = OpenRetrying(sys, options.file.c_str(), O_RDWR | O_NONBLOCK);
+    if (Failed(opened)) {
+      return Error(ErrnoFrom(opened), "open", origin,
+                   opened == -ENOENT
+                       ? "the kernel needs CONFIG_PSI=y, and psi=1 where it is off by "
+                         "default"
+                       : nullptr);
+    }
+    PressureTrigger trigger(static_cast<int>(opened), std::move(sys));
+    char text[64];
+    const int length = std::snprintf(text, sizeof(text), "some %lld %lld",
+                                     static_cast<long long>(options.stall.count()),
+                                     static_cast<long long>(options.window.count()));
+    // With the final zero, as the kernel takes the last byte for it.
+    const long wrote = trigger.sys_.Write(trigger.fd_, text, static_cast<size_t>(length) + 1);
+    if (Failed(wrote)) {
+      return Error(ErrnoFrom(wrote), "write: a trigger", origin,
+                   "without CAP_SYS_RESOURCE the window is a multiple of 2 s; stall is less");
+    }
+    return trigger;
+  }
+  PressureTrigger(PressureTrigger&& other) noexcept
+      : fd_(std::exchange(other.fd_, -1)), sys_(other.sys_) {}
+  PressureTrigger& operator=(PressureTrigger&&) = delete;
+  ~PressureTrigger() {
+    // Nobody is told: the descriptor is gone whatever close answers.
+    if (fd_ >= 0) (void)sys_.Close(fd_);
+  }
+
+  FdRef fd() const noexcept { return FdRef(fd_); }
+
+ private:
+  PressureTrigger(int fd, Sys sys) noexcept : fd_(fd), sys_(std::move(sys)) {}
+
+  int fd_;
+  [[no_unique_address]] Sys sys_;
+};
+
+}  // namespace ion
+
+#endif  // ION_ION_PRESSURE_H_

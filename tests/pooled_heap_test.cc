@@ -1,0 +1,456 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// Pools behind a heap, over memfds: whose memory goes to whom, what it reads as, how much is kept
+// and for how long.
+
+#include "policies/pooled_heap.h"
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "backends/memfd.h"
+#include "doctest/doctest.h"
+#include "ion/buffer.h"
+#include "ion/client.h"
+#include "ion/cpu_access.h"
+#include "ion/cpu_mapping.h"
+#include "ion/manager.h"
+#include "ion/status.h"
+#include "policies/pool_classes.h"
+#include "policies/pool_spec.h"
+#include "policies/size_classes.h"
+#include "policies/system_heap.h"
+#include "tests/support/backend_suite.h"
+#include "tests/support/child.h"
+#include "tests/support/leak_check.h"
+
+namespace ion::testing {
+namespace {
+
+using B = MemfdBackend<>;
+template <PoolSpec kSpec = kUsualPools, class Scrubber = PlainScrubber>
+using Pooled = Manager<B, PooledHeap<SystemHeap<B>, kSpec, Scrubber>>;
+
+template <class M>
+M Open(B::Options options = {}) {
+  auto manager = M::Open(options);
+  REQUIRE(manager.ok());
+  return *std::move(manager);
+}
+template <class M>
+typename M::Client Make(M& manager, const ClientOptions& options = {}) {
+  auto client = manager.CreateClient(options);
+  REQUIRE(client.ok());
+  return *std::move(client);
+}
+template <class C>
+Buffer Take(C& client, uint64_t bytes, Flags flags = Flags::kNone) {
+  auto buffer = client.Allocate({.bytes = bytes, .flags = flags});
+  REQUIRE(buffer.ok());
+  return *std::move(buffer);
+}
+
+void Write(Buffer& buffer, uint8_t seed) {
+  auto mapping = WritableMapping::Of(buffer);
+  REQUIRE(mapping.ok());
+  auto access = CpuWrite::Begin(*mapping);
+  REQUIRE(access.ok());
+  FillPages(access->bytes(), seed);
+}
+std::string Look(Buffer& buffer, uint8_t seed, int (*byte_of)(uint8_t, uint64_t) = PageByte) {
+  auto mapping = ReadOnlyMapping::Of(buffer);
+  REQUIRE(mapping.ok());
+  auto access = CpuRead::Begin(*mapping);
+  REQUIRE(access.ok());
+  return LookAtPages(access->bytes(), seed, 0, byte_of);
+}
+
+PoolReport Sum(const Report& report) {
+  PoolReport sum;
+  for (const PoolReport& pool : report.pools) {
+    sum.hits += pool.hits;
+    sum.misses += pool.misses;
+    sum.held_bytes += pool.held_bytes;
+    sum.quarantined_bytes += pool.quarantined_bytes;
+    sum.scrubs += pool.scrubs;
+    sum.moves += pool.moves;
+    for (size_t i = 0; i < kGiveBacks; ++i) sum.given_back_bytes[i] += pool.given_back_bytes[i];
+  }
+  return sum;
+}
+uint64_t Given(const Report& report, GiveBack why) {
+  return Sum(report).given_back_bytes[static_cast<size_t>(why)];
+}
+
+TEST_CASE("PoolClasses: each size has the smallest class that has room, as QuarterSteps has it") {
+  CHECK(PoolClasses::Of(0) > 200);
+  for (uint64_t bytes = 1; bytes < 70'000'000; bytes += 1 + bytes / 97) {
+    const uint32_t at = PoolClasses::Of(bytes);
+    CHECK(PoolClasses::Bytes(at) == QuarterSteps::RoundUp(bytes));
+    CHECK(PoolClasses::Of(PoolClasses::Bytes(at)) == at);
+    CHECK(PoolClasses::Of(PoolClasses::Bytes(at) + 1) == at + 1);
+  }
+}
+
+TEST_CASE("PooledHeap: a client's memory comes back to it, mapped, and reads as zero") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager);
+  int fd;
+  {
+    Buffer buffer = Take(client, 100'000);
+    CHECK(LeaseAccess::BlockOf(buffer).mapping != nullptr);
+    CHECK(buffer.bytes() == 114'688);  // a size class
+    fd = buffer.fd().get();
+    Write(buffer, 7);
+  }
+  Buffer again = Take(client, 110'000);
+  CHECK(again.fd().get() == fd);
+  CHECK(Look(again, 0, ZeroByte) == "ok");
+  const PoolReport sum = Sum(manager.MakeReport());
+  CHECK(sum.hits == 1);
+  CHECK(sum.misses == 1);
+  CHECK(sum.scrubs == 1);
+}
+
+TEST_CASE(
+    "PooledHeap: who takes memory as it is finds what the domain left, and nobody else does") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto one = Make(manager, {.domain = "camera", .recycle_as_is = true});
+  auto other = Make(manager, {.domain = "camera", .recycle_as_is = true});
+  auto zeroed = Make(manager, {.domain = "camera"});
+  auto stranger = Make(manager, {.recycle_as_is = true});
+  int fd;
+  {
+    Buffer buffer = Take(one, 4096);
+    fd = buffer.fd().get();
+    Write(buffer, 7);
+  }
+  {
+    Buffer same = Take(other, 4096);
+    CHECK(same.fd().get() == fd);
+    CHECK(Look(same, 7) == "ok");
+  }
+  // What lies idle elsewhere comes before the kernel, zeroed.
+  manager.MakeReport();  // drains: what a thread has at hand is not moved
+  {
+    Buffer moved = Take(zeroed, 4096);
+    CHECK(moved.fd().get() == fd);
+    CHECK(Look(moved, 0, ZeroByte) == "ok");
+    Write(moved, 9);
+  }
+  manager.MakeReport();
+  Buffer moved = Take(stranger, 4096);
+  CHECK(Look(moved, 0, ZeroByte) == "ok");
+  CHECK(Sum(manager.MakeReport()).moves <= 2);
+}
+
+template <Scrub kScrub>
+void ZeroesWhen(uint64_t after_release, uint64_t after_tick, uint64_t after_allocation) {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.scrub = kScrub}>>();
+  auto client = Make(manager);
+  {
+    Buffer buffer = Take(client, 8192);
+    Write(buffer, 3);
+  }
+  CHECK(Sum(manager.MakeReport()).scrubs == after_release);
+  CHECK(Sum(manager.MakeReport()).held_bytes == 8192);
+  manager.Tick();
+  CHECK(Sum(manager.MakeReport()).scrubs == after_tick);
+  Buffer again = Take(client, 8192);
+  CHECK(Look(again, 0, ZeroByte) == "ok");
+  CHECK(Sum(manager.MakeReport()).scrubs == after_allocation);
+  CHECK(Sum(manager.MakeReport()).misses == 1);
+}
+TEST_CASE("PooledHeap: zeroed when it is allocated") { ZeroesWhen<Scrub::kOnAllocate>(0, 0, 1); }
+TEST_CASE("PooledHeap: zeroed when it is freed") { ZeroesWhen<Scrub::kOnFree>(1, 1, 1); }
+TEST_CASE("PooledHeap: zeroed in the background") { ZeroesWhen<Scrub::kBackground>(0, 1, 1); }
+TEST_CASE("PooledHeap: what the background has not zeroed yet, the next request zeroes") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.scrub = Scrub::kBackground}>>();
+  auto client = Make(manager);
+  {
+    Buffer buffer = Take(client, 8192);
+    Write(buffer, 3);
+  }
+  Buffer again = Take(client, 8192);
+  CHECK(Look(again, 0, ZeroByte) == "ok");
+  CHECK(Sum(manager.MakeReport()).misses == 1);
+}
+
+struct BrokenScrubber {
+  static Error Scrub(B&, Block& block) noexcept {
+    return Error(EIO, "broken", {B::kName, Operation::kRelease, {}, block.bytes});
+  }
+};
+TEST_CASE("PooledHeap: what cannot be zeroed goes to the kernel, and the error is told") {
+  const LeakCheck leaks;
+  const auto errors = std::make_shared<ErrorSink>();
+  SUBCASE("on allocation") {
+    auto manager = Open<Pooled<kUsualPools, BrokenScrubber>>({.errors = errors});
+    auto client = Make(manager);
+    {
+      Buffer buffer = Take(client, 4096);
+      Write(buffer, 3);
+    }
+    Buffer again = Take(client, 4096);
+    CHECK(Look(again, 0, ZeroByte) == "ok");
+    CHECK(Given(manager.MakeReport(), GiveBack::kRefused) == 4096);
+    CHECK(manager.backend().budget().held() == 4096);
+  }
+  SUBCASE("on free") {
+    auto manager =
+        Open<Pooled<PoolSpec{.scrub = Scrub::kOnFree}, BrokenScrubber>>({.errors = errors});
+    auto client = Make(manager);
+    { Buffer buffer = Take(client, 4096); }
+    CHECK(manager.backend().budget().held() == 0);
+  }
+  CHECK(errors->count() == 1);
+}
+
+TEST_CASE("PooledHeap: a shared memfd goes back to the kernel, as nobody can tell who has it") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager);
+  auto handle = client.Keep(Take(client, 4096));
+  REQUIRE(handle.ok());
+  CHECK(client.Free(*handle).ok());
+  CHECK(manager.backend().budget().held() == 0);
+  CHECK(Given(manager.MakeReport(), GiveBack::kRefused) == 4096);
+}
+
+TEST_CASE("PooledHeap: a request may get a block of a larger class, within the bound") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.most_percent = 150}>>();
+  auto client = Make(manager);
+  { Buffer buffer = Take(client, 6 * 4096); }
+  Buffer larger = Take(client, 4 * 4096);
+  CHECK(larger.bytes() == 6 * 4096);
+  CHECK(client.held_bytes() == 6 * 4096);
+  Buffer fresh = Take(client, 4 * 4096);
+  CHECK(fresh.bytes() == 4 * 4096);
+  larger = Buffer();
+  // 7 of 4 pages is more than half as much again.
+  { Buffer buffer = Take(client, 7 * 4096); }
+  Buffer another = Take(client, 4 * 4096);
+  CHECK(another.bytes() == 6 * 4096);
+  Buffer own = Take(client, 4 * 4096);
+  CHECK(own.bytes() == 4 * 4096);
+}
+
+TEST_CASE("PooledHeap: capacity 0 keeps nothing, and works") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.capacity_bytes = 0, .high_bytes = 0, .low_bytes = 0}>>();
+  auto client = Make(manager);
+  {
+    Buffer buffer = Take(client, 5000);
+    CHECK(buffer.bytes() == 8192);
+  }
+  CHECK(manager.backend().budget().held() == 0);
+  CHECK(manager.MakeReport().pools.empty());
+  CHECK(manager.Trim() == 0);
+}
+
+TEST_CASE("PooledHeap: past its capacity memory goes back at once, down to the high watermark") {
+  const LeakCheck leaks;
+  constexpr PoolSpec kSmall{.capacity_bytes = 8 << 20, .high_bytes = 4 << 20, .low_bytes = 1 << 20};
+  auto manager = Open<Pooled<kSmall>>();
+  auto client = Make(manager);
+  std::vector<Buffer> buffers;
+  for (int i = 0; i < 32; ++i) buffers.push_back(Take(client, 1 << 20));
+  CHECK(manager.backend().budget().held() == 32 << 20);
+  buffers.clear();
+  // A thread has one such block at hand.
+  CHECK(manager.backend().budget().held() <= (8 + 1) << 20);
+  CHECK(Given(manager.MakeReport(), GiveBack::kCapacity) >= 23 << 20);
+  manager.Trim(0);
+  manager.Tick();
+  CHECK(manager.backend().budget().held() <= 4 << 20);
+}
+
+TEST_CASE("PooledHeap: a tick finds more than the high watermark, and leaves the low one") {
+  const LeakCheck leaks;
+  constexpr PoolSpec kMarks{.capacity_bytes = 8 << 20, .high_bytes = 4 << 20, .low_bytes = 1 << 20};
+  auto manager = Open<Pooled<kMarks>>();
+  auto client = Make(manager);
+  std::vector<Buffer> buffers;
+  for (int i = 0; i < 7; ++i) buffers.push_back(Take(client, 1 << 20));
+  buffers.clear();
+  manager.MakeReport();  // drains
+  CHECK(manager.backend().budget().held() == 7 << 20);
+  manager.Tick();
+  CHECK(manager.backend().budget().held() == 1 << 20);
+  CHECK(Given(manager.MakeReport(), GiveBack::kWatermark) == 6 << 20);
+}
+
+TEST_CASE("PooledHeap: what nobody needs goes back within twice its age") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.age_ticks = 3}>>();
+  auto client = Make(manager);
+  // All over the window, and in the worst place: at a thread's hand.
+  for (int start = 0; start < 3; ++start) {
+    { const Buffer buffer = Take(client, 4096), other = Take(client, 1 << 20); }
+    CHECK(manager.backend().budget().held() == 4096 + (1 << 20));
+    int ticks = 0;
+    while (manager.backend().budget().held() != 0 && ticks < 100) {
+      manager.Tick();
+      ++ticks;
+    }
+    CHECK(ticks >= 3);
+    CHECK(ticks <= 6);
+    manager.Tick();
+  }
+  CHECK(Given(manager.MakeReport(), GiveBack::kAge) == 3 * (4096 + (1 << 20)));
+}
+
+TEST_CASE("PooledHeap: what is needed in each window stays") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.age_ticks = 2}>>();
+  auto client = Make(manager);
+  for (int i = 0; i < 20; ++i) {
+    { Buffer buffer = Take(client, 4096); }
+    manager.Tick();
+  }
+  CHECK(Sum(manager.MakeReport()).misses == 1);
+}
+
+TEST_CASE("PooledHeap: Trim gives back at least what was asked for, and says how much") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager);
+  std::vector<Buffer> buffers;
+  for (int i = 0; i < 10; ++i) buffers.push_back(Take(client, 64 << 10));
+  buffers.clear();
+  const uint64_t held = manager.backend().budget().held();
+  CHECK(held == 10 * (64 << 10));
+  CHECK(manager.Trim(100'000) == 2 * (64 << 10));
+  CHECK(manager.backend().budget().held() == held - 2 * (64 << 10));
+  CHECK(manager.Trim() == 8 * (64 << 10));
+  CHECK(manager.backend().budget().held() == 0);
+  CHECK(manager.Trim() == 0);
+}
+
+TEST_CASE("PooledHeap: a shortage empties the pools once, and the request is tried again") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>({.budget = std::make_shared<Budget>(1 << 20)});
+  auto client = Make(manager);
+  { Buffer buffer = Take(client, 512 << 10); }
+  { Buffer buffer = Take(client, 256 << 10); }
+  Buffer large = Take(client, 1 << 20);
+  CHECK(Given(manager.MakeReport(), GiveBack::kShortage) == 768 << 10);
+  CHECK(ErrnoOf(client.Allocate({.bytes = 4096}).status()) == ENOMEM);
+}
+
+TEST_CASE("PooledHeap: Reserve fills the pools") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager);
+  CHECK(client.Reserve({.bytes = 1 << 20}, 5).ok());
+  CHECK(client.held_bytes() == 0);
+  CHECK(Sum(manager.MakeReport()).held_bytes == 5 << 20);
+  std::vector<Buffer> buffers;
+  for (int i = 0; i < 5; ++i) buffers.push_back(Take(client, 1 << 20));
+  CHECK(Sum(manager.MakeReport()).misses == 5);
+  auto small = Make(manager, {.quota_bytes = 8192, .exact_quota = true});
+  CHECK(ErrnoOf(small.Reserve({.bytes = 4096}, 3)) == EDQUOT);
+}
+
+TEST_CASE("PooledHeap: reports show leases, not what lies idle") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager, {.name = "camera"});
+  Buffer held = Take(client, 4096);
+  { Buffer idle = Take(client, 4096); }
+  const Report report = manager.MakeReport();
+  CHECK(report.bytes() == 4096);
+  REQUIRE(report.pools.size() == 1);
+  CHECK(report.pools[0].held_bytes == 4096);
+  CHECK(report.pools[0].block_bytes == 4096);
+  CHECK(report.pools[0].cached);
+  CHECK(report.pools[0].open);
+}
+
+TEST_CASE("PooledHeap: when a domain's last client goes, its slot and its pools can be another's") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  Buffer survivor;
+  for (int i = 0; i < 600; ++i) {
+    auto client = Make(manager, {.recycle_as_is = true});
+    Buffer buffer = Take(client, 4096);
+    CHECK(Look(buffer, 0, ZeroByte) == "ok");
+    Write(buffer, 7);
+    if (i == 100) survivor = std::move(buffer);
+  }
+  // One block went round, and another was out while its domain ended.
+  CHECK(manager.backend().budget().held() <= 3 * 4096);
+  CHECK(Look(survivor, 7) == "ok");
+  survivor = Buffer();
+  auto last = Make(manager, {.recycle_as_is = true});
+  for (int i = 0; i < 3; ++i) {
+    Buffer buffer = Take(last, 4096);
+    CHECK(Look(buffer, 0, ZeroByte) == "ok");
+  }
+}
+
+TEST_CASE("PooledHeap: domains past the table's end have no pools, and work") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  std::vector<decltype(Make(manager))> clients;
+  for (int i = 0; i < 300; ++i) clients.push_back(Make(manager));
+  { Buffer buffer = Take(clients.back(), 4096); }
+  CHECK(manager.backend().budget().held() == 0);
+}
+
+TEST_CASE("PooledHeap: a flag that its memory cannot honour is refused, whatever lies in a pool") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager, {.recycle_as_is = true});
+  { Buffer buffer = Take(client, 4096); }
+  { Buffer cached = Take(client, 4096, Flags::kCached); }
+  CHECK(ErrnoOf(client.Allocate({.bytes = 4096, .flags = Flags::kUncached}).status()) == EINVAL);
+  CHECK(ErrnoOf(client.Allocate({.bytes = 4096, .flags = Flags::kCached | Flags::kUncached})
+                    .status()) == EINVAL);
+  CHECK(ErrnoOf(client.Allocate({.bytes = 4096, .alignment = 3}).status()) == EINVAL);
+  CHECK(client.Allocate({.bytes = 4096, .alignment = 4096}).ok());
+  CHECK(Sum(manager.MakeReport()).misses == 1);
+}
+
+TEST_CASE(
+    "PooledHeap: a forked child closes what it inherited, and takes nothing from the parent") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager, {.recycle_as_is = true});
+  Buffer lease = Take(client, 4096);
+  auto handle = client.Keep(Take(client, 4096));
+  REQUIRE(handle.ok());
+  { Buffer idle = Take(client, 8192); }
+  Write(lease, 5);
+  const ChildEnd end = RunInChild([&]() -> std::string {
+    const int fd = lease.fd().get();
+    lease = Buffer();
+    if (::fcntl(fd, F_GETFD) != -1) return "the descriptor is still open";
+    { const auto gone = std::move(client); }
+    { const auto gone = std::move(manager); }
+    return "";
+  });
+  CHECK(end.text == "");
+  CHECK(Look(lease, 5) == "ok");
+  CHECK(client.Free(*handle).ok());
+  CHECK(manager.backend().budget().held() == 4096 + 8192);
+}
+
+}  // namespace
+}  // namespace ion::testing
