@@ -50,8 +50,8 @@ class IonBackend : public DmaBufBackend<Sys> {
     uint16_t private_flags = 0;  // HeapPrivate bits that this board's heaps know
   };
 
-  // ENOENT: no such kernel interface. ENODEV: not a device of ION's kind, the other ABI, or no heap
-  // in it. Where no heap can be used: the first one's reason.
+  // ENOENT: no such kernel interface. ENODEV: not a device of ION's kind, or no heap in it. EINVAL:
+  // it speaks the other ABI. Where no heap can be used: the first one's reason.
   static Result<IonBackend> Open(const Options& options) noexcept {
     auto shared =
         DmaBufBackend<Sys>::MakeShared(kName, options.sys, options.budget, options.errors);

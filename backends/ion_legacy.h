@@ -76,13 +76,13 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     uint16_t private_flags = 0;             // HeapPrivate bits that this board's heaps know
   };
 
-  // ENOENT: no such kernel interface. ENODEV: not a device of ION's kind, the other ABI, or no heap
-  // in it. Where no heap can be used: the first one's reason.
+  // ENOENT: no such kernel interface. ENODEV: not a device of ION's kind, or no heap in it. ENOTTY:
+  // it speaks the other ABI. Where no heap can be used: the first one's reason.
   static Result<IonLegacyBackend> Open(const Options& options) noexcept {
     auto shared = Base::MakeShared(kName, options.sys, options.budget, options.errors);
     if (!shared.ok()) return shared.error();
-    Result<ScopedFd<Sys>> node =
-        OpenIonNode(kName, options.sys, *(*shared)->errors, options.node, IonAbi::kHandles);
+    Result<ScopedFd<Sys>> node = OpenIonNode<typename Abi::ion_handle_data>(
+        kName, options.sys, *(*shared)->errors, options.node, IonAbi::kHandles);
     if (!node.ok()) return node.error();
     IonLegacyBackend backend(options.sys, std::move(*shared), *std::move(node),
                              options.private_flags);

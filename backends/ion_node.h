@@ -67,9 +67,9 @@ inline const char* IonNodeHint(long answer) noexcept {
 
 }  // namespace internal
 
-// Opens the node. ENODEV: it is no device of the misc major, as /dev/ion is, or speaks the other
-// ABI, or none. Else what open, fstat or the question for the ABI answered.
-template <Syscalls Sys>
+// Opens the node. ENODEV: it is no device of the misc major, as /dev/ion is, or speaks neither ABI.
+// Else what open, fstat or the question for the ABI answered: EINVAL and ENOTTY are the other ABI.
+template <class HandleData = ion_uapi::ion_handle_data, Syscalls Sys>
 Result<ScopedFd<Sys>> OpenIonNode(const char* backend, const Sys& sys, ErrorSink& errors,
                                   const std::string& path, IonAbi wanted) noexcept {
   constexpr unsigned kMiscMajor = 10;
@@ -88,8 +88,8 @@ Result<ScopedFd<Sys>> OpenIonNode(const char* backend, const Sys& sys, ErrorSink
     return Error(ENODEV, "fstat: not a device of major 10 (misc), as /dev/ion is", origin);
   }
   // No handle is 0, so the ABI that has handles refuses it, and the other does not know the ioctl.
-  ion_uapi::ion_handle_data none{};
-  const long answer = IoctlRetrying(sys, node.get(), ion_uapi::kIocFree, &none);
+  HandleData none{};
+  const long answer = IoctlRetrying(sys, node.get(), ion_uapi::FreeOf<HandleData>(), &none);
   if (!Failed(answer)) return Error(ENODEV, "ION_IOC_FREE of no handle: not ION", origin);
   if (answer != -EINVAL && answer != -ENOTTY) {
     return Error(ErrnoFrom(answer), "ION_IOC_FREE: neither of ION's ABIs", origin);
@@ -97,10 +97,11 @@ Result<ScopedFd<Sys>> OpenIonNode(const char* backend, const Sys& sys, ErrorSink
   const IonAbi found = answer == -EINVAL ? IonAbi::kHandles : IonAbi::kDescriptors;
   if (found == wanted) return node;
   return found == IonAbi::kHandles
-             ? Error(ENODEV, "it speaks ION's handle ABI (before Linux 4.12)", origin,
+             ? Error(EINVAL, "ION_IOC_FREE: it speaks the handle ABI (before Linux 4.12)", origin,
                      "take the ion_legacy backend")
-             : Error(ENODEV, "it speaks ION's descriptor ABI (Linux 4.12), or is not ION", origin,
-                     "take the ion backend");
+             : Error(ENOTTY,
+                     "ION_IOC_FREE: it speaks the descriptor ABI (Linux 4.12), or is not ION",
+                     origin, "take the ion backend");
 }
 
 // A kernel heap of a type, with what that type says of its memory; of a vendor's types nothing is

@@ -76,10 +76,15 @@ struct ion_handle_data {
 };
 static_assert(sizeof(ion_handle_data) == 4);
 
+// ION_IOC_FREE of a board's ion_handle_data.
+template <class HandleData>
+constexpr unsigned long FreeOf() noexcept {
+  return Request(_IOC_READ | _IOC_WRITE, 1, sizeof(HandleData));
+}
+
 inline constexpr unsigned long kIocAlloc =
     Request(_IOC_READ | _IOC_WRITE, 0, sizeof(ion_allocation_data));
-inline constexpr unsigned long kIocFree =
-    Request(_IOC_READ | _IOC_WRITE, 1, sizeof(ion_handle_data));
+inline constexpr unsigned long kIocFree = FreeOf<ion_handle_data>();
 inline constexpr unsigned long kIocHeapQuery =
     Request(_IOC_READ | _IOC_WRITE, 8, sizeof(ion_heap_query));
 inline constexpr unsigned long kIocAbiVersion = Request(_IOC_READ, 9, sizeof(uint32_t));

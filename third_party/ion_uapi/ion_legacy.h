@@ -88,7 +88,7 @@ struct LegacyIoctls {
   static constexpr unsigned kBoth = _IOC_READ | _IOC_WRITE;
   static constexpr unsigned long kAlloc =
       Request(kBoth, 0, sizeof(typename Abi::ion_allocation_data));
-  static constexpr unsigned long kFree = Request(kBoth, 1, sizeof(typename Abi::ion_handle_data));
+  static constexpr unsigned long kFree = FreeOf<typename Abi::ion_handle_data>();
   static constexpr unsigned long kMap = Request(kBoth, 2, sizeof(typename Abi::ion_fd_data));
   static constexpr unsigned long kShare = Request(kBoth, 4, sizeof(typename Abi::ion_fd_data));
   static constexpr unsigned long kImport = Request(kBoth, 5, sizeof(typename Abi::ion_fd_data));
