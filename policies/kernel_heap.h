@@ -63,6 +63,7 @@ class KernelHeapPolicy {
   // Whether memory for this request would be cached; none: it is refused.
   std::optional<bool> CachingOf(const Request& request) const noexcept {
     if (!Admit(request).ok()) return std::nullopt;
+    if (kernel_heap_->either_caching && Has(request.flags, Flags::kCached)) return true;
     return properties_.cached;
   }
 
@@ -96,17 +97,22 @@ class KernelHeapPolicy {
     if (!std::has_single_bit(request.alignment) || request.alignment > properties_.alignment) {
       return Refuse("an alignment that its memory does not promise", request);
     }
-    const bool cached = properties_.cached;
-    if (kernel_heap_->type == HeapType::kCustom &&
-        (Has(request.flags, Flags::kCached) || Has(request.flags, Flags::kUncached))) {
-      return Refuse("whether its memory is cached is not known", request);
-    }
-    if (Has(request.flags, cached ? Flags::kUncached : Flags::kCached)) {
-      return Refuse(
-          cached ? "kUncached, but its memory is cached" : "kCached, but its memory is uncached",
-          request);
+    if (const char* why = RefusedCaching(request.flags); why != nullptr) {
+      return Refuse(why, request);
     }
     return {};
+  }
+  // Why its memory cannot be cached, or uncached, as wanted; nullptr where it can.
+  const char* RefusedCaching(Flags flags) const noexcept {
+    const bool cached = Has(flags, Flags::kCached), uncached = Has(flags, Flags::kUncached);
+    if (kernel_heap_->either_caching) {
+      return cached && uncached ? "kCached and kUncached at once" : nullptr;
+    }
+    if (kernel_heap_->type == HeapType::kCustom && (cached || uncached)) {
+      return "whether its memory is cached is not known";
+    }
+    if (properties_.cached) return uncached ? "kUncached, but its memory is cached" : nullptr;
+    return cached ? "kCached, but its memory is uncached" : nullptr;
   }
   Error Refuse(const char* why, const Request& request) const noexcept {
     return Error(EINVAL, why, {B::kName, Operation::kAllocate, name(), request.bytes});

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// What /dev/ion of the handle ABI may be or say that no good kernel does, what boards differ in,
+// and what is asked of it.
+
+#include "backends/ion_legacy.h"
+
+#include <linux/dma-buf.h>
+#include <sys/mman.h>
+
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "doctest/doctest.h"
+#include "ion/backend.h"
+#include "ion/status.h"
+#include "tests/support/backend_suite.h"
+#include "tests/support/leak_check.h"
+#include "tests/support/scripted_node.h"
+#include "third_party/ion_uapi/ion.h"
+#include "third_party/ion_uapi/ion_legacy.h"
+
+namespace ion::testing {
+namespace {
+
+using Legacy = ion_uapi::LegacyAbi<size_t>;
+using Pointers = ion_uapi::PointerHandleAbi<size_t>;
+using Qualcomm = ion_uapi::Qualcomm34Abi<size_t>;
+static_assert(BackendCheck<IonLegacyBackend<LinuxSyscalls, Pointers>>::kOk);
+static_assert(BackendCheck<IonLegacyBackend<LinuxSyscalls, Qualcomm>>::kOk);
+
+bool Contains(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+// A driver of the handle ABI, which answers what a test sets.
+template <class Abi>
+struct Driver {
+  using Handle = typename Abi::Handle;
+  using Ioctls = ion_uapi::LegacyIoctls<Abi>;
+
+  long free_none = -EINVAL;
+  long query = -ENOTTY;
+  std::map<unsigned, long> heaps = {{0, 0}, {4, 0}};  // what an allocation from each id answers
+  long share_error = 0, import_error = -EINVAL, sync_error = 0, free_error = 0;
+  std::map<Handle, int> handles = {};  // with the number of their references
+  Handle next = 1;
+  std::vector<typename Abi::ion_allocation_data> allocations = {};
+  std::pair<uint32_t, uint64_t> custom = {};
+
+  long Allocate(typename Abi::ion_allocation_data& data) {
+    allocations.push_back(data);
+    const auto found = heaps.find(static_cast<unsigned>(__builtin_ctz(data.heap_id_mask)));
+    if (found == heaps.end()) return -ENODEV;
+    if (found->second != 0) return found->second;
+    data.handle = next++;
+    handles[data.handle] = 1;
+    return 0;
+  }
+  long Free(Handle handle) {
+    if (handle == Handle{}) return free_none;
+    const auto found = handles.find(handle);
+    if (found == handles.end()) return -EINVAL;
+    if (--found->second == 0) handles.erase(found);
+    return free_error;
+  }
+  long Share(typename Abi::ion_fd_data& data) const {
+    if (share_error != 0) return share_error;
+    const LinuxSyscalls kernel;
+    const long fd = kernel.MemfdCreate("ion", MFD_CLOEXEC);
+    CHECK(kernel.Ftruncate(static_cast<int>(fd), static_cast<off_t>(allocations.back().len)) == 0);
+    data.fd = static_cast<int32_t>(fd);
+    return 0;
+  }
+  long Import(typename Abi::ion_fd_data& data) {
+    if (import_error != 0) return import_error;
+    data.handle = handles.begin()->first;
+    ++handles.begin()->second;
+    return 0;
+  }
+  long Query(ion_uapi::ion_heap_query& asked) const {
+    if (query != 0) return query;
+    ion_uapi::ion_heap_data data{};
+    std::strcpy(data.name, "region");
+    data.type = data.heap_id = 4;
+    if (asked.heaps != 0) *reinterpret_cast<ion_uapi::ion_heap_data*>(asked.heaps) = data;
+    asked.cnt = 1;
+    return 0;
+  }
+  long operator()(unsigned long request, void* argument) {
+    if (request == ion_uapi::kIocHeapQuery) {
+      return Query(*static_cast<ion_uapi::ion_heap_query*>(argument));
+    }
+    switch (request) {
+      case Ioctls::kAlloc:
+        return Allocate(*static_cast<typename Abi::ion_allocation_data*>(argument));
+      case Ioctls::kFree:
+        return Free(static_cast<typename Abi::ion_handle_data*>(argument)->handle);
+      case Ioctls::kShare:
+        return Share(*static_cast<typename Abi::ion_fd_data*>(argument));
+      case Ioctls::kImport:
+        return Import(*static_cast<typename Abi::ion_fd_data*>(argument));
+      case Ioctls::kSync:
+        return sync_error;
+      case Ioctls::kCustom: {
+        const auto& data = *static_cast<typename Abi::ion_custom_data*>(argument);
+        custom = {data.cmd, data.arg};
+        return 0;
+      }
+    }
+    return -ENOTTY;
+  }
+};
+
+// The backend over a driver; nothing of it may be left at the end.
+template <class Abi = Legacy>
+struct Fixture {
+  using B = IonLegacyBackend<ScriptedSyscalls, Abi>;
+  using Ioctls = ion_uapi::LegacyIoctls<Abi>;
+
+  LeakCheck leaks;
+  Driver<Abi> driver;
+  ScriptedNode node{.ioctl = std::ref(driver)};
+  std::shared_ptr<ErrorSink> errors = std::make_shared<ErrorSink>();
+  std::vector<IonLegacyHeap> declared;
+
+  Result<B> Open() {
+    typename B::Options options;
+    options.sys = ScriptedSyscalls(&node);
+    options.budget = std::make_shared<Budget>(64_MiB);
+    options.errors = errors;
+    options.heaps = declared;
+    return B::Open(options);
+  }
+  ~Fixture() { CHECK(driver.handles.empty()); }
+};
+
+TEST_CASE("IonLegacyBackend: the descriptor ABI is refused, and names the backend for it") {
+  Fixture f;
+  f.driver.free_none = -ENOTTY;
+  const Error error = f.Open().error();
+  CHECK(Kind(error) == "ENOTTY open");
+  CHECK(Contains(Describe(error), "take the ion backend"));
+  CHECK(f.driver.allocations.empty());
+}
+
+TEST_CASE("IonLegacyBackend: where there is no query, each id is tried with one page") {
+  for (const long query : {-ENOTTY, -EINVAL}) {  // the latter is a 32-bit kernel's
+    Fixture f;
+    f.driver.query = query;
+    f.driver.heaps = {{0, 0}, {2, 0}, {4, 0}, {7, 0}, {31, 0}};
+    const auto backend = f.Open();
+    REQUIRE(Told(backend.error()) == "ok");
+    std::string found;
+    for (const KernelHeap& heap : backend->heaps()) {
+      found += heap.name + ":" + std::string(HeapTypeName(heap.type)) + " ";
+    }
+    CHECK(found == "system:system carveout:carveout dma:dma heap 7:custom heap 31:custom ");
+    CHECK(f.driver.allocations.size() == 32);
+    CHECK(f.driver.allocations[31].len == PageBytes());
+    CHECK(f.driver.handles.empty());
+  }
+}
+
+TEST_CASE("IonLegacyBackend: an id that answers another error is a heap that cannot be used") {
+  Fixture f;
+  f.driver.heaps = {{0, -ENOMEM}, {1, 0}, {4, -EPERM}};
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  REQUIRE(backend->heaps().size() == 3);
+  Block block;
+  CHECK(backend->Allocate(0, 1, Flags::kNone, {}, block).code() == ENOMEM);
+  const Error error = backend->Allocate(2, 1, Flags::kNone, {}, block);
+  CHECK(error.code() == EPERM);
+  CHECK(Contains(Describe(error), "CMA answers -1"));
+}
+
+TEST_CASE("IonLegacyBackend: no heap at all is ENODEV; none that can be used is its reason") {
+  Fixture f;
+  f.driver.heaps.clear();
+  CHECK(Kind(f.Open().error()) == "ENODEV open");
+  f.driver.heaps = {{3, -ENOMEM}};
+  CHECK(Kind(f.Open().error()) == "ENOMEM open");
+}
+
+TEST_CASE("IonLegacyBackend: what the platform declares of an id is what the heap is") {
+  Fixture f;
+  f.driver.heaps = {{0, 0}, {25, 0}, {28, 0}};
+  f.declared = {{.id = 25, .name = "iommu", .type = HeapType::kSystem},
+                {.id = 28, .name = "audio", .type = HeapType::kCarveout, .cacheable = false}};
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  const auto heaps = backend->heaps();
+  REQUIRE(heaps.size() == 3);
+  // Its type is not guessed once others are declared.
+  CHECK(heaps[0].type == HeapType::kCustom);
+  CHECK(heaps[1].name == "iommu");
+  CHECK(heaps[1].type == HeapType::kSystem);
+  CHECK(heaps[2].properties.contiguous);
+  Block block;
+  CHECK(Kind(backend->Allocate(2, 1, Flags::kCached, {}, block)) == "EINVAL allocate");
+  REQUIRE(Told(backend->Allocate(1, 1, Flags::kCached, {}, block)) == "ok");
+  CHECK(f.driver.allocations.back().heap_id_mask == 1u << 25);
+  CHECK(f.driver.allocations.back().flags == ion_uapi::kFlagCached);
+  CHECK(block.properties().cached);
+  CHECK(Told(backend->Release(block)) == "ok");
+}
+
+TEST_CASE("IonLegacyBackend: Linux 4.9 to 4.11 tells its heaps, and nothing is tried") {
+  Fixture f;
+  f.driver.query = 0;
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  CHECK(f.driver.allocations.empty());
+  CHECK(backend->heaps()[0].name == "region");
+  CHECK(backend->heaps()[0].type == HeapType::kDma);
+  CHECK_FALSE(backend->heaps()[0].either_caching);
+  f.driver.query = -EFAULT;
+  CHECK(Kind(f.Open().error()) == "EFAULT open");
+}
+
+TEST_CASE("IonLegacyBackend: what cannot be shared is freed, and the errno comes out") {
+  Fixture f;
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  f.driver.share_error = -EMFILE;
+  Block block;
+  CHECK(Kind(backend->Allocate(0, 1, Flags::kNone, {}, block)) == "EMFILE allocate");
+  CHECK_FALSE(block.filled());
+  CHECK(f.driver.handles.empty());
+  CHECK(backend->budget().held() == 0);
+}
+
+TEST_CASE("IonLegacyBackend: a block keeps its handle until it is released") {
+  Fixture f;
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  Block block;
+  REQUIRE(Told(backend->Allocate(0, 1, Flags::kNone, {}, block)) == "ok");
+  CHECK(f.driver.handles.size() == 1);
+  f.driver.free_error = -EIO;
+  CHECK(Kind(backend->Release(block)) == "EIO release");
+  CHECK_FALSE(block.filled());
+  CHECK(backend->budget().held() == 0);
+}
+
+TEST_CASE("IonLegacyBackend: memory is known by its handle, and others' not at all") {
+  Fixture f;
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  Block block;
+  REQUIRE(Told(backend->Allocate(0, 1, Flags::kNone, {}, block)) == "ok");
+  const auto identify = [&] { return backend->Identify(block.range().fd, Operation::kImport); };
+  f.driver.import_error = 0;
+  CHECK(identify()->inode == block.cookie);
+  CHECK(f.driver.handles.begin()->second == 1);
+  f.driver.import_error = -EINVAL;
+  CHECK_FALSE(identify()->known());
+  f.driver.import_error = -EBADF;
+  CHECK(Kind(identify().error()) == "EBADF import");
+  CHECK(Told(backend->Release(block)) == "ok");
+  CHECK(f.errors->count() == 0);
+}
+
+TEST_CASE("IonLegacyBackend: without DMA_BUF_IOCTL_SYNC, what the CPU wrote goes by ION_IOC_SYNC") {
+  Fixture f;
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  Block block;
+  REQUIRE(Told(backend->Allocate(0, 1, Flags::kNone, {}, block)) == "ok");
+  for (const Direction direction : {Direction::kRead, Direction::kWrite, Direction::kReadWrite}) {
+    const auto before = f.node.Asked(Fixture<>::Ioctls::kSync);
+    CHECK(Told(backend->BeginCpuAccess(block, direction)) == "ok");
+    CHECK(f.node.Asked(Fixture<>::Ioctls::kSync) == before);
+    CHECK(Told(backend->EndCpuAccess(block, direction)) == "ok");
+    CHECK(f.node.Asked(Fixture<>::Ioctls::kSync) - before == (direction != Direction::kRead));
+  }
+  // Asked for once, of the backend; another asks for itself.
+  CHECK(f.node.Asked(DMA_BUF_IOCTL_SYNC) == 1);
+  f.driver.sync_error = -EFAULT;
+  CHECK(Kind(backend->EndCpuAccess(block, Direction::kWrite)) == "EFAULT end CPU access");
+  CHECK(Told(backend->Release(block)) == "ok");
+}
+
+TEST_CASE("IonLegacyBackend: a board's own command goes to ION_IOC_CUSTOM") {
+  Fixture f;
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  CHECK(Told(backend->Custom(7, UINT64_MAX)) == "ok");
+  CHECK(f.driver.custom == std::pair{7u, UINT64_MAX});
+}
+
+TEST_CASE("IonLegacyBackend: a 32-bit program's layout, whose argument holds no more than a word") {
+  Fixture<ion_uapi::Legacy32> f;
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  CHECK(Kind(backend->Custom(7, uint64_t{1} << 32)) == "EINVAL custom command");
+  CHECK(Told(backend->Custom(7, UINT32_MAX)) == "ok");
+  Block block;
+  REQUIRE(Told(backend->Allocate(1, 3 * PageBytes(), Flags::kNone, {}, block)) == "ok");
+  CHECK(f.driver.allocations.back().len == 3 * PageBytes());
+  CHECK(Told(backend->Release(block)) == "ok");
+}
+
+TEST_CASE("IonLegacyBackend: a layout of pointers, and one with its fields in another order") {
+  const auto use = [](auto& f) {
+    f.driver.next = static_cast<uintptr_t>(0x7fff'ffff'0000);
+    auto backend = f.Open();
+    REQUIRE(Told(backend.error()) == "ok");
+    Block block;
+    REQUIRE(Told(backend->Allocate(0, 1, Flags::kCached, {}, block)) == "ok");
+    CHECK(f.driver.allocations.back().flags == ion_uapi::kFlagCached);
+    CHECK(block.cookie > UINT32_MAX);
+    CHECK(Told(backend->Release(block)) == "ok");
+  };
+  Fixture<Pointers> pointers;
+  use(pointers);
+  Fixture<Qualcomm> qualcomm;
+  use(qualcomm);
+}
+
+}  // namespace
+}  // namespace ion::testing
