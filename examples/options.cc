@@ -6,10 +6,13 @@
 #include <getopt.h>
 
 #include <algorithm>
+#include <string>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "examples/compositions.h"
+#include "absl/strings/str_join.h"
+#include "examples/composition.h"
 #include "examples/protocol.h"
 #include "examples/test_pattern.h"
 
@@ -38,20 +41,24 @@ absl::Status Source(SourceChoice& to) {
 
 absl::Status Backend(std::string& to) {
   to = optarg;
-  if (std::ranges::find(kBackends, to) != kBackends.end()) return absl::OkStatus();
-  return absl::InvalidArgumentError("--backend is dma_heap, udmabuf or memfd");
+  const std::vector<std::string> known = BackendNames();
+  if (std::ranges::find(known, to) != known.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--backend is ", absl::StrJoin(known, ", ")));
 }
 
 }  // namespace
 
 std::string Usage() {
+  const std::string backends = absl::StrJoin(BackendNames(), ", ");
   return "usage: demo [OPTION]...\n"
          "Fills frames into device memory, hands it to a second process, and checks them there.\n"
          "  --frames N      how many (120)\n"
          "  --buffers N     that go round, 2 to 32 (4)\n"
          "  --width N, --height N\n"
          "                  of a frame in pixels (640, 360); a device takes the nearest it has\n"
-         "  --backend NAME  dma_heap, udmabuf or memfd; the first that opens\n"
+         "  --backend NAME  one of " +
+         backends +
+         "; the first that opens\n"
          "  --source NAME   vivid, pattern, or auto: vivid where it works, else the pattern\n"
          "  --device PATH   capture from this V4L2 device instead\n"
          "  --png FILE      write the last frame as a picture\n"

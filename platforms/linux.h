@@ -3,8 +3,7 @@
 //
 // File: platforms/linux.h
 //
-// Compositions for Linux: a backend and its heaps, under a name. Heap ids are ION's type numbers:
-// 0 scattered memory, 4 contiguous.
+// Compositions for Linux: a backend and its heaps (platforms/heaps.h), under a name.
 //
 // Example:
 //   absl::StatusOr<ion::platforms::DmaHeaps> manager = ion::platforms::DmaHeaps::Open();
@@ -14,16 +13,10 @@
 #include "backends/dma_heap.h"
 #include "backends/memfd.h"
 #include "backends/udmabuf.h"
-#include "ion/backend.h"
-#include "ion/manager.h"
-#include "policies/dma_heap.h"
-#include "policies/system_heap.h"
+#include "platforms/any_backend.h"
+#include "platforms/heaps.h"
 
 namespace ion::platforms {
-
-// The heaps of this platform over any backend; one for which the backend has no memory stays away.
-template <Backend B>
-using Heaps = Manager<B, SystemHeap<B>, DmaHeap<B>>;
 
 // Android since 12, and most boards with Linux 5.6 or later.
 using DmaHeaps = Heaps<DmaHeapBackend<>>;
@@ -31,6 +24,8 @@ using DmaHeaps = Heaps<DmaHeapBackend<>>;
 using Udmabuf = Heaps<UdmabufBackend<>>;
 // No device at all.
 using Memfd = Heaps<MemfdBackend<>>;
+// The first of these that the machine has.
+using Any = Heaps<AnyBackend<>>;
 
 }  // namespace ion::platforms
 

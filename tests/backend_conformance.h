@@ -46,7 +46,7 @@
 #include "ion/fd.h"
 #include "ion/fd_socket.h"
 #include "ion/status.h"
-#include "platforms/linux.h"
+#include "platforms/heaps.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
@@ -181,7 +181,7 @@ ION_SUITE_FACT(refused_sizes, "0 bytes, and more than there are addresses, are E
       const Error error = backend.Allocate(heap, bytes, Flags::kNone, {}, block);
       CHECK(Kind(error) == "EINVAL allocate");
       CHECK(error.bytes() == bytes);
-      CHECK(std::string(error.backend()) == backend.kName);
+      CHECK(std::string(error.backend()) == backend.name());
       CHECK_FALSE(block.filled());
       CHECK(block.bytes == 0);
       CHECK(backend.budget().held() == 0);

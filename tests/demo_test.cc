@@ -27,7 +27,7 @@
 #include "absl/strings/str_cat.h"
 #include "doctest/doctest.h"
 #include "examples/choose.h"
-#include "examples/compositions.h"
+#include "examples/composition.h"
 #include "examples/consumer.h"
 #include "examples/frame_checker.h"
 #include "examples/message_socket.h"
@@ -181,7 +181,7 @@ struct Stage {
     choice = *std::move(chosen);
   }
   absl::Status HandOverAll(uint32_t frames) {
-    return HandOver(*client, choice.buffers, kSmall, frames, *ours);
+    return HandOver(*client, "memfd", choice.buffers, kSmall, frames, *ours);
   }
   absl::StatusOr<Tally> ProduceAll(FrameSource& source, uint32_t frames) {
     return Produce(source, static_cast<uint32_t>(choice.buffers.size()), frames, *ours);
