@@ -12,6 +12,7 @@
 
 #include <fcntl.h>
 #include <linux/dma-buf.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <sys/vfs.h>
 
@@ -33,8 +34,10 @@
 
 namespace ion {
 
-// statfs.f_type of a dma-buf since Linux 5.3 (the kernel's DMA_BUF_MAGIC, "DMAB").
+// statfs.f_type of a dma-buf since Linux 5.3 (the kernel's DMA_BUF_MAGIC, "DMAB"), and of one
+// before: it was one of the anonymous files, with eventfds, epolls and the like.
 inline constexpr uint32_t kDmaBufMagic = 0x444d4142;
+inline constexpr uint32_t kAnonymousFileMagic = ANON_INODE_FS_MAGIC;
 
 template <Syscalls Sys>
 class DmaBufBackend : public BackendBase<Sys> {
@@ -65,17 +68,14 @@ class DmaBufBackend : public BackendBase<Sys> {
     return Error(ErrnoFrom(answer), "DMA_BUF_SET_NAME", From(Operation::kName, block.bytes));
   }
 
-  // EBADF: not open. EINVAL: not a dma-buf (asked of the file system, never by an ioctl: on a
-  // heap's node any ioctl number 0 allocates).
+  // EBADF: not open. EINVAL: not a dma-buf.
   Error Import(FdRef fd, Block& block) noexcept {
     const Origin origin = From(Operation::kImport, 0);
     Result<ScopedFd<Sys>> copy = this->Duplicate(fd, origin);
     if (!copy.ok()) return copy.error();
-    struct statfs fs {};
-    if (const long answer = this->sys().Fstatfs(copy->get(), &fs); Failed(answer)) {
-      return Error(ErrnoFrom(answer), "fstatfs", origin);
-    }
-    if (static_cast<uint32_t>(fs.f_type) != kDmaBufMagic) {
+    const Result<bool> is_dma_buf = IsDmaBuf(copy->get(), origin);
+    if (!is_dma_buf.ok()) return is_dma_buf.error();
+    if (!*is_dma_buf) {
       return Error(EINVAL, "fstatfs: not a dma-buf", origin,
                    "this backend imports dma-bufs only; a memfd wants the memfd backend");
     }
@@ -123,6 +123,21 @@ class DmaBufBackend : public BackendBase<Sys> {
     while (answer == -EINTR);
     if (Failed(answer)) return Error(ErrnoFrom(answer), "poll", origin);
     return fences.revents == (POLLIN | POLLOUT);
+  }
+
+  // Asked of the file system, never by an ioctl: on a heap's node any ioctl number 0 allocates.
+  // Among anonymous files a dma-buf is the one that seeks to its end and start, and nowhere else.
+  Result<bool> IsDmaBuf(int fd, const Origin& origin) noexcept {
+    struct statfs fs {};
+    if (const long answer = this->sys().Fstatfs(fd, &fs); Failed(answer)) {
+      return Error(ErrnoFrom(answer), "fstatfs", origin);
+    }
+    const auto type = static_cast<uint32_t>(fs.f_type);
+    if (type != kAnonymousFileMagic) return type == kDmaBufMagic;
+    const long here = this->sys().Lseek(fd, 0, SEEK_CUR);
+    if (here == -EINVAL) return true;
+    if (!Failed(here) || here == -ESPIPE) return false;
+    return Error(ErrnoFrom(here), "lseek", origin);
   }
 
   // A new buffer that could not be named is a buffer all the same.

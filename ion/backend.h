@@ -43,6 +43,9 @@ struct KernelHeap {
   Error unusable;         // why it cannot be used; no error where it can
   // Names of the same memory on other kernels, of static storage duration.
   std::span<const std::string_view> aliases = {};
+  // Whether its memory is cached, a request chooses; properties.cached is what one that does not
+  // choose gets.
+  bool either_caching = false;
 };
 
 // What a backend can do beyond the contract. A bit without its hook, or a hook without its bit,

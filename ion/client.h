@@ -214,6 +214,9 @@ class Client {
     }
     Result<Buffer> lease = self.core.Import(fd, self.asker, where);
     if (!lease.ok()) return ToStatus(lease.error());
+    // Again: what legacy ION knows a buffer by is only lasting once the lease holds it.
+    identity = self.core.backend.Identify(lease->fd(), Operation::kImport);
+    if (!identity.ok()) return ToStatus(identity.error());
     return self.handles.Add(*std::move(lease), *identity);
   }
 

@@ -17,6 +17,8 @@
 #define ION_PLATFORMS_ANY_BACKEND_H_
 
 #include "backends/dma_heap.h"
+#include "backends/ion.h"
+#include "backends/ion_legacy.h"
 #include "backends/memfd.h"
 #include "backends/udmabuf.h"
 #include "ion/backend.h"
@@ -26,7 +28,8 @@
 namespace ion {
 
 template <Syscalls Sys = LinuxSyscalls>
-using AnyBackend = AnyOf<DmaHeapBackend<Sys>, UdmabufBackend<Sys>, MemfdBackend<Sys>>;
+using AnyBackend = AnyOf<DmaHeapBackend<Sys>, IonBackend<Sys>, IonLegacyBackend<Sys>,
+                         UdmabufBackend<Sys>, MemfdBackend<Sys>>;
 static_assert(BackendCheck<AnyBackend<>>::kOk);
 
 }  // namespace ion

@@ -6,6 +6,8 @@
 BACKENDS = {
     "any": "//platforms:any_backend",
     "dma_heap": "//backends:dma_heap",
+    "ion": "//backends:ion",
+    "ion_legacy": "//backends:ion_legacy",
     "udmabuf": "//backends:udmabuf",
     "memfd": "//backends:memfd",
 }

@@ -11,15 +11,28 @@
 #define ION_PLATFORMS_LINUX_H_
 
 #include "backends/dma_heap.h"
+#include "backends/ion.h"
+#include "backends/ion_legacy.h"
 #include "backends/memfd.h"
 #include "backends/udmabuf.h"
+#include "ion/backend.h"
+#include "ion/manager.h"
 #include "platforms/any_backend.h"
 #include "platforms/heaps.h"
+#include "policies/dma_heap.h"
+#include "policies/system_contig_heap.h"
+#include "policies/system_heap.h"
 
 namespace ion::platforms {
 
 // Android since 12, and most boards with Linux 5.6 or later.
 using DmaHeaps = Heaps<DmaHeapBackend<>>;
+// ION, whatever ids its heaps have there: each heap takes the kernel's of its type; id 1 is
+// contiguous memory of the ordinary allocator. Linux 4.12 to 5.10, and before.
+template <Backend B>
+using IonHeaps = Manager<B, SystemHeap<B>, SystemContigHeap<B>, DmaHeap<B>>;
+using Ion = IonHeaps<IonBackend<>>;
+using IonLegacy = IonHeaps<IonLegacyBackend<>>;
 // A desktop kernel without dma-heaps.
 using Udmabuf = Heaps<UdmabufBackend<>>;
 // No device at all.

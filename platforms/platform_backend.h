@@ -20,8 +20,10 @@
 // The preprocessor compares numbers, not names; what is none of these is 0.
 #define ION_INTERNAL_PLATFORM_any 1
 #define ION_INTERNAL_PLATFORM_dma_heap 2
-#define ION_INTERNAL_PLATFORM_udmabuf 3
-#define ION_INTERNAL_PLATFORM_memfd 4
+#define ION_INTERNAL_PLATFORM_ion 3
+#define ION_INTERNAL_PLATFORM_ion_legacy 4
+#define ION_INTERNAL_PLATFORM_udmabuf 5
+#define ION_INTERNAL_PLATFORM_memfd 6
 #define ION_INTERNAL_PASTE(a, b) a##b
 #define ION_INTERNAL_NUMBER_OF(name) ION_INTERNAL_PASTE(ION_INTERNAL_PLATFORM_, name)
 #define ION_INTERNAL_PLATFORM ION_INTERNAL_NUMBER_OF(ION_PLATFORM)
@@ -36,6 +38,16 @@ using PlatformBackend = AnyBackend<>;
 namespace ion {
 using PlatformBackend = DmaHeapBackend<>;
 }
+#elif ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_ion
+#include "backends/ion.h"
+namespace ion {
+using PlatformBackend = IonBackend<>;
+}
+#elif ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_ion_legacy
+#include "backends/ion_legacy.h"
+namespace ion {
+using PlatformBackend = IonLegacyBackend<>;
+}
 #elif ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_udmabuf
 #include "backends/udmabuf.h"
 namespace ion {
@@ -47,7 +59,7 @@ namespace ion {
 using PlatformBackend = MemfdBackend<>;
 }
 #else
-#error "ion: ION_PLATFORM is any, dma_heap, udmabuf or memfd"
+#error "ion: ION_PLATFORM is any, dma_heap, ion, ion_legacy, udmabuf or memfd"
 #endif
 
 #endif  // ION_PLATFORMS_PLATFORM_BACKEND_H_

@@ -64,15 +64,8 @@ class KernelHeapPolicy {
     if (!std::has_single_bit(request.alignment) || request.alignment > properties_.alignment) {
       return Refuse("an alignment that its memory does not promise", request);
     }
-    const bool cached = properties_.cached;
-    if (kernel_heap_->type == HeapType::kCustom &&
-        (Has(request.flags, Flags::kCached) || Has(request.flags, Flags::kUncached))) {
-      return Refuse("whether its memory is cached is not known", request);
-    }
-    if (Has(request.flags, cached ? Flags::kUncached : Flags::kCached)) {
-      return Refuse(
-          cached ? "kUncached, but its memory is cached" : "kCached, but its memory is uncached",
-          request);
+    if (const char* why = RefusedCaching(request.flags); why != nullptr) {
+      return Refuse(why, request);
     }
     if (Error error = backend_->Allocate(index_, Classes::RoundUp(request.bytes), request.flags,
                                          request.name, block);
@@ -96,6 +89,18 @@ class KernelHeapPolicy {
   }
 
  private:
+  // Why its memory cannot be cached, or uncached, as wanted; nullptr where it can.
+  const char* RefusedCaching(Flags flags) const noexcept {
+    const bool cached = Has(flags, Flags::kCached), uncached = Has(flags, Flags::kUncached);
+    if (kernel_heap_->either_caching) {
+      return cached && uncached ? "kCached and kUncached at once" : nullptr;
+    }
+    if (kernel_heap_->type == HeapType::kCustom && (cached || uncached)) {
+      return "whether its memory is cached is not known";
+    }
+    if (properties_.cached) return uncached ? "kUncached, but its memory is cached" : nullptr;
+    return cached ? "kCached, but its memory is uncached" : nullptr;
+  }
   Error Refuse(const char* why, const Request& request) const noexcept {
     return Error(EINVAL, why, {B::kName, Operation::kAllocate, name(), request.bytes});
   }

@@ -89,7 +89,7 @@ ION_SUITE_FACT(default_budget, "without a budget of the user's its bound is half
 
 ION_SUITE_FACT(sizes, "bytes are rounded up to pages, and the descriptor says the same") {
   OnEachHeap<T>([](auto& backend, uint32_t heap) {
-    for (const uint64_t bytes : kSizes) {
+    for (const uint64_t bytes : SizesFor(backend.heaps()[heap])) {
       CAPTURE(bytes);
       const Memory memory(backend, heap, bytes);
       const uint64_t page = PageBytes();
@@ -120,7 +120,7 @@ ION_SUITE_FACT(block_facts, "a block says of itself what its heap promises") {
 ION_SUITE_FACT(zeroed, "memory of a heap that promises it reads as zero") {
   OnEachHeap<T>([](auto& backend, uint32_t heap) {
     if (!backend.heaps()[heap].properties.zeroed) return Skip("the heap does not promise it");
-    for (const uint64_t bytes : kSizes) {
+    for (const uint64_t bytes : SizesFor(backend.heaps()[heap])) {
       CAPTURE(bytes);
       const Memory memory(backend, heap, bytes);
       CHECK(LookForZeros(backend, memory.block) == "ok");
@@ -132,7 +132,7 @@ ION_SUITE_FACT(zeroed_again, "memory that was written and given back reads as ze
   OnEachHeap<T>([](auto& backend, uint32_t heap) {
     if (!backend.heaps()[heap].properties.zeroed) return Skip("the heap does not promise it");
     for (int round = 0; round < 4; ++round) {
-      const Memory memory(backend, heap, 8_MiB);
+      const Memory memory(backend, heap, LargestOf(backend.heaps()[heap]));
       CHECK(LookForZeros(backend, memory.block) == "ok");
       CHECK(Fill(backend, memory.block, 0xff) == "ok");
     }
@@ -141,7 +141,7 @@ ION_SUITE_FACT(zeroed_again, "memory that was written and given back reads as ze
 
 ION_SUITE_FACT(holds, "each block holds what was written to it, at every size") {
   OnEachHeap<T>([](auto& backend, uint32_t heap) {
-    for (const uint64_t bytes : kSizes) {
+    for (const uint64_t bytes : SizesFor(backend.heaps()[heap])) {
       CAPTURE(bytes);
       const Memory one(backend, heap, bytes);
       const Memory two(backend, heap, bytes);
@@ -230,6 +230,24 @@ ION_SUITE_FACT(private_flags, "a heap-private flag that the kernel does not have
   });
 }
 
+ION_SUITE_FACT(caching, "a heap that leaves it to the request gives the caching that it names") {
+  OnEachHeap<T>([](auto& backend, uint32_t heap) {
+    if (!backend.heaps()[heap].either_caching) return Skip("the heap does not leave it");
+    for (const Flags flags : {Flags::kCached, Flags::kUncached}) {
+      Memory memory(backend);
+      REQUIRE(Told(backend.Allocate(heap, 64_KiB, flags, {}, memory.block)) == "ok");
+      CHECK(memory.block.properties().cached == Has(flags, Flags::kCached));
+      CHECK(LookForZeros(backend, memory.block) == "ok");
+      CHECK(Fill(backend, memory.block, 4) == "ok");
+      CHECK(Look(backend, memory.block, 4) == "ok");
+    }
+    Block block;
+    const Flags both = Flags::kCached | Flags::kUncached;
+    CHECK(Kind(backend.Allocate(heap, 4_KiB, both, {}, block)) == "EINVAL allocate");
+    CHECK_FALSE(block.filled());
+  });
+}
+
 ION_SUITE_FACT(no_such_heap, "a kernel heap that is not in its list is ENODEV") {
   OnEachHeap<T>([](auto& backend, uint32_t) {
     const auto heaps = static_cast<uint32_t>(backend.heaps().size());
@@ -245,7 +263,8 @@ ION_SUITE_FACT(no_such_heap, "a kernel heap that is not in its list is ENODEV") 
 
 ION_SUITE_FACT(two_mappings, "what is written through one mapping is seen through another") {
   OnEachHeap<T>([](auto& backend, uint32_t heap) {
-    for (const uint64_t bytes : {uint64_t{4_KiB}, uint64_t{115'200}, uint64_t{8_MiB}}) {
+    for (const uint64_t bytes :
+         {uint64_t{4_KiB}, uint64_t{115'200}, LargestOf(backend.heaps()[heap])}) {
       const Memory memory(backend, heap, bytes);
       const uint64_t whole = memory.block.bytes;
       const auto one = backend.Map(memory.block, 0, whole, MapMode::kWritable);
@@ -582,7 +601,7 @@ ION_SUITE_FACT(other_process, "another process that gets a share sees and change
 
 ION_SUITE_FACT(import_own, "its own memory, imported, is foreign and costs no bytes") {
   OnEachHeap<T>([](auto& backend, uint32_t heap) {
-    for (const uint64_t bytes : kSizes) {
+    for (const uint64_t bytes : SizesFor(backend.heaps()[heap])) {
       CAPTURE(bytes);
       const Memory memory(backend, heap, bytes);
       const uint64_t held = backend.budget().held();
@@ -740,43 +759,44 @@ ION_SUITE_FACT(threads, "several threads allocate, write, share, import and rele
 
 }  // namespace ion::testing
 
-// Runs the suite on a backend under test (tests/support/backend_suite.h).
-#define ION_BACKEND_CONFORMANCE(T)       \
-  namespace ion::testing {               \
-  ION_SUITE_INVOKE(lists_heaps, T);      \
-  ION_SUITE_INVOKE(default_budget, T);   \
-  ION_SUITE_INVOKE(sizes, T);            \
-  ION_SUITE_INVOKE(block_facts, T);      \
-  ION_SUITE_INVOKE(zeroed, T);           \
-  ION_SUITE_INVOKE(zeroed_again, T);     \
-  ION_SUITE_INVOKE(holds, T);            \
-  ION_SUITE_INVOKE(close_on_exec, T);    \
-  ION_SUITE_INVOKE(refused_sizes, T);    \
-  ION_SUITE_INVOKE(budget, T);           \
-  ION_SUITE_INVOKE(rounded_budget, T);   \
-  ION_SUITE_INVOKE(private_flags, T);    \
-  ION_SUITE_INVOKE(no_such_heap, T);     \
-  ION_SUITE_INVOKE(two_mappings, T);     \
-  ION_SUITE_INVOKE(parts, T);            \
-  ION_SUITE_INVOKE(bad_ranges, T);       \
-  ION_SUITE_INVOKE(map_nothing, T);      \
-  ION_SUITE_INVOKE(map_modes, T);        \
-  ION_SUITE_INVOKE(release, T);          \
-  ION_SUITE_INVOKE(release_nothing, T);  \
-  ION_SUITE_INVOKE(release_reserved, T); \
-  ION_SUITE_INVOKE(directions, T);       \
-  ION_SUITE_INVOKE(nested, T);           \
-  ION_SUITE_INVOKE(names, T);            \
-  ION_SUITE_INVOKE(share, T);            \
-  ION_SUITE_INVOKE(share_nothing, T);    \
-  ION_SUITE_INVOKE(share_outlives, T);   \
-  ION_SUITE_INVOKE(other_process, T);    \
-  ION_SUITE_INVOKE(import_own, T);       \
-  ION_SUITE_INVOKE(import_copies, T);    \
-  ION_SUITE_INVOKE(import_refuses, T);   \
-  ION_SUITE_INVOKE(import_read_only, T); \
-  ION_SUITE_INVOKE(threads, T);          \
-  }                                      \
+// Runs the suite on backends under test (tests/support/backend_suite.h).
+#define ION_BACKEND_CONFORMANCE(...)               \
+  namespace ion::testing {                         \
+  ION_SUITE_INVOKE(lists_heaps, __VA_ARGS__);      \
+  ION_SUITE_INVOKE(default_budget, __VA_ARGS__);   \
+  ION_SUITE_INVOKE(sizes, __VA_ARGS__);            \
+  ION_SUITE_INVOKE(block_facts, __VA_ARGS__);      \
+  ION_SUITE_INVOKE(zeroed, __VA_ARGS__);           \
+  ION_SUITE_INVOKE(zeroed_again, __VA_ARGS__);     \
+  ION_SUITE_INVOKE(holds, __VA_ARGS__);            \
+  ION_SUITE_INVOKE(close_on_exec, __VA_ARGS__);    \
+  ION_SUITE_INVOKE(refused_sizes, __VA_ARGS__);    \
+  ION_SUITE_INVOKE(budget, __VA_ARGS__);           \
+  ION_SUITE_INVOKE(rounded_budget, __VA_ARGS__);   \
+  ION_SUITE_INVOKE(private_flags, __VA_ARGS__);    \
+  ION_SUITE_INVOKE(caching, __VA_ARGS__);          \
+  ION_SUITE_INVOKE(no_such_heap, __VA_ARGS__);     \
+  ION_SUITE_INVOKE(two_mappings, __VA_ARGS__);     \
+  ION_SUITE_INVOKE(parts, __VA_ARGS__);            \
+  ION_SUITE_INVOKE(bad_ranges, __VA_ARGS__);       \
+  ION_SUITE_INVOKE(map_nothing, __VA_ARGS__);      \
+  ION_SUITE_INVOKE(map_modes, __VA_ARGS__);        \
+  ION_SUITE_INVOKE(release, __VA_ARGS__);          \
+  ION_SUITE_INVOKE(release_nothing, __VA_ARGS__);  \
+  ION_SUITE_INVOKE(release_reserved, __VA_ARGS__); \
+  ION_SUITE_INVOKE(directions, __VA_ARGS__);       \
+  ION_SUITE_INVOKE(nested, __VA_ARGS__);           \
+  ION_SUITE_INVOKE(names, __VA_ARGS__);            \
+  ION_SUITE_INVOKE(share, __VA_ARGS__);            \
+  ION_SUITE_INVOKE(share_nothing, __VA_ARGS__);    \
+  ION_SUITE_INVOKE(share_outlives, __VA_ARGS__);   \
+  ION_SUITE_INVOKE(other_process, __VA_ARGS__);    \
+  ION_SUITE_INVOKE(import_own, __VA_ARGS__);       \
+  ION_SUITE_INVOKE(import_copies, __VA_ARGS__);    \
+  ION_SUITE_INVOKE(import_refuses, __VA_ARGS__);   \
+  ION_SUITE_INVOKE(import_read_only, __VA_ARGS__); \
+  ION_SUITE_INVOKE(threads, __VA_ARGS__);          \
+  }                                                \
   static_assert(true)
 
 #endif  // ION_TESTS_BACKEND_CONFORMANCE_H_

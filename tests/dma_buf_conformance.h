@@ -210,20 +210,20 @@ ION_SUITE_FACT(import_backends, "it imports what the other backends for dma-bufs
 
 }  // namespace ion::testing
 
-// Runs both suites on a backend under test.
-#define ION_DMA_BUF_CONFORMANCE(T)       \
-  ION_BACKEND_CONFORMANCE(T);            \
-  namespace ion::testing {               \
-  ION_SUITE_INVOKE(is_dma_buf, T);       \
-  ION_SUITE_INVOKE(renames, T);          \
-  ION_SUITE_INVOKE(name_refused, T);     \
-  ION_SUITE_INVOKE(no_name_no_ioctl, T); \
-  ION_SUITE_INVOKE(syncs, T);            \
-  ION_SUITE_INVOKE(nested_syncs, T);     \
-  ION_SUITE_INVOKE(import_vgem, T);      \
-  ION_SUITE_INVOKE(import_vivid, T);     \
-  ION_SUITE_INVOKE(import_backends, T);  \
-  }                                      \
+// Runs both suites on backends under test.
+#define ION_DMA_BUF_CONFORMANCE(...)               \
+  ION_BACKEND_CONFORMANCE(__VA_ARGS__);            \
+  namespace ion::testing {                         \
+  ION_SUITE_INVOKE(is_dma_buf, __VA_ARGS__);       \
+  ION_SUITE_INVOKE(renames, __VA_ARGS__);          \
+  ION_SUITE_INVOKE(name_refused, __VA_ARGS__);     \
+  ION_SUITE_INVOKE(no_name_no_ioctl, __VA_ARGS__); \
+  ION_SUITE_INVOKE(syncs, __VA_ARGS__);            \
+  ION_SUITE_INVOKE(nested_syncs, __VA_ARGS__);     \
+  ION_SUITE_INVOKE(import_vgem, __VA_ARGS__);      \
+  ION_SUITE_INVOKE(import_vivid, __VA_ARGS__);     \
+  ION_SUITE_INVOKE(import_backends, __VA_ARGS__);  \
+  }                                                \
   static_assert(true)
 
 #endif  // ION_TESTS_DMA_BUF_CONFORMANCE_H_

@@ -238,8 +238,25 @@ ION_HEAP_FACT(heap_refused, "what no heap can give is refused, and the block sta
       CHECK(refused({.bytes = 1, .alignment = alignment}) == EINVAL);
     }
     CHECK(refused({.bytes = 1, .flags = HeapPrivate(15)}) == EINVAL);
-    const bool cached = rig.heap.properties().cached;
-    CHECK(refused({.bytes = 1, .flags = cached ? Flags::kUncached : Flags::kCached}) == EINVAL);
+    CHECK(refused({.bytes = 1, .flags = Flags::kCached | Flags::kUncached}) == EINVAL);
+  });
+}
+
+ION_HEAP_FACT(heap_caching, "a request gets the caching that it names, or is refused") {
+  OnHeap<T>([](auto& rig) {
+    for (const bool cached : {false, true}) {
+      CAPTURE(cached);
+      Block block;
+      const Flags flags = cached ? Flags::kCached : Flags::kUncached;
+      const Error error = rig.heap.Allocate({.bytes = 1, .flags = flags}, block);
+      if (!error.ok()) {
+        CHECK(Kind(error) == "EINVAL allocate");
+        CHECK(rig.heap.properties().cached != cached);
+        continue;
+      }
+      CHECK(block.properties().cached == cached);
+      CHECK(Told(rig.heap.Free(block)) == "ok");
+    }
   });
 }
 
@@ -354,6 +371,7 @@ ION_HEAP_FACT(heap_threads, "four threads allocate, write and free at once") {
   ION_SUITE_INVOKE(heap_apart, __VA_ARGS__);     \
   ION_SUITE_INVOKE(heap_freed, __VA_ARGS__);     \
   ION_SUITE_INVOKE(heap_refused, __VA_ARGS__);   \
+  ION_SUITE_INVOKE(heap_caching, __VA_ARGS__);   \
   ION_SUITE_INVOKE(heap_alignment, __VA_ARGS__); \
   ION_SUITE_INVOKE(heap_parts, __VA_ARGS__);     \
   ION_SUITE_INVOKE(heap_layout, __VA_ARGS__);    \

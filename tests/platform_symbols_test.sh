@@ -7,7 +7,7 @@
 set -euo pipefail
 
 backend=$1 program=$2
-declare -A class=([dma_heap]=DmaHeapBackend [udmabuf]=UdmabufBackend [memfd]=MemfdBackend)
+declare -A class=([dma_heap]=DmaHeapBackend [ion]=IonBackend [ion_legacy]=IonLegacyBackend [udmabuf]=UdmabufBackend [memfd]=MemfdBackend)
 
 symbols=$(nm -C "$program")
 failed=0

@@ -8,8 +8,11 @@
 #
 # apt verifies the archive's signature and the sum of the .dsc when it fetches; dpkg-source verifies the sums that the
 # .dsc states, each time. A kept package that fails the latter is fetched anew; of the former nothing is left, so a
-# CACHE that somebody else may write to is refused. The system's apt lists and sources are only read.
+# CACHE that somebody else may write to is refused.
 set -euo pipefail
+
+# shellcheck source-path=SCRIPTDIR source=private_apt.bash
+. "$(dirname -- "${BASH_SOURCE[0]}")/private_apt.bash"
 
 package=$1
 cache=$2
@@ -23,38 +26,16 @@ need() {
   command -v "$1" >/dev/null || fail "$1 is missing: install the Debian package '$2'."
 }
 
-# The machine's own mirrors, as deb-src lines. apt 2.6 leaves $(SIGNED_BY) unexpanded; its keys are then those that the
-# machine trusts for every repository.
-source_lines() {
-  # shellcheck disable=SC2016  # apt expands these.
-  apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT) $(SIGNED_BY)' 'Created-By: Packages' |
-    sort -u |
-    while read -r uri release component signed_by; do
-      [[ -n $component ]] || continue
-      local options=""
-      [[ $signed_by == /* ]] && options="[signed-by=$signed_by] "
-      echo "deb-src $options$uri $release $component"
-    done
-}
-
-# Sandbox::User is emptied because apt's own user cannot write below a home directory.
-private_apt() {
-  apt-get -qq \
-    -o "Dir::Etc::SourceList=$cache/apt/sources.list" -o Dir::Etc::SourceParts=/dev/null \
-    -o "Dir::State::Lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt" \
-    -o Acquire::Languages=none -o APT::Sandbox::User= "$@"
-}
-
 fetch() {
   need apt-get apt
   local new="$cache/$package.new"
   rm -rf "$new"
-  mkdir -p "$new" "$cache/apt/lists/partial"
-  source_lines >"$cache/apt/sources.list"
+  mkdir -p "$new" "$cache/apt"
+  machine_repositories deb-src >"$cache/apt/sources.list"
   [[ -s "$cache/apt/sources.list" ]] ||
     fail "apt knows no repository: add one to /etc/apt/sources.list.d, then run apt-get update."
-  private_apt update >&2 || fail "apt-get update failed: check the network and the machine's apt sources (above)."
-  (cd "$new" && private_apt source --download-only "$package" >&2) ||
+  private_apt "$cache/apt" apt-get update >&2 || fail "apt-get update failed: check the network and the machine's apt sources (above)."
+  (cd "$new" && private_apt "$cache/apt" apt-get source --download-only "$package" >&2) ||
     fail "apt cannot get the source package '$package': check the network and the machine's apt sources (above)."
   rm -rf "${cache:?}/$package"
   mv "$new" "$cache/$package"

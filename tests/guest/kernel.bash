@@ -14,6 +14,9 @@
 # A cached kernel is used without asking apt whether there is a newer source: a run must work with no network and no package
 # lists, and must not change kernels behind the back of whoever compares two runs. --build-only --update is how one asks.
 
+# shellcheck source-path=SCRIPTDIR source=../../third_party/private_apt.bash
+. "$here/../../third_party/private_apt.bash"
+
 readonly run_packages=(qemu-system-x86 busybox-static cpio)
 readonly build_packages=(gcc make bc flex bison libelf-dev libssl-dev xz-utils)
 readonly kernels=$cache/kernels
@@ -26,12 +29,12 @@ table() { grep -v '^#' "$here/kernels.tsv"; }
 
 versions() { table | cut -f 1 | paste -sd ' '; }
 
-# Sets kernel_source (a package) and kernel_options (a file name per element).
+# Sets kernel_source (a package), kernel_suite and kernel_options (a file name per element).
 look_up() {
   local row files
   row=$(table | awk -F '\t' -v version="$1" '$1 == version')
   [[ -n $row ]] || die "$status_usage" "there is no kernel '$1'; the table has: $(versions)"
-  IFS=$'\t' read -r _ kernel_source files _ <<<"$row"
+  IFS=$'\t' read -r _ kernel_source kernel_suite files _ <<<"$row"
   IFS=, read -ra kernel_options <<<"$files"
 }
 
@@ -77,18 +80,31 @@ require_packages() {
   [[ -z $missing ]] || die "$status_packages" "packages are missing; run: apt-get install --no-install-recommends $missing"
 }
 
-candidate_version() {
-  local version
-  version=$(LC_ALL=C apt-cache policy "$kernel_source" | awk '$1 == "Candidate:" { print $2 }')
-  [[ -n $version && $version != '(none)' ]] || die "$status_source" "apt knows no package $kernel_source; run: apt-get update"
-  echo "$version"
+kernel_repositories() {
+  if [[ $kernel_suite == - ]]; then machine_repositories deb; else suite_repository "$kernel_suite"; fi
+}
+
+kernel_apt() { LC_ALL=C private_apt "$kernels/apt" "$@"; }
+
+# no_source WHAT FILE: ends the run; FILE is what apt said.
+no_source() { die "$status_source" "$1: $(grep -m 1 '^[EW]: ' "$2" || echo 'apt gives no reason')"; }
+
+# Sets source_version. A list that does not come may be one that is not needed: the candidate decides.
+find_source() {
+  local log=$kernels/apt/log
+  mkdir -p "$kernels/apt"
+  kernel_repositories >"$kernels/apt/sources.list" && [[ -s $kernels/apt/sources.list ]] ||
+    die "$status_source" "no source of this machine's apt is Debian's; $kernel_source comes from there"
+  kernel_apt apt-get update >"$log" 2>&1 || :
+  source_version=$(kernel_apt apt-cache policy "$kernel_source" | awk '$1 == "Candidate:" { print $2 }')
+  [[ -n $source_version && $source_version != '(none)' ]] || no_source "apt knows no package $kernel_source" "$log"
 }
 
 phase() { say "$(printf '%4d s  %s' $((SECONDS - build_start)) "$*")"; }
 
 fetch_source() {
-  (cd "$build" && apt-get -qq -o APT::Sandbox::User=root download "$kernel_source=$1") >&2 ||
-    die "$status_source" "cannot download $kernel_source $1; run apt-get update and try again"
+  (cd "$build" && kernel_apt apt-get download "$kernel_source=$source_version") >"$build/log" 2>&1 ||
+    no_source "cannot download $kernel_source $source_version" "$build/log"
 }
 
 unpack_source() {
@@ -144,12 +160,11 @@ build_failed() {
   die "$status_harness" "${1:-the kernel} did not build; the whole log is $kernels/failed-build.log"
 }
 
-# The kernel's own script for packages of headers copies what modules are built against.
+# What modules are built against; 5.10 has no script of its own for that.
 pack_build_tree() {
-  # shellcheck disable=SC2016 # for make's shell
-  (kernel_make run-command KBUILD_RUN_COMMAND='"${srctree}/scripts/package/install-extmod-build"'" $build/tree") >>"$build/log" 2>&1 ||
-    build_failed
-  tar -czf "$1" -C "$build/tree" .
+  local sources objects=(.config Module.symvers arch/x86/include include scripts tools/objtool/objtool)
+  mapfile -t sources < <(cd "$build/source" && printf '%s\n' Makefile arch/x86/Makefile* arch/x86/include include scripts)
+  tar -czf "$1" --exclude='*.o' -C "$build/source" "${sources[@]}" -C "$build/objects" "${objects[@]}"
 }
 
 store() {
@@ -158,7 +173,7 @@ store() {
   cp "$build/objects/arch/x86/boot/bzImage" "$entry/bzImage"
   cp "$build/objects/.config" "$entry/config"
   pack_build_tree "$entry/$build_tree"
-  mv -T "$entry" "$kernels/$(entry_name "$1")"
+  mv -T "$entry" "$kernels/$(entry_name "$source_version")"
 }
 
 remove_build() { rm -rf "$build"; }
@@ -184,18 +199,18 @@ begin_build() {
 build_kernel() {
   local source_version
   lock_builds
-  source_version=$(candidate_version)
+  find_source
   if [[ ! -d $kernels/$(entry_name "$source_version") ]]; then
     begin_build
     phase "fetch: $kernel_source $source_version"
-    fetch_source "$source_version"
+    fetch_source
     phase "unpack"
     unpack_source
     phase "configure: ${kernel_options[*]}"
     configure
     phase "compile: on $(nproc) processors"
     compile
-    store "$source_version"
+    store
     remove_build
     phase "built: $kernels/$(entry_name "$source_version")"
   fi

@@ -61,6 +61,15 @@ inline std::string Told(const Error& error) { return error.ok() ? "ok" : Describ
 
 inline constexpr uint64_t kSizes[] = {1,       4095,  4_KiB, 4097,      12_KiB, 64_KiB,
                                       115'200, 1_MiB, 3_MiB, 3_MiB + 1, 8_MiB};
+// The most that is asked of a heap at once, and the sizes up to there. The page allocator, which a
+// system-contig heap takes its runs from, has none past 4 MiB (Linux 5.10).
+inline uint64_t LargestOf(const KernelHeap& heap) {
+  return heap.type == HeapType::kSystemContig ? 4_MiB : 8_MiB;
+}
+inline std::span<const uint64_t> SizesFor(const KernelHeap& heap) {
+  const auto past = std::ranges::upper_bound(kSizes, LargestOf(heap));
+  return {std::begin(kSizes), past};
+}
 
 // Calls f(backend, number of a kernel heap) for each heap that the backend has, and looks after
 // what must be true at the end of every test: no bytes held, nothing leaked, no error unreported.

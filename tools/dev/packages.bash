@@ -50,9 +50,6 @@ apt_as_root() {
 
 install_packages() { apt_as_root update && apt_as_root -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"; }
 
-# For what is fetched later on; a machine may have the packages and no lists.
-update_packages() { [[ $no_install == no ]] && phase "update apt's lists" "$scratch/apt.log" apt_as_root update; }
-
 # need_packages PACKAGE…: has them installed. Returns status_packages, with a sentence, where that cannot be done.
 need_packages() {
   local missing line log=$scratch/apt.log

@@ -16,8 +16,15 @@
 #include <linux/platform_device.h>
 #include <linux/scatterlist.h>
 #include <linux/uaccess.h>
+#include <linux/version.h>
 
 #include "scatter_probe.h"
+
+/* Which lock a caller has to hold is part of the names since then. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
+#define dma_buf_map_attachment_unlocked dma_buf_map_attachment
+#define dma_buf_unmap_attachment_unlocked dma_buf_unmap_attachment
+#endif
 
 static struct platform_device *device;
 

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: backends/ion.h
+//
+// IonBackend: dma-bufs from the heaps of /dev/ion as it was from Linux 4.12 to 5.10, where an
+// allocation answers with a descriptor. As it was before, see backends/ion_legacy.h.
+//
+// Memory is uncached where a request says nothing; each request chooses (Flags::kCached). The
+// kernel drops heap-private flags that its heaps do not know, so a platform declares which ones
+// they do: any other is refused. A vendor's type of heap is HeapType::kCustom, and nothing is
+// promised of it.
+//
+// Example:
+//   ion::Result<ion::IonBackend<>> backend = ion::IonBackend<>::Open({});
+//
+// Cost: one ioctl an allocation, one more for a name; one descriptor in all. Thread-safe but for
+// Open.
+#ifndef ION_BACKENDS_ION_H_
+#define ION_BACKENDS_ION_H_
+
+#include <cerrno>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "backends/dma_buf_backend.h"
+#include "backends/ion_node.h"
+#include "ion/backend.h"
+#include "ion/syscalls.h"
+#include "third_party/ion_uapi/ion.h"
+
+namespace ion {
+
+template <Syscalls Sys = LinuxSyscalls>
+class IonBackend : public DmaBufBackend<Sys> {
+ public:
+  static constexpr const char* kName = "ion";
+  static constexpr BackendCaps kCaps = {.proves_unshared = true};
+
+  struct Options {
+    Sys sys = {};
+    std::shared_ptr<Budget> budget = nullptr;     // half of RAM where none is given
+    std::shared_ptr<ErrorSink> errors = nullptr;  // one that only counts
+    std::string node = "/dev/ion";
+    uint16_t private_flags = 0;  // HeapPrivate bits that this board's heaps know
+  };
+
+  // ENOENT: no such kernel interface. ENODEV: not a device of ION's kind, the other ABI, or no heap
+  // in it. Where no heap can be used: the first one's reason.
+  static Result<IonBackend> Open(const Options& options) noexcept {
+    auto shared =
+        DmaBufBackend<Sys>::MakeShared(kName, options.sys, options.budget, options.errors);
+    if (!shared.ok()) return shared.error();
+    Result<ScopedFd<Sys>> node =
+        OpenIonNode(kName, options.sys, *(*shared)->errors, options.node, IonAbi::kDescriptors);
+    if (!node.ok()) return node.error();
+    IonBackend backend(options.sys, std::move(*shared), *std::move(node), options.private_flags);
+    if (Error error = backend.List(options.node); !error.ok()) return error;
+    return backend;
+  }
+
+  Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
+
+  std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
+  // 2: the heaps are modules (Android's 4.19 and later). 0: the kernel does not tell.
+  uint32_t abi_version() const noexcept { return abi_version_; }
+
+  // EINVAL: 0 bytes, or a flag that the heap cannot honour. ENOMEM: past the bound, or the
+  // kernel's. ENODEV: the kernel's, where a heap's module has gone.
+  Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
+                 Block& block) noexcept {
+    if (kernel_heap >= heaps_.size()) {
+      return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, bytes});
+    }
+    const KernelHeap& heap = heaps_[kernel_heap];
+    if (!heap.unusable.ok()) return heap.unusable;
+    const Origin origin{kName, Operation::kAllocate, heap.name, bytes};
+    if (Error error = CheckIonFlags(heap, flags, private_flags_, origin); !error.ok()) return error;
+    Result<Charge> charge = this->Admit(bytes, heap.name);
+    if (!charge.ok()) return charge.error();
+    ion_uapi::ion_allocation_data data{.len = charge->bytes(),
+                                       .heap_id_mask = 1u << ids_[kernel_heap],
+                                       .flags = IonFlags(flags),
+                                       .fd = 0,
+                                       .unused = 0};
+    const long answer = IoctlRetrying(this->sys(), node_.get(), ion_uapi::kIocAlloc, &data);
+    if (Failed(answer)) return Error(ErrnoFrom(answer), "ION_IOC_ALLOC", origin);
+    this->Fill(block, this->Own(data.fd), charge->bytes(), kernel_heap, heap.properties);
+    block.cached = Has(flags, Flags::kCached);
+    charge->Keep();
+    this->NameOrReport(block, name);
+    return {};
+  }
+
+ private:
+  IonBackend(const Sys& sys, std::unique_ptr<typename DmaBufBackend<Sys>::Shared> shared,
+             ScopedFd<Sys> node, uint16_t private_flags) noexcept
+      : DmaBufBackend<Sys>(kName, sys, std::move(shared)),
+        node_(std::move(node)),
+        private_flags_(private_flags) {}
+
+  Error List(const std::string& path) noexcept {
+    const Origin origin{kName, Operation::kOpen, path};
+    Result<std::vector<IonHeap>> listed =
+        QueryIonHeaps(kName, this->sys(), node_.get(), path, /*cached_cma=*/true);
+    if (!listed.ok()) return listed.error();
+    bool usable = false;
+    for (IonHeap& heap : *listed) {
+      usable = usable || heap.heap.unusable.ok();
+      ids_.push_back(heap.id);
+      heaps_.push_back(std::move(heap.heap));
+    }
+    if (heaps_.empty()) {
+      return Error(ENODEV, "ION_IOC_HEAP_QUERY: no heap", origin,
+                   "the kernel needs CONFIG_ION_SYSTEM_HEAP=y or CONFIG_ION_CMA_HEAP=y");
+    }
+    if (!usable) return heaps_.front().unusable;
+    const long answer =
+        IoctlRetrying(this->sys(), node_.get(), ion_uapi::kIocAbiVersion, &abi_version_);
+    if (!Failed(answer)) return {};
+    abi_version_ = 0;
+    if (answer == -ENOTTY) return {};
+    return Error(ErrnoFrom(answer), "ION_IOC_ABI_VERSION", origin);
+  }
+
+  ScopedFd<Sys> node_;
+  uint16_t private_flags_;
+  uint32_t abi_version_ = 0;
+  std::vector<KernelHeap> heaps_;
+  std::vector<unsigned> ids_;  // of heaps_, in the same order
+};
+static_assert(BackendCheck<IonBackend<>>::kOk);
+
+}  // namespace ion
+
+#endif  // ION_BACKENDS_ION_H_

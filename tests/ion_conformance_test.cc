@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+
+#include "backends/ion.h"
+#include "ion/syscalls.h"
+#include "tests/dma_buf_conformance.h"
+#include "tests/support/always_cached.h"
+
+namespace {
+
+struct IonUnderTest {
+  template <ion::Syscalls Sys = ion::LinuxSyscalls>
+  using Backend = ion::IonBackend<Sys>;
+  static constexpr const char* kNode = "/dev/ion";
+  static constexpr bool kMakesDmaBufs = true;
+};
+struct CachedIonUnderTest : IonUnderTest {
+  template <ion::Syscalls Sys = ion::LinuxSyscalls>
+  using Backend = ion::testing::AlwaysCached<ion::IonBackend<Sys>>;
+};
+
+}  // namespace
+
+TYPE_TO_STRING_AS("ion", IonUnderTest);
+TYPE_TO_STRING_AS("ion, cached", CachedIonUnderTest);
+ION_DMA_BUF_CONFORMANCE(IonUnderTest, CachedIonUnderTest);
