@@ -61,18 +61,25 @@ std::string Usage() {
          "; the first that opens\n"
          "  --source NAME   vivid, pattern, or auto: vivid where it works, else the pattern\n"
          "  --device PATH   capture from this V4L2 device instead\n"
+         "  --prime         import each buffer into vgem too (a GPU's way), and read each frame "
+         "there\n"
          "  --png FILE      write the last frame as a picture\n"
          "  --help          this\n"
          "Exits 0 where every frame was right, 1 where not, 2 for a wrong option.\n";
 }
 
 absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
-  static constexpr option kOptions[] = {
-      {"frames", required_argument, nullptr, 'f'},  {"buffers", required_argument, nullptr, 'n'},
-      {"width", required_argument, nullptr, 'w'},   {"height", required_argument, nullptr, 'h'},
-      {"backend", required_argument, nullptr, 'b'}, {"source", required_argument, nullptr, 's'},
-      {"device", required_argument, nullptr, 'd'},  {"png", required_argument, nullptr, 'p'},
-      {"help", no_argument, nullptr, 'u'},          {}};
+  static constexpr option kOptions[] = {{"frames", required_argument, nullptr, 'f'},
+                                        {"buffers", required_argument, nullptr, 'n'},
+                                        {"width", required_argument, nullptr, 'w'},
+                                        {"height", required_argument, nullptr, 'h'},
+                                        {"backend", required_argument, nullptr, 'b'},
+                                        {"source", required_argument, nullptr, 's'},
+                                        {"device", required_argument, nullptr, 'd'},
+                                        {"png", required_argument, nullptr, 'p'},
+                                        {"prime", no_argument, nullptr, 'i'},
+                                        {"help", no_argument, nullptr, 'u'},
+                                        {}};
   constexpr uint32_t kMostFrames = 100'000'000, kMostPixels = 8192;
   Options options;
   opterr = 0;
@@ -103,6 +110,9 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
         break;
       case 'p':
         options.png = optarg;
+        break;
+      case 'i':
+        options.prime = true;
         break;
       case 'u':
         options.help = true;

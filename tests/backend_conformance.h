@@ -4,7 +4,7 @@
 // File: tests/backend_conformance.h
 //
 // What ion/backend.h asks of every backend, one fact per test case, on every heap that the backend
-// lists. A backend runs it with a file of a few lines (tests/memfd_conformance_test.cc); one that
+// lists. A backend runs it with a file of a few lines (tests/memfd_conformance.cc); one that
 // makes dma-bufs adds tests/dma_buf_conformance.h.
 //
 // Every case ends with no bytes held, no error in the sink, and the descriptors and mappings that
