@@ -41,6 +41,7 @@ namespace ion {
 template <Syscalls Sys>
 class BackendBase {
  public:
+  const char* name() const noexcept { return name_; }
   Budget& budget() const noexcept { return *shared_->budget; }
   ErrorSink& errors() const noexcept { return *shared_->errors; }
 
@@ -252,7 +253,6 @@ class BackendBase {
     return ScopedFd<Sys>(static_cast<int>(fd), sys_, errors(), name_);
   }
   const Sys& sys() const noexcept { return sys_; }
-  const char* name() const noexcept { return name_; }
 
  private:
   Error UnmapOrKeep(std::byte* at, uint64_t bytes, uint64_t charge) noexcept {

@@ -154,7 +154,7 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
                    opened == -ENOENT
                        ? "the kernel has no dma-heaps: it needs CONFIG_DMABUF_HEAPS=y "
                          "(Linux 5.6), or take another backend"
-                       : nullptr);
+                       : NodeHint(opened));
     }
     const ScopedFd<Sys> folder = this->Own(opened);
     std::vector<std::string> names;

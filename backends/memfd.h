@@ -18,6 +18,8 @@
 #ifndef ION_BACKENDS_MEMFD_H_
 #define ION_BACKENDS_MEMFD_H_
 
+#include <linux/memfd.h>
+
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
@@ -48,9 +50,16 @@ class MemfdBackend : public BackendBase<Sys> {
     std::shared_ptr<ErrorSink> errors = nullptr;  // one that only counts
   };
 
+  // ENOSYS: the kernel has no memfds.
   static Result<MemfdBackend> Open(const Options& options) noexcept {
     auto shared = Base::MakeShared(kName, options.sys, options.budget, options.errors);
     if (!shared.ok()) return shared.error();
+    const long probe = options.sys.MemfdCreate(kName, MFD_CLOEXEC);
+    if (Failed(probe)) {
+      return Error(ErrnoFrom(probe), "memfd_create", {kName, Operation::kOpen},
+                   probe == -ENOSYS ? "the kernel has no memfds: they need Linux 3.17" : nullptr);
+    }
+    const ScopedFd<Sys> closed(static_cast<int>(probe), options.sys, *(*shared)->errors, kName);
     return MemfdBackend(options.sys, std::move(*shared));
   }
 

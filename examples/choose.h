@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,7 @@
 #include "examples/frame_source.h"
 #include "examples/options.h"
 #include "examples/pattern_source.h"
+#include "examples/prime_source.h"
 #include "examples/test_pattern.h"
 #include "examples/v4l2_source.h"
 #include "ion/heap_id.h"
@@ -64,19 +66,33 @@ absl::StatusOr<Choice> TryHeaps(M& manager, typename M::Client& client, HeapMask
 // `source` with the first memory that it takes. Says what it did not take, and why.
 template <class M>
 absl::StatusOr<Choice> TrySource(M& manager, typename M::Client& client,
-                                 std::unique_ptr<FrameSource> source, uint32_t count) {
+                                 std::unique_ptr<FrameSource> source, const Options& options) {
+  if (options.prime) {
+    absl::StatusOr<std::unique_ptr<FrameSource>> seen = PrimeSource::Around(std::move(source));
+    if (!seen.ok()) return seen.status();
+    source = *std::move(seen);
+  }
   const HeapMask scattered = manager.default_heaps();
   const HeapMask contiguous = HeapMask::FromBits(manager.heaps().bits() & ~scattered.bits());
   absl::StatusOr<Choice> choice = absl::InternalError("no heap was tried");
   for (const HeapMask heaps : {scattered, contiguous}) {
     if (heaps.empty()) continue;
-    choice = TryHeaps(manager, client, heaps, source, count);
+    choice = TryHeaps(manager, client, heaps, source, options.buffers);
     if (choice.ok()) break;
     std::printf("demo: not taken: %s memory: %s\n", heaps == scattered ? "scattered" : "contiguous",
                 std::string(choice.status().message()).c_str());
     if (ErrnoOf(choice.status()) != EFAULT) break;
   }
   return choice;
+}
+
+// Why `source` must not even be tried. Vivid writes through a mapping of the kernel's own, which
+// ION's dma-bufs do not have; the contiguous ones it queues all the same, and Linux 5.10 crashes
+// with the first frame.
+inline absl::Status MayTry(const FrameSource& source, std::string_view backend) {
+  if (!backend.starts_with("ion") || !source.name().starts_with("vivid")) return absl::OkStatus();
+  return absl::FailedPreconditionError(
+      absl::StrCat(std::string(source.name()), ": it cannot write into ION's memory"));
 }
 
 // The first source of those that the options allow that works with this manager's memory.
@@ -95,19 +111,19 @@ absl::StatusOr<Choice> Choose(M& manager, typename M::Client& client, const Opti
   for (const std::string& device : devices) {
     absl::StatusOr<std::unique_ptr<V4l2Source>> source =
         V4l2Source::Open(device, options.width, options.height);
-    if (!source.ok()) {
-      last = source.status();
+    last = source.ok() ? MayTry(**source, manager.backend().name()) : source.status();
+    if (!last.ok()) {
       std::printf("demo: not taken: %s\n", std::string(last.message()).c_str());
       continue;
     }
-    absl::StatusOr<Choice> choice = TrySource(manager, client, *std::move(source), options.buffers);
+    absl::StatusOr<Choice> choice = TrySource(manager, client, *std::move(source), options);
     if (choice.ok()) return choice;
     last = choice.status();
   }
   if (named || options.source == SourceChoice::kVivid) return last;
   return TrySource(manager, client,
                    std::make_unique<PatternSource>(PatternFormat(options.width, options.height)),
-                   options.buffers);
+                   options);
 }
 
 }  // namespace ion::demo

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "examples/compositions.h"
+#include "examples/composition.h"
 #include "examples/frame.h"
 #include "examples/frame_checker.h"
 #include "examples/latency.h"
@@ -54,10 +54,9 @@ absl::StatusOr<Answer> CheckFrame(FrameChecker& checker, const FrameFormat& form
   return answer;
 }
 
-template <class M>
-absl::Status ConsumeWith(M& manager, const Hello& hello, MessageSocket& producer,
+absl::Status ConsumeWith(Composition& memory, const Hello& hello, MessageSocket& producer,
                          const std::string& png) {
-  auto client = manager.CreateClient({.name = "consumer"});
+  auto client = memory.CreateClient({.name = "consumer"});
   if (!client.ok()) return client.status();
   std::vector<ReadOnlyMapping> buffers;
   for (uint32_t i = 0; i < hello.buffers; ++i) {
@@ -93,9 +92,9 @@ absl::Status Consume(MessageSocket& producer, const std::string& png) {
   if (!hello.format.Valid() || hello.buffers == 0 || hello.buffers > kMostBuffers) {
     return absl::DataLossError("the producer's greeting makes no sense");
   }
-  return WithComposition(hello.backend, [&](auto& manager, std::string_view) {
-    return ConsumeWith(manager, hello, producer, png);
-  });
+  absl::StatusOr<Composition> memory = OpenComposition(hello.backend);
+  if (!memory.ok()) return memory.status();
+  return ConsumeWith(*memory, hello, producer, png);
 }
 
 }  // namespace ion::demo

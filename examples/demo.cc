@@ -3,7 +3,7 @@
 //
 // File: examples/demo.cc
 //
-// A small camera stack of two processes. The producer takes memory from the first composition that
+// A small camera stack of two processes. The producer takes memory from the first backend that
 // opens, has frames written into it by a device (or draws them), and hands it over by descriptor;
 // the consumer imports it, and checks every frame inside a scope of CPU access.
 //
@@ -17,16 +17,17 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "examples/child_process.h"
 #include "examples/choose.h"
-#include "examples/compositions.h"
+#include "examples/composition.h"
 #include "examples/consumer.h"
 #include "examples/latency.h"
 #include "examples/message_socket.h"
 #include "examples/options.h"
 #include "examples/png_writer.h"
 #include "examples/producer.h"
+#include "ion/error.h"
+#include "ion/status.h"
 
 namespace ion::demo {
 namespace {
@@ -45,39 +46,30 @@ struct Outcome {
   std::string heap;
 };
 
-// The producer's whole work, on a composition that opened.
-template <class M>
-absl::StatusOr<Outcome> RunProducer(M& manager, const Options& options, MessageSocket& consumer) {
-  auto client = manager.CreateClient({.name = "demo"});
+// The producer's whole work.
+absl::StatusOr<Outcome> RunProducer(const Options& options, MessageSocket& consumer) {
+  absl::StatusOr<Composition> memory = OpenComposition(options.backend);
+  if (!memory.ok()) return memory.status();
+  for (const Error& refusal : memory->backend().refusals()) {
+    std::printf("demo: not taken: %s\n", Describe(refusal).c_str());
+  }
+  const char* const backend = memory->backend().name();
+  auto client = memory->CreateClient({.name = "demo"});
   if (!client.ok()) return client.status();
-  absl::StatusOr<Choice> choice = Choose(manager, *client, options);
+  absl::StatusOr<Choice> choice = Choose(*memory, *client, options);
   if (!choice.ok()) return choice.status();
   FrameSource& source = *choice->source;
   const FrameFormat& format = source.format();
   std::printf("demo: taken: %s, %ux%u RGB, into %u buffers of %llu bytes, backend %s, heap %s\n",
               std::string(source.name()).c_str(), format.width, format.height, options.buffers,
-              static_cast<unsigned long long>(choice->buffers.front().bytes), M::kBackendName,
+              static_cast<unsigned long long>(choice->buffers.front().bytes), backend,
               choice->heap.c_str());
-  absl::Status status = HandOver(*client, choice->buffers, format, options.frames, consumer);
+  absl::Status status =
+      HandOver(*client, backend, choice->buffers, format, options.frames, consumer);
   if (!status.ok()) return status;
   absl::StatusOr<Tally> tally = Produce(source, options.buffers, options.frames, consumer);
   if (!tally.ok()) return tally.status();
-  return Outcome{*std::move(tally), M::kBackendName, choice->heap};
-}
-
-absl::StatusOr<Outcome> RunFirstThatOpens(const Options& options, MessageSocket& consumer) {
-  absl::StatusOr<Outcome> outcome;
-  const absl::Status status =
-      WithComposition(options.backend, [&](auto& manager, std::string_view refusals) {
-        const std::string lines(refusals);
-        for (absl::string_view line : absl::StrSplit(lines, '\n', absl::SkipEmpty())) {
-          std::printf("demo: not taken: %s\n", std::string(line).c_str());
-        }
-        outcome = RunProducer(manager, options, consumer);
-        return outcome.status();
-      });
-  if (!status.ok()) return status;
-  return outcome;
+  return Outcome{*std::move(tally), backend, choice->heap};
 }
 
 int Run(const Options& options) {
@@ -98,7 +90,7 @@ int Run(const Options& options) {
   to_producer.Close();
   std::printf("demo: the consumer is process %d\n", consumer->pid());
 
-  absl::StatusOr<Outcome> result = RunFirstThatOpens(options, to_consumer);
+  absl::StatusOr<Outcome> result = RunProducer(options, to_consumer);
   // One that has gone can say why; with another error of ours it goes, too.
   if (result.ok() || absl::IsUnavailable(result.status())) {
     if (absl::Status end = consumer->Wait(); !end.ok()) {

@@ -6,10 +6,13 @@
 #include <getopt.h>
 
 #include <algorithm>
+#include <string>
+#include <vector>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "examples/compositions.h"
+#include "absl/strings/str_join.h"
+#include "examples/composition.h"
 #include "examples/protocol.h"
 #include "examples/test_pattern.h"
 
@@ -38,34 +41,45 @@ absl::Status Source(SourceChoice& to) {
 
 absl::Status Backend(std::string& to) {
   to = optarg;
-  if (std::ranges::find(kBackends, to) != kBackends.end()) return absl::OkStatus();
-  return absl::InvalidArgumentError("--backend is dma_heap, udmabuf or memfd");
+  const std::vector<std::string> known = BackendNames();
+  if (std::ranges::find(known, to) != known.end()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("--backend is ", absl::StrJoin(known, ", ")));
 }
 
 }  // namespace
 
 std::string Usage() {
+  const std::string backends = absl::StrJoin(BackendNames(), ", ");
   return "usage: demo [OPTION]...\n"
          "Fills frames into device memory, hands it to a second process, and checks them there.\n"
          "  --frames N      how many (120)\n"
          "  --buffers N     that go round, 2 to 32 (4)\n"
          "  --width N, --height N\n"
          "                  of a frame in pixels (640, 360); a device takes the nearest it has\n"
-         "  --backend NAME  dma_heap, udmabuf or memfd; the first that opens\n"
+         "  --backend NAME  one of " +
+         backends +
+         "; the first that opens\n"
          "  --source NAME   vivid, pattern, or auto: vivid where it works, else the pattern\n"
          "  --device PATH   capture from this V4L2 device instead\n"
+         "  --prime         import each buffer into vgem too (a GPU's way), and read each frame "
+         "there\n"
          "  --png FILE      write the last frame as a picture\n"
          "  --help          this\n"
          "Exits 0 where every frame was right, 1 where not, 2 for a wrong option.\n";
 }
 
 absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
-  static constexpr option kOptions[] = {
-      {"frames", required_argument, nullptr, 'f'},  {"buffers", required_argument, nullptr, 'n'},
-      {"width", required_argument, nullptr, 'w'},   {"height", required_argument, nullptr, 'h'},
-      {"backend", required_argument, nullptr, 'b'}, {"source", required_argument, nullptr, 's'},
-      {"device", required_argument, nullptr, 'd'},  {"png", required_argument, nullptr, 'p'},
-      {"help", no_argument, nullptr, 'u'},          {}};
+  static constexpr option kOptions[] = {{"frames", required_argument, nullptr, 'f'},
+                                        {"buffers", required_argument, nullptr, 'n'},
+                                        {"width", required_argument, nullptr, 'w'},
+                                        {"height", required_argument, nullptr, 'h'},
+                                        {"backend", required_argument, nullptr, 'b'},
+                                        {"source", required_argument, nullptr, 's'},
+                                        {"device", required_argument, nullptr, 'd'},
+                                        {"png", required_argument, nullptr, 'p'},
+                                        {"prime", no_argument, nullptr, 'i'},
+                                        {"help", no_argument, nullptr, 'u'},
+                                        {}};
   constexpr uint32_t kMostFrames = 100'000'000, kMostPixels = 8192;
   Options options;
   opterr = 0;
@@ -96,6 +110,9 @@ absl::StatusOr<Options> ParseOptions(int argc, char** argv) {
         break;
       case 'p':
         options.png = optarg;
+        break;
+      case 'i':
+        options.prime = true;
         break;
       case 'u':
         options.help = true;

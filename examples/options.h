@@ -25,6 +25,7 @@ struct Options {
   SourceChoice source = SourceChoice::kAuto;
   std::string device;  // a V4L2 node; empty: those of vivid
   std::string png;     // empty: no picture
+  bool prime = false;  // import each buffer into vgem as well
   bool help = false;
 };
 

@@ -34,12 +34,13 @@ struct Tally {
   uint32_t mismatches() const { return wrong + still; }
 };
 
-// Greets the consumer and sends it each buffer, once.
+// Greets the consumer and sends it each buffer, once. `backend`: what it shall import them with.
 template <class Client>
-absl::Status HandOver(Client& client, std::span<const FrameBuffer> buffers,
-                      const FrameFormat& format, uint32_t frames, MessageSocket& consumer) {
+absl::Status HandOver(Client& client, std::string_view backend,
+                      std::span<const FrameBuffer> buffers, const FrameFormat& format,
+                      uint32_t frames, MessageSocket& consumer) {
   Hello hello{.format = format, .buffers = static_cast<uint32_t>(buffers.size()), .frames = frames};
-  std::string_view(Client::kBackendName).copy(hello.backend, sizeof(hello.backend) - 1);
+  backend.copy(hello.backend, sizeof(hello.backend) - 1);
   if (absl::Status status = consumer.Send(hello); !status.ok()) return status;
   for (uint32_t i = 0; i < buffers.size(); ++i) {
     // The consumer keeps its descriptor past this call, so it is one of its own; ours to send it

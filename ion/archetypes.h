@@ -31,6 +31,7 @@ class BackendArchetype {
   BackendArchetype(BackendArchetype&&) noexcept = default;
 
   static Result<BackendArchetype> Open(const Options&) noexcept { return Nothing(); }
+  const char* name() const noexcept { return kName; }
   std::span<const KernelHeap> heaps() const noexcept { return {}; }
   Error Allocate(uint32_t, uint64_t, Flags, std::string_view, Block&) noexcept { return Nothing(); }
   Error Release(Block&) noexcept { return Nothing(); }

@@ -76,19 +76,23 @@ struct PageRange {
   uint64_t bytes = 0;
 };
 
-// It has a name, and says what it can do; it is moved into a Manager.
+// It has a name, and says what it can do; it is moved into a Manager. Its errors have the name that
+// it has when it is open: one that chooses among several interfaces has that of the one it took.
 template <class B>
-concept BackendIdentity = std::is_nothrow_move_constructible_v<B> && requires {
+concept BackendIdentity = std::is_nothrow_move_constructible_v<B> && requires(const B& b) {
   { B::kName } -> std::same_as<const char* const&>;
   { B::kCaps } -> std::same_as<const BackendCaps&>;
+  { b.name() }
+  noexcept->std::same_as<const char*>;
 };
 
-// It opens from Options that have defaults, or says why it cannot.
+// It opens from Options that have defaults, or says why it cannot, in a Result or in what derives
+// from it, with a ToStatus of its own, because it has more to say.
 template <class B>
 concept BackendOpen = std::default_initializable<typename B::Options> &&
     requires(const typename B::Options& options) {
   { B::Open(options) }
-  noexcept->std::same_as<Result<B>>;
+  noexcept->std::derived_from<Result<B>>;
 };
 
 // It lists the kernel's heaps; the list stays as it is for the backend's life.
@@ -220,8 +224,9 @@ concept Backend = BackendIdentity<B> && BackendOpen<B> && BackendHeaps<B> && Bac
 template <class B>
 struct BackendCheck {
   static_assert(BackendIdentity<B>,
-                "ion: a backend needs `static constexpr const char* kName`, `static constexpr "
-                "BackendCaps kCaps`, and a noexcept move constructor");
+                "ion: a backend needs `static constexpr const char* kName`, `const char* name() "
+                "const noexcept`, `static constexpr BackendCaps kCaps`, and a noexcept move "
+                "constructor");
   static_assert(BackendOpen<B>,
                 "ion: a backend needs a default constructible `Options` and "
                 "`static Result<B> Open(const Options&) noexcept`");

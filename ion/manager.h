@@ -81,8 +81,8 @@ class ManagerWith {
   // Opens the backend and binds the heaps. Fails where the backend does not open, or where no heap
   // can be bound: the Status then says why for each, with the errno of the last.
   static absl::StatusOr<ManagerWith> Open(const typename B::Options& options = {}) noexcept {
-    Result<B> backend = B::Open(options);
-    if (!backend.ok()) return ToStatus(backend.error());
+    auto backend = B::Open(options);
+    if (!backend.ok()) return ToStatus(backend);
     Core* core = new (std::nothrow) Core(*std::move(backend));
     if (core == nullptr)
       return ToStatus(Error(ENOMEM, "operator new", {B::kName, Operation::kOpen}));

@@ -87,6 +87,11 @@ inline std::string ErrnoName(int code) {
   return error.ok() ? absl::OkStatus() : MakeStatus(error.code(), Describe(error));
 }
 
+template <class T>
+[[nodiscard]] absl::Status ToStatus(const Result<T>& result) {
+  return ToStatus(result.error());
+}
+
 // The errno that a Status of ours carries; 0 where it is ok, or not of ours.
 [[nodiscard]] inline int ErrnoOf(const absl::Status& status) {
   const auto payload = status.GetPayload(internal::kErrnoPayload);

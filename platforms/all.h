@@ -18,9 +18,9 @@
 #include "ion/status.h"
 #include "ion/version.h"
 #include "platforms/device_tree.h"
-#include "platforms/first_that_opens.h"
 #include "platforms/heap_table.h"
 #include "platforms/linux.h"
 #include "platforms/named.h"
+#include "platforms/platform_backend.h"
 
 #endif  // ION_PLATFORMS_ALL_H_

@@ -3,8 +3,7 @@
 //
 // File: platforms/linux.h
 //
-// Compositions for Linux: a backend and its heaps, under a name. Heap ids are ION's type numbers:
-// 0 scattered memory, 1 contiguous memory of the ordinary allocator, 4 contiguous of the DMA one.
+// Compositions for Linux: a backend and its heaps (platforms/heaps.h), under a name.
 //
 // Example:
 //   absl::StatusOr<ion::platforms::DmaHeaps> manager = ion::platforms::DmaHeaps::Open();
@@ -18,20 +17,18 @@
 #include "backends/udmabuf.h"
 #include "ion/backend.h"
 #include "ion/manager.h"
+#include "platforms/any_backend.h"
+#include "platforms/heaps.h"
 #include "policies/dma_heap.h"
 #include "policies/system_contig_heap.h"
 #include "policies/system_heap.h"
 
 namespace ion::platforms {
 
-// The heaps of this platform over any backend; one for which the backend has no memory stays away.
-template <Backend B>
-using Heaps = Manager<B, SystemHeap<B>, DmaHeap<B>>;
-
 // Android since 12, and most boards with Linux 5.6 or later.
 using DmaHeaps = Heaps<DmaHeapBackend<>>;
-// ION, whatever ids its heaps have there: each heap takes the kernel's of its type. Linux 4.12 to
-// 5.10, and before.
+// ION, whatever ids its heaps have there: each heap takes the kernel's of its type; id 1 is
+// contiguous memory of the ordinary allocator. Linux 4.12 to 5.10, and before.
 template <Backend B>
 using IonHeaps = Manager<B, SystemHeap<B>, SystemContigHeap<B>, DmaHeap<B>>;
 using Ion = IonHeaps<IonBackend<>>;
@@ -40,6 +37,8 @@ using IonLegacy = IonHeaps<IonLegacyBackend<>>;
 using Udmabuf = Heaps<UdmabufBackend<>>;
 // No device at all.
 using Memfd = Heaps<MemfdBackend<>>;
+// The first of these that the machine has.
+using Any = Heaps<AnyBackend<>>;
 
 }  // namespace ion::platforms
 

@@ -4,7 +4,7 @@
 // File: tests/backend_conformance.h
 //
 // What ion/backend.h asks of every backend, one fact per test case, on every heap that the backend
-// lists. A backend runs it with a file of a few lines (tests/memfd_conformance_test.cc); one that
+// lists. A backend runs it with a file of a few lines (tests/memfd_conformance.cc); one that
 // makes dma-bufs adds tests/dma_buf_conformance.h.
 //
 // Every case ends with no bytes held, no error in the sink, and the descriptors and mappings that
@@ -46,7 +46,7 @@
 #include "ion/fd.h"
 #include "ion/fd_socket.h"
 #include "ion/status.h"
-#include "platforms/linux.h"
+#include "platforms/heaps.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
@@ -181,7 +181,7 @@ ION_SUITE_FACT(refused_sizes, "0 bytes, and more than there are addresses, are E
       const Error error = backend.Allocate(heap, bytes, Flags::kNone, {}, block);
       CHECK(Kind(error) == "EINVAL allocate");
       CHECK(error.bytes() == bytes);
-      CHECK(std::string(error.backend()) == backend.kName);
+      CHECK(std::string(error.backend()) == backend.name());
       CHECK_FALSE(block.filled());
       CHECK(block.bytes == 0);
       CHECK(backend.budget().held() == 0);

@@ -32,6 +32,14 @@ struct Bad : BackendArchetype {
 static_assert(BackendCheck<Bad>::kOk);
 #endif
 
+// EXPECT backend_name_at_run_time: `const char* name() const noexcept`
+#if defined(CASE_backend_name_at_run_time)
+struct Bad : BackendArchetype {
+  std::string_view name() const noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
 // EXPECT backend_open: ion: a backend needs a default constructible `Options`
 #if defined(CASE_backend_open)
 struct Bad : BackendArchetype {};

@@ -63,6 +63,9 @@ namespace {
 struct NoName : BackendArchetype {
   static constexpr std::string_view kName = "not a C string";
 };
+struct NoNameAtRunTime : BackendArchetype {
+  std::string name() const noexcept;
+};
 struct NoCaps : BackendArchetype {
   static constexpr int kCaps = 0;
 };
@@ -208,6 +211,7 @@ TEST_CASE("Backend: the archetype and our backends are backends") {
 
 TEST_CASE("Backend: a type that breaks one rule is none, and only that rule says so") {
   static_assert(!Backend<NoName> && !BackendIdentity<NoName>);
+  static_assert(!Backend<NoNameAtRunTime> && !BackendIdentity<NoNameAtRunTime>);
   static_assert(!Backend<NoCaps> && !BackendIdentity<NoCaps>);
   static_assert(!Backend<Immovable> && !BackendIdentity<Immovable>);
   static_assert(!Backend<NoOptions> && !BackendOpen<NoOptions>);

@@ -27,15 +27,17 @@
 #include "absl/strings/str_cat.h"
 #include "doctest/doctest.h"
 #include "examples/choose.h"
-#include "examples/compositions.h"
+#include "examples/composition.h"
 #include "examples/consumer.h"
 #include "examples/frame_checker.h"
 #include "examples/message_socket.h"
+#include "examples/options.h"
 #include "examples/pattern_source.h"
 #include "examples/png_writer.h"
 #include "examples/producer.h"
 #include "examples/test_pattern.h"
 #include "examples/v4l2_source.h"
+#include "examples/vgem.h"
 #include "ion/cpu_access.h"
 #include "ion/fd.h"
 #include "ion/fd_socket.h"
@@ -176,12 +178,14 @@ struct Stage {
     REQUIRE(made.ok());
     client = std::make_unique<platforms::Memfd::Client>(*std::move(made));
     std::unique_ptr<FrameSource> source = std::make_unique<PatternSource>(kSmall);
-    auto chosen = TrySource(*manager, *client, std::move(source), count);
+    Options options;
+    options.buffers = count;
+    auto chosen = TrySource(*manager, *client, std::move(source), options);
     REQUIRE(chosen.ok());
     choice = *std::move(chosen);
   }
   absl::Status HandOverAll(uint32_t frames) {
-    return HandOver(*client, choice.buffers, kSmall, frames, *ours);
+    return HandOver(*client, "memfd", choice.buffers, kSmall, frames, *ours);
   }
   absl::StatusOr<Tally> ProduceAll(FrameSource& source, uint32_t frames) {
     return Produce(source, static_cast<uint32_t>(choice.buffers.size()), frames, *ours);
@@ -341,6 +345,19 @@ TEST_CASE("demo: every vivid device writes straight into our buffers") {
   for (const std::string& node : nodes) {
     const Demo demo = RunDemo({"--frames", "20", "--backend", "dma_heap", "--device", node});
     CheckSuccess(demo, 20, "dma_heap", "");
+  }
+}
+
+TEST_CASE("demo: vgem sees the frames of every backend that makes dma-bufs") {
+  if (!drm::OpenVgem().valid()) return Skip("no vgem");
+  for (const std::string& backend : BackendNames()) {
+    if (backend == "memfd" || !OpenComposition(backend).ok()) continue;
+    const Demo demo =
+        RunDemo({"--frames", "10", "--source", "pattern", "--prime", "--backend", backend});
+    CAPTURE(demo.output());
+    CHECK(demo.exit_code() == 0);
+    CHECK(demo.output().find("taken: test pattern, seen by vgem, ") != std::string::npos);
+    CHECK(demo.last_line().find("10 frames") != std::string::npos);
   }
 }
 

@@ -28,7 +28,7 @@
 #include "ion/cpu_mapping.h"
 #include "ion/fd.h"
 #include "ion/status.h"
-#include "platforms/linux.h"
+#include "platforms/heaps.h"
 #include "tests/backend_conformance.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/dma_buf_exporters.h"

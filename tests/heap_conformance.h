@@ -4,7 +4,7 @@
 // File: tests/heap_conformance.h
 //
 // What ion/heap.h asks of every heap policy, one fact per test case, over a backend. A backend runs
-// it over all heaps with a file of a few lines (tests/memfd_heaps_test.cc). Where the platform has
+// it over all heaps with a file of a few lines (tests/memfd_heaps.cc). Where the platform has
 // no memory for a heap, the case is skipped with the heap's own reason.
 //
 // A heap under test is a type with

@@ -531,7 +531,7 @@ TEST_CASE("uapi count: a driver that imports a buffer counts, until it lets go")
   if (!Here(kSystemHeap)) return;
   const UniqueFd fd = SystemDmaBuf();
   {
-    const UniqueFd vgem = OpenVgem();
+    const UniqueFd vgem = drm::OpenVgem();
     if (!vgem.valid()) return Skip("no vgem");
     drm::PrimeHandle prime{0, 0, fd.get()};
     REQUIRE(Said(::ioctl(vgem.get(), drm::kPrimeFdToHandle, &prime)) == "0");

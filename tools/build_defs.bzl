@@ -11,15 +11,16 @@ _WARNINGS = [
     "-Wno-overflow",
 ]
 
-def ion_header(name, deps = [], **kwargs):
-    """The public header <name>.h as a library, and a proof that it stands alone.
+def ion_header(name, deps = [], header = None, **kwargs):
+    """A public header as a library, and a proof that it stands alone.
 
     Args:
       name: the header's stem; other packages depend on //<package>:<name>.
       deps: one label for each #include that is not the standard library's.
+      header: its file, where that is not <name>.h.
       **kwargs: handed to cc_library.
     """
-    header = name + ".h"
+    header = header or name + ".h"
     native.cc_library(
         name = name,
         hdrs = [header],

@@ -20,64 +20,19 @@
 #include <cerrno>
 #include <cstdint>
 #include <string>
-#include <string_view>
 
+#include "examples/vgem.h"
 #include "ion/fd.h"
 
 namespace ion::testing {
-
-// The part of <drm/drm.h> that a dumb buffer needs; that header is in a package of its own.
-namespace drm {
-
-struct Version {
-  int major, minor, patch;
-  size_t name_bytes;
-  char* name;
-  size_t date_bytes;
-  char* date;
-  size_t text_bytes;
-  char* text;
-};
-struct CreateDumb {
-  uint32_t height, width, bits_per_pixel, flags;
-  uint32_t handle, pitch;
-  uint64_t bytes;
-};
-struct PrimeHandle {
-  uint32_t handle, flags;
-  int32_t fd;
-};
-inline constexpr unsigned long kVersion = _IOWR('d', 0x00, Version);
-inline constexpr unsigned long kPrimeHandleToFd = _IOWR('d', 0x2d, PrimeHandle);
-inline constexpr unsigned long kPrimeFdToHandle = _IOWR('d', 0x2e, PrimeHandle);
-inline constexpr unsigned long kCreateDumb = _IOWR('d', 0xb2, CreateDumb);
-
-}  // namespace drm
 
 inline UniqueFd OpenNode(const char* path, int flags = O_RDWR) {
   return UniqueFd(::open(path, flags | O_CLOEXEC));
 }
 
-// The node of the DRM driver vgem.
-inline UniqueFd OpenVgem() {
-  for (int card = 0; card < 16; ++card) {
-    UniqueFd node = OpenNode(("/dev/dri/card" + std::to_string(card)).c_str());
-    char name[16] = {};
-    drm::Version version{};
-    version.name = name;
-    version.name_bytes = sizeof(name) - 1;
-    if (node.valid() && ::ioctl(node.get(), drm::kVersion, &version) == 0 &&
-        std::string_view(name) == "vgem") {
-      return node;
-    }
-  }
-  errno = ENOENT;
-  return {};
-}
-
 // Whole pages of 4 KiB from vgem; `mode` is O_RDWR or O_RDONLY.
 inline UniqueFd VgemDmaBuf(uint64_t bytes, int mode = O_RDWR) {
-  const UniqueFd node = OpenVgem();
+  const UniqueFd node = drm::OpenVgem();
   drm::CreateDumb dumb{};
   dumb.height = static_cast<uint32_t>(bytes / 4096);
   dumb.width = 1024;

@@ -50,7 +50,7 @@
 #include "ion/heap_id.h"
 #include "ion/request.h"
 #include "ion/status.h"
-#include "platforms/linux.h"
+#include "platforms/heaps.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/leak_check.h"
 

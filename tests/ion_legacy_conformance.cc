@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+
+#include "backends/ion_legacy.h"
+#include "ion/syscalls.h"
+#include "tests/backend_conformance.h"
+#include "tests/support/always_cached.h"
+
+namespace {
+
+struct IonLegacyUnderTest {
+  template <ion::Syscalls Sys = ion::LinuxSyscalls>
+  using Backend = ion::IonLegacyBackend<Sys>;
+  static constexpr const char* kNode = "/dev/ion";
+  static constexpr bool kMakesDmaBufs = true;
+};
+struct CachedIonLegacyUnderTest : IonLegacyUnderTest {
+  template <ion::Syscalls Sys = ion::LinuxSyscalls>
+  using Backend = ion::testing::AlwaysCached<ion::IonLegacyBackend<Sys>>;
+};
+
+}  // namespace
+
+TYPE_TO_STRING_AS("ion_legacy", IonLegacyUnderTest);
+TYPE_TO_STRING_AS("ion_legacy, cached", CachedIonLegacyUnderTest);
+ION_BACKEND_CONFORMANCE(IonLegacyUnderTest, CachedIonLegacyUnderTest);
