@@ -75,6 +75,38 @@ class BackendBase {
   // Where it fails, the mapping is kept for a later try; the caller forgets it all the same.
   Error Unmap(std::byte* at, uint64_t bytes) noexcept { return UnmapOrKeep(at, bytes, 0); }
 
+  // The pages are put in place by MADV_POPULATE_WRITE (Linux 5.14), which memory that a driver maps
+  // at once does not take, and does not need.
+  Result<std::byte*> MapToKeep(const Block& block) noexcept {
+    Result<std::byte*> at =
+        Map(block, 0, block.bytes, block.writable ? MapMode::kWritable : MapMode::kReadOnly);
+    if (!at.ok()) return at;
+    if (const long answer = sys_.Madvise(*at, block.bytes, MADV_DONTFORK); Failed(answer)) {
+      const Error error(ErrnoFrom(answer), "MADV_DONTFORK",
+                        {name_, Operation::kMap, {}, block.bytes});
+      errors().Report(Unmap(*at, block.bytes));
+      return error;
+    }
+    if (block.writable) {
+      const long answer = sys_.Madvise(*at, block.bytes, kPopulateWrite);
+      if (answer == -ENOMEM || answer == -EHWPOISON) {
+        const Error error(ErrnoFrom(answer), "MADV_POPULATE_WRITE",
+                          {name_, Operation::kMap, {}, block.bytes});
+        errors().Report(Unmap(*at, block.bytes));
+        return error;
+      }
+    }
+    return at;
+  }
+
+  Error Abandon(Block& block) noexcept {
+    const uint64_t bytes = block.bytes;
+    const long answer = sys_.Close(block.fd);
+    block = Block{.generation = block.generation};
+    if (!Failed(answer)) return {};
+    return Error(ErrnoFrom(answer), "close", {name_, Operation::kRelease, {}, bytes});
+  }
+
   // A copy of the descriptor, for somebody else.
   Result<UniqueFd> Share(const Block& block) noexcept {
     auto copy = Duplicate(FdRef(block.fd), {name_, Operation::kShare, {}, block.bytes});
@@ -123,6 +155,9 @@ class BackendBase {
   }
 
  protected:
+  // MADV_POPULATE_WRITE, which older headers do not name.
+  static constexpr int kPopulateWrite = 23;
+
   struct Kept {
     std::byte* at;
     uint64_t bytes;

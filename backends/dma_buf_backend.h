@@ -12,10 +12,14 @@
 
 #include <fcntl.h>
 #include <linux/dma-buf.h>
+#include <poll.h>
 #include <sys/vfs.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdint>
+#include <cstring>
+#include <iterator>
 #include <string_view>
 #include <utility>
 
@@ -87,6 +91,39 @@ class DmaBufBackend : public BackendBase<Sys> {
 
  protected:
   using BackendBase<Sys>::BackendBase;
+
+  // What the kernel counts of a dma-buf in /proc/self/fdinfo, in the one state in which it can be
+  // compared: our descriptor and our one mapping, and not one reference more; and no fence pending.
+  // False where the kernel counts nothing there (before Linux 5.3). Requires: the memory is of a
+  // heap of ours, and whatever it was made from never left us. (A queue of a driver that exported
+  // its own buffer holds it without a reference.)
+  Result<bool> ProveUnshared(const Block& block) noexcept {
+    const Origin origin = From(Operation::kProve, block.bytes);
+    char path[32] = "/proc/self/fdinfo/";
+    *std::to_chars(path + std::strlen(path), std::end(path), block.fd).ptr = 0;
+    const long opened = OpenRetrying(this->sys(), path, O_RDONLY);
+    if (Failed(opened)) return Error(ErrnoFrom(opened), "open: fdinfo", origin);
+    const ScopedFd<Sys> file = this->Own(opened);
+    char text[512];
+    const long got = this->sys().Read(file.get(), text, sizeof(text));
+    if (Failed(got)) return Error(ErrnoFrom(got), "read: fdinfo", origin);
+    const std::string_view facts(text, static_cast<size_t>(got));
+    constexpr std::string_view kCount = "\ncount:\t";
+    const size_t at = facts.find(kCount);
+    if (at == facts.npos) return false;
+    const char* digits = facts.data() + at + kCount.size();
+    uint64_t count = 0;
+    const auto [end, error] = std::from_chars(digits, facts.data() + facts.size(), count);
+    // A number that the text ends in may be half a number.
+    if (error != std::errc{} || end == facts.data() + facts.size()) return false;
+    if (count != (block.mapping != nullptr ? 2 : 1)) return false;
+    pollfd fences{.fd = block.fd, .events = POLLIN | POLLOUT, .revents = 0};
+    long answer;
+    do answer = this->sys().Poll(&fences, 1, 0);
+    while (answer == -EINTR);
+    if (Failed(answer)) return Error(ErrnoFrom(answer), "poll", origin);
+    return fences.revents == (POLLIN | POLLOUT);
+  }
 
   // A new buffer that could not be named is a buffer all the same.
   void NameOrReport(const Block& block, std::string_view name) noexcept {

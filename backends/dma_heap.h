@@ -85,7 +85,7 @@ template <Syscalls Sys = LinuxSyscalls>
 class DmaHeapBackend : public DmaBufBackend<Sys> {
  public:
   static constexpr const char* kName = "dma_heap";
-  static constexpr BackendCaps kCaps = {};
+  static constexpr BackendCaps kCaps = {.proves_unshared = true};
 
   struct Options {
     Sys sys = {};
@@ -110,6 +110,8 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
     if (std::ranges::none_of(backend.heaps_, usable)) return backend.heaps_.front().unusable;
     return backend;
   }
+
+  Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
 
   std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
 

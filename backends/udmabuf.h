@@ -47,7 +47,7 @@ template <Syscalls Sys = LinuxSyscalls>
 class UdmabufBackend : public DmaBufBackend<Sys> {
  public:
   static constexpr const char* kName = "udmabuf";
-  static constexpr BackendCaps kCaps = {.composes = true};
+  static constexpr BackendCaps kCaps = {.composes = true, .proves_unshared = true};
 
   struct Options {
     Sys sys = {};
@@ -84,6 +84,9 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
   }
 
   std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
+  // Not of what Compose made: whose memfds those are, nobody counts.
+  Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
+
   uint64_t bytes_limit() const noexcept { return bytes_limit_; }    // of one dma-buf
   uint64_t ranges_limit() const noexcept { return ranges_limit_; }  // of one Compose
 

@@ -28,6 +28,9 @@ class CountingSyscalls {
   long Open(const char* path, int flags) const noexcept { return Count().Open(path, flags); }
   long Close(int fd) const noexcept { return Count().Close(fd); }
   long Read(int fd, void* to, size_t bytes) const noexcept { return Count().Read(fd, to, bytes); }
+  long Write(int fd, const void* from, size_t bytes) const noexcept {
+    return Count().Write(fd, from, bytes);
+  }
   long Getdents(int fd, void* to, size_t bytes) const noexcept {
     return Count().Getdents(fd, to, bytes);
   }
@@ -38,6 +41,9 @@ class CountingSyscalls {
     return Count().Mmap(bytes, protection, fd, offset);
   }
   long Munmap(void* at, size_t bytes) const noexcept { return Count().Munmap(at, bytes); }
+  long Madvise(void* at, size_t bytes, int advice) const noexcept {
+    return Count().Madvise(at, bytes, advice);
+  }
   long MemfdCreate(const char* name, unsigned flags) const noexcept {
     return Count().MemfdCreate(name, flags);
   }
@@ -50,6 +56,9 @@ class CountingSyscalls {
   }
   long Fstat(int fd, struct stat* to) const noexcept { return Count().Fstat(fd, to); }
   long Fstatfs(int fd, struct statfs* to) const noexcept { return Count().Fstatfs(fd, to); }
+  long Poll(struct pollfd* polled, unsigned count, int milliseconds) const noexcept {
+    return Count().Poll(polled, count, milliseconds);
+  }
   long Sysinfo(struct sysinfo* to) const noexcept { return Count().Sysinfo(to); }
 
  private:

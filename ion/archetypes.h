@@ -36,6 +36,8 @@ class BackendArchetype {
   Error Release(Block&) noexcept { return Nothing(); }
   Result<std::byte*> Map(const Block&, uint64_t, uint64_t, MapMode) noexcept { return Nothing(); }
   Error Unmap(std::byte*, uint64_t) noexcept { return Nothing(); }
+  Result<std::byte*> MapToKeep(const Block&) noexcept { return Nothing(); }
+  Error Abandon(Block&) noexcept { return Nothing(); }
   Error BeginCpuAccess(const Block&, Direction) noexcept { return Nothing(); }
   Error EndCpuAccess(const Block&, Direction) noexcept { return Nothing(); }
   Error SetName(const Block&, std::string_view) noexcept { return Nothing(); }

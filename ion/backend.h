@@ -23,6 +23,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 
 #include "ion/block.h"
 #include "ion/budget.h"
@@ -47,8 +48,9 @@ struct KernelHeap {
 // What a backend can do beyond the contract. A bit without its hook, or a hook without its bit,
 // does not compile.
 struct BackendCaps {
-  bool composes = false;  // Compose: one dma-buf from ranges of sealed memfds
-  bool customs = false;   // Custom: commands of an architecture (ION_IOC_CUSTOM)
+  bool composes = false;         // Compose: one dma-buf from ranges of sealed memfds
+  bool customs = false;          // Custom: commands of an architecture (ION_IOC_CUSTOM)
+  bool proves_unshared = false;  // IsUnshared: nobody else holds a buffer
 
   friend constexpr bool operator==(const BackendCaps&, const BackendCaps&) = default;
 };
@@ -114,6 +116,18 @@ concept BackendMap = requires(B& b, const Block& block, uint64_t offset, uint64_
   noexcept->std::same_as<Error>;
 };
 
+// It maps the whole of a filled block for as long as it lives, with its pages in place, where the
+// kernel has a way to; a forked child does not get the mapping. Abandon is what such a child does
+// with a block that it inherited: it closes its own descriptor, and no more. The block is empty
+// then.
+template <class B>
+concept BackendKeep = requires(B& b, Block& block) {
+  { b.MapToKeep(std::as_const(block)) }
+  noexcept->std::same_as<Result<std::byte*>>;
+  { b.Abandon(block) }
+  noexcept->std::same_as<Error>;
+};
+
 // It tells the kernel that the CPU begins and ends to use a block.
 template <class B>
 concept BackendCpuSync = requires(B& b, const Block& block, Direction direction) {
@@ -173,6 +187,17 @@ template <class B>
 concept NamesCustom = requires {
   &B::Custom;
 };
+// Whether a filled block that this backend allocated, and whose mapping is that of MapToKeep, is
+// held by nobody else: no descriptor, no mapping, no device, no pending fence. True is a proof.
+template <class B>
+concept HasIsUnshared = requires(B& b, const Block& block) {
+  { b.IsUnshared(block) }
+  noexcept->std::same_as<Result<bool>>;
+};
+template <class B>
+concept NamesIsUnshared = requires {
+  &B::IsUnshared;
+};
 
 }  // namespace internal
 
@@ -180,11 +205,12 @@ concept NamesCustom = requires {
 template <class B>
 concept BackendHooks = internal::HasCompose<B>
 == B::kCaps.composes&& internal::NamesCompose<B> == B::kCaps.composes&& internal::HasCustom<B> ==
-    B::kCaps.customs&& internal::NamesCustom<B> == B::kCaps.customs;
+    B::kCaps.customs&& internal::NamesCustom<B> == B::kCaps.customs&& internal::HasIsUnshared<B> ==
+    B::kCaps.proves_unshared&& internal::NamesIsUnshared<B> == B::kCaps.proves_unshared;
 
 template <class B>
 concept Backend = BackendIdentity<B> && BackendOpen<B> && BackendHeaps<B> && BackendAllocate<B> &&
-    BackendMap<B> && BackendCpuSync<B> && BackendSetName<B> && BackendShare<B> &&
+    BackendMap<B> && BackendKeep<B> && BackendCpuSync<B> && BackendSetName<B> && BackendShare<B> &&
     BackendBounds<B> && BackendHooks<B>;
 
 // One sentence per rule. Put `static_assert(BackendCheck<B>::kOk);` under a backend.
@@ -205,6 +231,9 @@ struct BackendCheck {
       BackendMap<B>,
       "ion: a backend needs `Result<std::byte*> Map(const Block&, uint64_t offset, "
       "uint64_t bytes, MapMode) noexcept` and `Error Unmap(std::byte*, uint64_t) noexcept`");
+  static_assert(BackendKeep<B>,
+                "ion: a backend needs `Result<std::byte*> MapToKeep(const Block&) noexcept` and "
+                "`Error Abandon(Block&) noexcept`");
   static_assert(BackendCpuSync<B>,
                 "ion: a backend needs `Error BeginCpuAccess(const Block&, Direction) noexcept` and "
                 "`Error EndCpuAccess(const Block&, Direction) noexcept`");
@@ -221,7 +250,8 @@ struct BackendCheck {
   static_assert(!BackendIdentity<B> || BackendHooks<B>,
                 "ion: kCaps.composes and `Error Compose(std::span<const PageRange>, Block&) "
                 "noexcept` go together, and so do kCaps.customs and `Error Custom(uint32_t "
-                "command, uint64_t argument) noexcept`: declare both or neither");
+                "command, uint64_t argument) noexcept`, and kCaps.proves_unshared and "
+                "`Result<bool> IsUnshared(const Block&) noexcept`: declare both or neither");
   static constexpr bool kOk = Backend<B>;
 };
 

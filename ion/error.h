@@ -39,6 +39,7 @@ enum class Operation : uint8_t {
   kUseHandle,    // look up a handle
   kClient,       // make a client
   kCustom,       // a backend's own command
+  kProve,        // prove that nobody else holds memory
 };
 
 constexpr std::string_view OperationName(Operation operation) noexcept {
@@ -69,6 +70,8 @@ constexpr std::string_view OperationName(Operation operation) noexcept {
       return "use a handle";
     case Operation::kClient:
       return "make a client";
+    case Operation::kProve:
+      return "prove unshared";
     case Operation::kCustom:
       return "custom command";
   }

@@ -15,6 +15,7 @@
 #define ION_ION_SYSCALLS_H_
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -43,12 +44,15 @@ constexpr int ErrnoFrom(long answer) noexcept { return static_cast<int>(-answer)
 template <class S>
 concept Syscalls = std::is_nothrow_copy_constructible_v<S> &&
     requires(const S& s, const char* path, int fd, unsigned flags, void* p, size_t bytes, off_t off,
-             struct stat* st, struct statfs* fs, struct sysinfo* si, unsigned long request) {
+             struct stat* st, struct statfs* fs, struct sysinfo* si, unsigned long request,
+             struct pollfd* polled) {
   { s.Open(path, int{}) }
   noexcept->std::same_as<long>;
   { s.Close(fd) }
   noexcept->std::same_as<long>;
   { s.Read(fd, p, bytes) }
+  noexcept->std::same_as<long>;
+  { s.Write(fd, path, bytes) }
   noexcept->std::same_as<long>;
   { s.Getdents(fd, p, bytes) }
   noexcept->std::same_as<long>;
@@ -57,6 +61,8 @@ concept Syscalls = std::is_nothrow_copy_constructible_v<S> &&
   { s.Mmap(bytes, int{}, fd, off) }
   noexcept->std::same_as<long>;
   { s.Munmap(p, bytes) }
+  noexcept->std::same_as<long>;
+  { s.Madvise(p, bytes, int{}) }
   noexcept->std::same_as<long>;
   { s.MemfdCreate(path, flags) }
   noexcept->std::same_as<long>;
@@ -70,6 +76,8 @@ concept Syscalls = std::is_nothrow_copy_constructible_v<S> &&
   noexcept->std::same_as<long>;
   { s.Fstatfs(fd, fs) }
   noexcept->std::same_as<long>;
+  { s.Poll(polled, flags, int{}) }
+  noexcept->std::same_as<long>;
   { s.Sysinfo(si) }
   noexcept->std::same_as<long>;
 };
@@ -82,6 +90,9 @@ class LinuxSyscalls {
   }
   long Close(int fd) const noexcept { return Answer(::close(fd)); }
   long Read(int fd, void* to, size_t bytes) const noexcept { return Answer(::read(fd, to, bytes)); }
+  long Write(int fd, const void* from, size_t bytes) const noexcept {
+    return Answer(::write(fd, from, bytes));
+  }
   long Getdents(int fd, void* to, size_t bytes) const noexcept {
     return Answer(::syscall(SYS_getdents64, fd, to, bytes));
   }
@@ -94,6 +105,9 @@ class LinuxSyscalls {
     return at == MAP_FAILED ? -errno : static_cast<long>(reinterpret_cast<intptr_t>(at));
   }
   long Munmap(void* at, size_t bytes) const noexcept { return Answer(::munmap(at, bytes)); }
+  long Madvise(void* at, size_t bytes, int advice) const noexcept {
+    return Answer(::madvise(at, bytes, advice));
+  }
   // By number: Android's C library offers it only from API level 30.
   long MemfdCreate(const char* name, unsigned flags) const noexcept {
     return Answer(::syscall(SYS_memfd_create, name, flags));
@@ -108,6 +122,9 @@ class LinuxSyscalls {
   }
   long Fstat(int fd, struct stat* to) const noexcept { return Answer(::fstat(fd, to)); }
   long Fstatfs(int fd, struct statfs* to) const noexcept { return Answer(::fstatfs(fd, to)); }
+  long Poll(struct pollfd* polled, unsigned count, int milliseconds) const noexcept {
+    return Answer(::poll(polled, count, milliseconds));
+  }
   long Sysinfo(struct sysinfo* to) const noexcept { return Answer(::sysinfo(to)); }
 
  private:

@@ -63,6 +63,15 @@ struct Bad : BackendArchetype {
 static_assert(BackendCheck<Bad>::kOk);
 #endif
 
+// EXPECT backend_keep: ion: a backend needs `Result<std::byte*> MapToKeep(
+#if defined(CASE_backend_keep)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  void Abandon(Block&) noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
 // EXPECT backend_sync: ion: a backend needs `Error BeginCpuAccess(
 #if defined(CASE_backend_sync)
 struct Bad : BackendArchetype {
@@ -113,6 +122,15 @@ static_assert(BackendCheck<Bad>::kOk);
 struct Bad : BackendArchetype {
   static Result<Bad> Open(const Options&) noexcept;
   Error Compose(std::span<const PageRange>, Block&) noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT proof_without_hook: kCaps.proves_unshared and `Result<bool> IsUnshared(
+#if defined(CASE_proof_without_hook)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.proves_unshared = true};
 };
 static_assert(BackendCheck<Bad>::kOk);
 #endif

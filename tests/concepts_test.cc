@@ -157,6 +157,32 @@ struct FlagAndHook : Opens {
   Error Compose(std::span<const PageRange>, Block&) noexcept;
 };
 
+struct KeepsNothing : Opens {
+  static Result<KeepsNothing> Open(const Options&) noexcept;
+  Error MapToKeep(const Block&) noexcept;
+};
+struct AbandonsSilently : Opens {
+  static Result<AbandonsSilently> Open(const Options&) noexcept;
+  void Abandon(Block&) noexcept;
+};
+struct ProofFlagWithoutHook : Opens {
+  static Result<ProofFlagWithoutHook> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.proves_unshared = true};
+};
+struct ProofHookWithoutFlag : Opens {
+  static Result<ProofHookWithoutFlag> Open(const Options&) noexcept;
+  Result<bool> IsUnshared(const Block&) noexcept;
+};
+struct ProofThatCannotFail : Opens {
+  static Result<ProofThatCannotFail> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.proves_unshared = true};
+  bool IsUnshared(const Block&) noexcept;
+};
+struct ProofFlagAndHook : Opens {
+  static Result<ProofFlagAndHook> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.proves_unshared = true};
+  Result<bool> IsUnshared(const Block&) noexcept;
+};
 struct CustomFlagWithoutHook : Opens {
   static Result<CustomFlagWithoutHook> Open(const Options&) noexcept;
   static constexpr BackendCaps kCaps = {.customs = true};
@@ -172,7 +198,8 @@ struct CustomFlagAndHook : Opens {
 };
 
 TEST_CASE("Backend: the archetype and our backends are backends") {
-  static_assert(Backend<BackendArchetype> && Backend<Opens> && Backend<FlagAndHook>);
+  static_assert(Backend<BackendArchetype> && Backend<Opens> && Backend<FlagAndHook> &&
+                Backend<ProofFlagAndHook>);
   static_assert(Backend<CustomFlagAndHook>);
   static_assert(Backend<MemfdBackend<>> && Backend<UdmabufBackend<>> && Backend<DmaHeapBackend<>>);
   static_assert(!Backend<int>);
@@ -192,6 +219,8 @@ TEST_CASE("Backend: a type that breaks one rule is none, and only that rule says
   static_assert(!Backend<ThrowingRelease> && !BackendAllocate<ThrowingRelease>);
   static_assert(!Backend<MapsToVoid> && !BackendMap<MapsToVoid>);
   static_assert(!Backend<UnmapIsSilent> && !BackendMap<UnmapIsSilent>);
+  static_assert(!Backend<KeepsNothing> && !BackendKeep<KeepsNothing>);
+  static_assert(!Backend<AbandonsSilently> && !BackendKeep<AbandonsSilently>);
   static_assert(!Backend<BeginIsSilent> && !BackendCpuSync<BeginIsSilent>);
   static_assert(!Backend<EndMayThrow> && !BackendCpuSync<EndMayThrow>);
   static_assert(!Backend<NamesNothing> && !BackendSetName<NamesNothing>);
@@ -205,6 +234,9 @@ TEST_CASE("Backend: a type that breaks one rule is none, and only that rule says
   static_assert(!Backend<WrongHook> && !BackendHooks<WrongHook>);
   static_assert(!Backend<CustomFlagWithoutHook> && !BackendHooks<CustomFlagWithoutHook>);
   static_assert(!Backend<CustomHookWithoutFlag> && !BackendHooks<CustomHookWithoutFlag>);
+  static_assert(!Backend<ProofFlagWithoutHook> && !BackendHooks<ProofFlagWithoutHook>);
+  static_assert(!Backend<ProofHookWithoutFlag> && !BackendHooks<ProofHookWithoutFlag>);
+  static_assert(!Backend<ProofThatCannotFail> && !BackendHooks<ProofThatCannotFail>);
   // The rule next to the broken one holds.
   static_assert(BackendOpen<NoHeaps> && BackendAllocate<NoHeaps> && BackendHooks<NoHeaps>);
   static_assert(BackendHeaps<FlagWithoutHook> && BackendIdentity<FlagWithoutHook>);

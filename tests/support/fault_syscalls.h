@@ -126,6 +126,10 @@ class FaultSyscalls {
     const int code = faults_->Next({.call = "read"});
     return code != 0 ? -code : kernel_.Read(fd, to, bytes);
   }
+  long Write(int fd, const void* from, size_t bytes) const noexcept {
+    const int code = faults_->Next({.call = "write"});
+    return code != 0 ? -code : kernel_.Write(fd, from, bytes);
+  }
   long Getdents(int fd, void* to, size_t bytes) const noexcept {
     const int code = faults_->Next({.call = "getdents64"});
     return code != 0 ? -code : kernel_.Getdents(fd, to, bytes);
@@ -144,6 +148,10 @@ class FaultSyscalls {
   long Munmap(void* at, size_t bytes) const noexcept {
     const int code = faults_->Next({.call = "munmap"});
     return code != 0 ? -code : kernel_.Munmap(at, bytes);
+  }
+  long Madvise(void* at, size_t bytes, int advice) const noexcept {
+    const int code = faults_->Next({.call = "madvise"});
+    return code != 0 ? -code : kernel_.Madvise(at, bytes, advice);
   }
   long MemfdCreate(const char* name, unsigned flags) const noexcept {
     const int code = faults_->Next({.call = "memfd_create"});
@@ -168,6 +176,10 @@ class FaultSyscalls {
   long Fstatfs(int fd, struct statfs* to) const noexcept {
     const int code = faults_->Next({.call = "fstatfs"});
     return code != 0 ? -code : kernel_.Fstatfs(fd, to);
+  }
+  long Poll(struct pollfd* polled, unsigned count, int milliseconds) const noexcept {
+    const int code = faults_->Next({.call = "poll"});
+    return code != 0 ? -code : kernel_.Poll(polled, count, milliseconds);
   }
   long Sysinfo(struct sysinfo* to) const noexcept {
     const int code = faults_->Next({.call = "sysinfo"});
