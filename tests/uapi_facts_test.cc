@@ -15,7 +15,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -23,7 +22,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -41,6 +39,7 @@
 #include "ion/status.h"
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
+#include "tests/support/kernel_release.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
 
@@ -58,16 +57,6 @@ std::string SaidFd(int fd) {
   if (fd == -1) return ErrnoName(errno);
   ::close(fd);
   return "ok";
-}
-
-// Whether this kernel is as 5.10, and not as 6.12: one that rewrote the dma-heaps and all that came
-// with it, 5.11, divides them. What lies between was not measured.
-bool IsAs510() {
-  utsname name{};
-  int major = 0, minor = 0;
-  REQUIRE(::uname(&name) == 0);
-  REQUIRE(std::sscanf(name.release, "%d.%d", &major, &minor) == 2);
-  return major < 5 || (major == 5 && minor < 11);
 }
 
 bool Here(const char* path) {
