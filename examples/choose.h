@@ -119,6 +119,9 @@ absl::StatusOr<Choice> Choose(M& manager, typename M::Client& client, const Opti
     absl::StatusOr<Choice> choice = TrySource(manager, client, *std::move(source), options);
     if (choice.ok()) return choice;
     last = choice.status();
+    // The kernel cannot map this memory for vivid, which fills it by CPU. Another vivid, whose
+    // queue does not try that at once, would bring the kernel down (Linux 5.10).
+    if (ErrnoOf(last) == EFAULT) break;
   }
   if (named || options.source == SourceChoice::kVivid) return last;
   return TrySource(manager, client,
