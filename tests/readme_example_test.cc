@@ -24,6 +24,7 @@
 #include "platforms/all.h"
 #include "policies/pool.h"
 #include "tests/porting_block_1.inc"  // IWYU pragma: keep: after what it needs
+#include "tests/porting_block_2.inc"  // IWYU pragma: keep
 
 namespace {
 
@@ -61,6 +62,11 @@ TEST_CASE("PORTING: the backend is one") {
   const auto opened = AcmeBackend<>::Open({});
   REQUIRE_FALSE(opened.ok());
   CHECK(ion::Describe(opened.error()) == "acme /dev/acme: open (open): ENOENT: load acme.ko");
+}
+
+TEST_CASE("PORTING: a vendor's ION is a backend, and its heap knows physical addresses") {
+  CHECK(ion::Backend<NxpIonBackend<>>);
+  CHECK(ion::Heap<NxpDmaHeap<NxpIonBackend<>>, NxpIonBackend<>>);
 }
 
 }  // namespace

@@ -63,8 +63,10 @@ inline bool IsRetried(const Step& step, int code) {
   return code == EAGAIN && step.call == "ioctl DMA_BUF_IOCTL_SYNC";
 }
 
-// The one fault that is no error: kernels before 5.14 have no such file.
+// The faults that are no errors: kernels before 5.14 have no such file, most ION kernels tell no
+// version.
 inline bool IsFallback(const Step& step, int code) {
+  if (code == ENOTTY && step.call == "ioctl ION_IOC_ABI_VERSION") return true;
   return code == ENOENT && step.path.starts_with("/sys/module/udmabuf/parameters/");
 }
 

@@ -36,6 +36,7 @@
 #include <vector>
 
 #include "ion/syscalls.h"
+#include "third_party/ion_uapi/ion.h"
 
 namespace ion::testing {
 
@@ -195,6 +196,14 @@ class FaultSyscalls {
         return "ioctl DMA_BUF_IOCTL_SYNC";
       case DMA_BUF_SET_NAME:
         return "ioctl DMA_BUF_SET_NAME";
+      case ion_uapi::kIocFree:
+        return "ioctl ION_IOC_FREE";
+      case ion_uapi::kIocHeapQuery:
+        return "ioctl ION_IOC_HEAP_QUERY";
+      case ion_uapi::kIocAbiVersion:
+        return "ioctl ION_IOC_ABI_VERSION";
+      case ion_uapi::kIocAlloc:
+        return "ioctl ION_IOC_ALLOC";
       case UDMABUF_CREATE:
         return "ioctl UDMABUF_CREATE";
       case UDMABUF_CREATE_LIST:
