@@ -92,9 +92,10 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
 
   std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
 
+  // The name is not told to the kernel, whose dma-bufs have names since Linux 5.3.
   // EINVAL: 0 bytes, or a flag that the heap cannot honour. ENOMEM: past the bound, or the
   // kernel's. EPERM: how a heap of CMA says that it has no room.
-  Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
+  Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view /*name*/,
                  Block& block) noexcept {
     if (kernel_heap >= heaps_.size()) {
       return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, bytes});
@@ -117,7 +118,6 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     block.cached = Has(flags, Flags::kCached);
     block.cookie = Word(*handle);
     charge->Keep();
-    this->NameOrReport(block, name);
     return {};
   }
 

@@ -80,7 +80,7 @@ ION_SUITE_FACT(default_budget, "without a budget of the user's its bound is half
     Result<B> plain = B::Open({});
     REQUIRE(plain.ok());
     struct sysinfo info {};
-    REQUIRE(::sysinfo(&info) == 0);
+    REQUIRE(typename T::Sys().Sysinfo(&info) == 0);
     CHECK(plain->budget().limit() == uint64_t{info.totalram} * info.mem_unit / 2);
   });
 }
@@ -89,15 +89,17 @@ ION_SUITE_FACT(default_budget, "without a budget of the user's its bound is half
 
 ION_SUITE_FACT(sizes, "bytes are rounded up to pages, and the descriptor says the same") {
   OnEachHeap<T>([](auto& backend, uint32_t heap) {
+    const typename T::Sys sys;
     for (const uint64_t bytes : SizesFor(backend.heaps()[heap])) {
       CAPTURE(bytes);
       const Memory memory(backend, heap, bytes);
       const uint64_t page = PageBytes();
       CHECK(memory.block.bytes == (bytes + page - 1) / page * page);
-      CHECK(static_cast<uint64_t>(::lseek(memory.block.fd, 0, SEEK_END)) == memory.block.bytes);
+      const long end = sys.Lseek(memory.block.fd, 0, SEEK_END);
+      CHECK(static_cast<uint64_t>(end) == memory.block.bytes);
       struct stat status {};
-      REQUIRE(::fstat(memory.block.fd, &status) == 0);
-      CHECK(static_cast<uint64_t>(status.st_size) == memory.block.bytes);
+      REQUIRE(sys.Fstat(memory.block.fd, &status) == 0);
+      CHECK(static_cast<uint64_t>(status.st_size) == (T::kOwnInodes ? memory.block.bytes : 0));
     }
   });
 }
@@ -209,7 +211,7 @@ ION_SUITE_FACT(budget, "past the bound is ENOMEM, for one request and for the su
     CHECK(backend.budget().held() == 256_KiB);
     const Memory again(backend, heap, 768_KiB);
   };
-  OnEachHeap<T>(on_each, LinuxSyscalls(), 1_MiB);
+  OnEachHeap<T>(on_each, typename T::Sys(), 1_MiB);
 }
 
 ION_SUITE_FACT(rounded_budget, "the bound counts what is taken, not what is asked for") {
@@ -496,15 +498,16 @@ ION_SUITE_FACT(nested, "CPU scopes nest in every order") {
 // ---- Names ----
 
 ION_SUITE_FACT(names, "a buffer has its name in the kernel's reports, cut at 31 bytes") {
+  if (!T::kOwnInodes) return Skip("the kernel does not name its memory");
   OnEachHeap<T>([](auto& backend, uint32_t heap) {
     const std::string whole(300, 'n');
     for (const size_t bytes : {0, 1, 30, 31, 32, 249, 250, 300}) {
       CAPTURE(bytes);
       const Memory memory(backend, heap, 4_KiB, std::string_view(whole).substr(0, bytes));
-      CHECK(NameOf(memory.block.range().fd) == whole.substr(0, std::min<size_t>(bytes, 31)));
+      CHECK(NameOf<T>(memory.block.range().fd) == whole.substr(0, std::min<size_t>(bytes, 31)));
     }
     const Memory odd(backend, heap, 4_KiB, "preview #1/left ü");
-    CHECK(NameOf(odd.block.range().fd) == "preview #1/left ü");
+    CHECK(NameOf<T>(odd.block.range().fd) == "preview #1/left ü");
   });
 }
 
@@ -704,7 +707,7 @@ ION_SUITE_FACT(import_refuses, "what is not its kind of memory is refused, and n
     CHECK(watch.ioctls == 0);
     CHECK(DescriptorLines() == fds);
   };
-  OnEachHeap<T>(on_each, WatchedSyscalls(&watch));
+  OnEachHeap<T>(on_each, WatchedSyscalls<typename T::Sys>(&watch));
 }
 
 ION_SUITE_FACT(import_read_only, "what came read-only can be read, and not written") {

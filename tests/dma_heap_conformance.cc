@@ -7,7 +7,7 @@
 
 namespace {
 
-struct DmaHeapUnderTest {
+struct DmaHeapUnderTest : ion::testing::OnThisKernel {
   template <ion::Syscalls Sys = ion::LinuxSyscalls>
   using Backend = ion::DmaHeapBackend<Sys>;
   static constexpr const char* kNode = "/dev/dma_heap";

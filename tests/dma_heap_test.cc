@@ -198,11 +198,11 @@ TEST_CASE("DmaHeapBackend: what is refused first never reaches the node") {
   const TempDir dir;
   dir.Link("system", "/dev/null");
   Watch watch;
-  DmaHeapBackend<WatchedSyscalls>::Options options;
+  DmaHeapBackend<WatchedSyscalls<>>::Options options;
   options.sys = WatchedSyscalls(&watch);
   options.directory = dir.path();
   options.budget = std::make_shared<Budget>(1_MiB);
-  auto backend = DmaHeapBackend<WatchedSyscalls>::Open(options);
+  auto backend = DmaHeapBackend<WatchedSyscalls<>>::Open(options);
   REQUIRE(Told(backend.error()) == "ok");
   Block block;
   CHECK_FALSE(backend->Allocate(0, 0, Flags::kNone, {}, block).ok());

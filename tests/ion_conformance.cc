@@ -8,7 +8,7 @@
 
 namespace {
 
-struct IonUnderTest {
+struct IonUnderTest : ion::testing::OnThisKernel {
   template <ion::Syscalls Sys = ion::LinuxSyscalls>
   using Backend = ion::IonBackend<Sys>;
   static constexpr const char* kNode = "/dev/ion";

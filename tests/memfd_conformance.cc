@@ -7,7 +7,7 @@
 
 namespace {
 
-struct MemfdUnderTest {
+struct MemfdUnderTest : ion::testing::OnThisKernel {
   template <ion::Syscalls Sys = ion::LinuxSyscalls>
   using Backend = ion::MemfdBackend<Sys>;
   static constexpr const char* kNode = "/";

@@ -7,7 +7,7 @@
 
 namespace {
 
-struct UdmabufUnderTest {
+struct UdmabufUnderTest : ion::testing::OnThisKernel {
   template <ion::Syscalls Sys = ion::LinuxSyscalls>
   using Backend = ion::UdmabufBackend<Sys>;
   static constexpr const char* kNode = "/dev/udmabuf";

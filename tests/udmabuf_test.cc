@@ -31,7 +31,7 @@
 namespace ion::testing {
 namespace {
 
-using B = UdmabufBackend<WatchedSyscalls>;
+using B = UdmabufBackend<WatchedSyscalls<>>;
 
 bool Contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;

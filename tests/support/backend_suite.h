@@ -8,13 +8,19 @@
 // forgotten.
 //
 // A backend under test is a type with
-//   template <ion::Syscalls Sys = ion::LinuxSyscalls> using Backend = …;
+//   using Sys = …;                        // the kernel that it is tested on
+//   template <ion::Syscalls S = Sys> using Backend = …;
 //   static constexpr const char* kNode;   // where this path is absent, so is the backend
 //   static constexpr bool kMakesDmaBufs;  // or memfds
+//   static constexpr bool kOwnInodes;     // its descriptors have: size, name, count (dma-bufs:
+//   Linux 5.3) static constexpr bool kSyncs;         // by DMA_BUF_IOCTL_SYNC (Linux 4.6) static
+//   constexpr int kAllocationIoctls;  // that one without a name takes
+// most of which OnThisKernel has for those that the machine itself runs.
 
 #ifndef ION_TESTS_SUPPORT_BACKEND_SUITE_H_
 #define ION_TESTS_SUPPORT_BACKEND_SUITE_H_
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -50,6 +56,14 @@ namespace ion::testing {
 
 using namespace ion::literals;  // NOLINT(google-build-using-namespace): made for it
 
+// What a backend under test says of a kernel in use, which is the machine's.
+struct OnThisKernel {
+  using Sys = LinuxSyscalls;
+  static constexpr bool kOwnInodes = true;
+  static constexpr bool kSyncs = true;
+  static constexpr int kAllocationIoctls = 1;
+};
+
 // "ok", or what an error is: "EINVAL map".
 inline std::string Kind(const Error& error) {
   if (error.ok()) return "ok";
@@ -73,7 +87,7 @@ inline std::span<const uint64_t> SizesFor(const KernelHeap& heap) {
 
 // Calls f(backend, number of a kernel heap) for each heap that the backend has, and looks after
 // what must be true at the end of every test: no bytes held, nothing leaked, no error unreported.
-template <class T, class F, Syscalls Sys = LinuxSyscalls>
+template <class T, class F, Syscalls Sys = typename T::Sys>
 void OnEachHeap(F f, const Sys& sys = {}, uint64_t budget_bytes = 256_MiB) {
   const LeakCheck leaks;
   using B = typename T::template Backend<Sys>;
@@ -84,7 +98,9 @@ void OnEachHeap(F f, const Sys& sys = {}, uint64_t budget_bytes = 256_MiB) {
   options.budget = budget;
   options.errors = errors;
   Result<B> opened = B::Open(options);
-  if (::access(T::kNode, F_OK) != 0) return Skip(std::string("no ") + T::kNode);
+  const long node = sys.Open(T::kNode, O_PATH);
+  if (Failed(node)) return Skip(std::string("no ") + T::kNode);
+  sys.Close(static_cast<int>(node));
   REQUIRE(Told(opened.error()) == "ok");
   B backend = *std::move(opened);
   for (uint32_t i = 0; i < backend.heaps().size(); ++i) {
@@ -194,7 +210,20 @@ std::string LookForZeros(B& backend, const Block& block) {
   return Look(backend, block, 0, ZeroByte);
 }
 
-// The name by which the kernel reports a descriptor of memory.
+// What the kernel tells of a descriptor in /proc/self/fdinfo.
+template <Syscalls Sys>
+std::string FdInfoOf(const Sys& sys, FdRef fd) {
+  const long file = sys.Open(("/proc/self/fdinfo/" + std::to_string(fd.get())).c_str(), O_RDONLY);
+  REQUIRE(file >= 0);
+  char text[512];
+  const long got = sys.Read(static_cast<int>(file), text, sizeof(text));
+  CHECK(sys.Close(static_cast<int>(file)) == 0);
+  REQUIRE(got > 0);
+  return {text, static_cast<size_t>(got)};
+}
+
+// The name by which the kernel reports a descriptor of memory: the machine's, and the one that a
+// backend is tested on.
 inline std::string NameOf(FdRef fd) {
   char link[512] = {};
   const std::string path = "/proc/self/fd/" + std::to_string(fd.get());
@@ -202,6 +231,13 @@ inline std::string NameOf(FdRef fd) {
   std::string name = link;
   name.erase(0, name.find(':') + 1);
   return name.substr(0, name.find(" (deleted)"));
+}
+template <class T>
+std::string NameOf(FdRef fd) {
+  if constexpr (!T::kMakesDmaBufs) return NameOf(fd);
+  const std::string info = FdInfoOf(typename T::Sys(), fd);
+  const size_t at = info.find("\nname:\t");
+  return at == info.npos ? "" : info.substr(at + 7, info.find('\n', at + 1) - at - 7);
 }
 
 }  // namespace ion::testing

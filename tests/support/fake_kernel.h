@@ -286,6 +286,19 @@ class FakeSyscalls {
 };
 static_assert(Syscalls<FakeSyscalls>);
 
+// One kernel for all that is made without a word: for suites, which open backends with no options.
+template <FakeMachine (*kMachine)()>
+class FakeSyscallsOf : public FakeSyscalls {
+ public:
+  FakeSyscallsOf() : FakeSyscalls(Shared()) {}
+
+ private:
+  static const FakeSyscalls& Shared() {
+    static const FakeSyscalls shared(kMachine());
+    return shared;
+  }
+};
+
 }  // namespace ion::testing
 
 #endif  // ION_TESTS_SUPPORT_FAKE_KERNEL_H_

@@ -3,8 +3,8 @@
 //
 // File: tests/support/watched_syscalls.h
 //
-// The kernel, with a record of its ioctls, and a refusal to name dma-bufs where a test wants one.
-// For one thread.
+// A kernel, by default the real one, with a record of its ioctls, and a refusal to name dma-bufs
+// where a test wants one. For one thread.
 
 #ifndef ION_TESTS_SUPPORT_WATCHED_SYSCALLS_H_
 #define ION_TESTS_SUPPORT_WATCHED_SYSCALLS_H_
@@ -25,7 +25,8 @@ struct Watch {
   bool refuse_names = false;
 };
 
-class WatchedSyscalls : public LinuxSyscalls {
+template <Syscalls Kernel = LinuxSyscalls>
+class WatchedSyscalls : public Kernel {
  public:
   WatchedSyscalls() = default;
   explicit WatchedSyscalls(Watch* watch) noexcept : watch_(watch) {}
@@ -36,13 +37,13 @@ class WatchedSyscalls : public LinuxSyscalls {
       watch_->syncs.push_back(static_cast<const dma_buf_sync*>(argument)->flags);
     }
     if (watch_->refuse_names && request == DMA_BUF_SET_NAME) return -EPERM;
-    return LinuxSyscalls::Ioctl(fd, request, argument);
+    return Kernel::Ioctl(fd, request, argument);
   }
 
  private:
   Watch* watch_ = nullptr;
 };
-static_assert(Syscalls<WatchedSyscalls>);
+static_assert(Syscalls<WatchedSyscalls<>>);
 
 }  // namespace ion::testing
 

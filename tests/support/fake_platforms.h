@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: tests/support/fake_platforms.h
+//
+// The fake kernels that suites run over, by type. They have as much in each heap as the suites ask.
+
+#ifndef ION_TESTS_SUPPORT_FAKE_PLATFORMS_H_
+#define ION_TESTS_SUPPORT_FAKE_PLATFORMS_H_
+
+#include "tests/support/fake_kernel.h"
+#include "tests/support/fake_machine.h"
+#include "third_party/ion_uapi/ion.h"
+
+namespace ion::testing {
+
+// A board of the handle ABI, with a heap of each type.
+inline FakeMachine Linux42Board() {
+  FakeMachine board = Linux42Machine();
+  board.ion.push_back({.name = "cma", .type = ion_uapi::kHeapTypeDma, .id = 4});
+  for (FakeHeap& heap : board.ion) heap.bytes = uint64_t{64} << 20;
+  return board;
+}
+// The last of the handle ABI: with HEAP_QUERY, and DMA_BUF_IOCTL_SYNC.
+inline FakeMachine Linux49Board() {
+  FakeMachine board = Linux42Board();
+  board.linux = Linux(4, 9);
+  return board;
+}
+
+using FakeLinux42 = FakeSyscallsOf<Linux42Board>;
+using FakeLinux49 = FakeSyscallsOf<Linux49Board>;
+using FakeLinux510 = FakeSyscallsOf<Linux510Machine>;
+using FakeLinux612 = FakeSyscallsOf<Linux612Machine>;
+
+}  // namespace ion::testing
+
+#endif  // ION_TESTS_SUPPORT_FAKE_PLATFORMS_H_
