@@ -13,7 +13,7 @@
 
 namespace {
 
-struct AnyUnderTest {
+struct AnyUnderTest : ion::testing::OnThisKernel {
   template <ion::Syscalls Sys = ion::LinuxSyscalls>
   using Backend =
       ion::AnyOf<ion::MemfdBackend<Sys>, ion::DmaHeapBackend<Sys>, ion::UdmabufBackend<Sys>>;

@@ -8,11 +8,13 @@
 
 namespace {
 
-struct IonLegacyUnderTest {
+struct IonLegacyUnderTest : ion::testing::OnThisKernel {
   template <ion::Syscalls Sys = ion::LinuxSyscalls>
   using Backend = ion::IonLegacyBackend<Sys>;
   static constexpr const char* kNode = "/dev/ion";
   static constexpr bool kMakesDmaBufs = true;
+  static constexpr bool kOwnInodes = false;
+  static constexpr int kAllocationIoctls = 2;  // ION_IOC_ALLOC, ION_IOC_SHARE
 };
 struct CachedIonLegacyUnderTest : IonLegacyUnderTest {
   template <ion::Syscalls Sys = ion::LinuxSyscalls>
