@@ -404,7 +404,9 @@ TEST_CASE("IonLegacyBackend on Linux 4.2: what is no dma-buf is not imported") {
   const UniqueFd event(::eventfd(0, EFD_CLOEXEC)), memfd(::memfd_create("memory", MFD_CLOEXEC));
   for (const FdRef fd : {event.borrow(), memfd.borrow()}) {
     Block block;
-    CHECK(Kind(backend->Import(fd, block)) == "EINVAL import");
+    const Error error = backend->Import(fd, block);
+    CHECK(Kind(error) == "EINVAL import");
+    CHECK(Contains(error.what(), "not a dma-buf"));
     CHECK_FALSE(block.filled());
   }
   Block block;
