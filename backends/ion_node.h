@@ -90,17 +90,19 @@ Result<ScopedFd<Sys>> OpenIonNode(const char* backend, const Sys& sys, ErrorSink
   // No handle is 0, so the ABI that has handles refuses it, and the other does not know the ioctl.
   HandleData none{};
   const long answer = IoctlRetrying(sys, node.get(), ion_uapi::FreeOf<HandleData>(), &none);
-  if (!Failed(answer)) return Error(ENODEV, "ION_IOC_FREE of no handle: not ION", origin);
+  if (!Failed(answer)) return Error(ENODEV, "ION_IOC_FREE of no handle succeeded: not ION", origin);
   if (answer != -EINVAL && answer != -ENOTTY) {
-    return Error(ErrnoFrom(answer), "ION_IOC_FREE: neither of ION's ABIs", origin);
+    return Error(ErrnoFrom(answer), "ION_IOC_FREE of no handle: neither of ION's ABIs", origin);
   }
   const IonAbi found = answer == -EINVAL ? IonAbi::kHandles : IonAbi::kDescriptors;
   if (found == wanted) return node;
   return found == IonAbi::kHandles
-             ? Error(EINVAL, "ION_IOC_FREE: it speaks the handle ABI (before Linux 4.12)", origin,
-                     "take the ion_legacy backend")
+             ? Error(EINVAL,
+                     "ION_IOC_FREE of no handle: it speaks the handle ABI (before Linux 4.12)",
+                     origin, "take the ion_legacy backend")
              : Error(ENOTTY,
-                     "ION_IOC_FREE: it speaks the descriptor ABI (Linux 4.12), or is not ION",
+                     "ION_IOC_FREE of no handle: it speaks the descriptor ABI (Linux 4.12), or is "
+                     "not ION",
                      origin, "take the ion backend");
 }
 

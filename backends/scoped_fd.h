@@ -27,7 +27,7 @@ class [[nodiscard]] ScopedFd {
       : fd_(fd), sys_(sys), errors_(&errors), backend_(backend) {}
   ScopedFd(ScopedFd&& other) noexcept
       : fd_(std::exchange(other.fd_, -1)),
-        sys_(other.sys_),
+        sys_(std::move(other.sys_)),
         errors_(other.errors_),
         backend_(other.backend_) {}
   ScopedFd& operator=(ScopedFd&&) = delete;

@@ -6,7 +6,9 @@
 
 #include "backends/ion_legacy.h"
 
+#include <fcntl.h>
 #include <linux/dma-buf.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 
 #include <cerrno>
@@ -20,10 +22,17 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "doctest/doctest.h"
 #include "ion/backend.h"
+#include "ion/buffer.h"
+#include "ion/bytes.h"
+#include "ion/fd.h"
 #include "ion/status.h"
+#include "platforms/linux.h"
 #include "tests/support/backend_suite.h"
+#include "tests/support/fake_kernel.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/scripted_node.h"
 #include "third_party/ion_uapi/ion.h"
@@ -326,6 +335,154 @@ TEST_CASE("IonLegacyBackend: a layout of pointers, and one with its fields in an
   use(pointers);
   Fixture<Qualcomm> qualcomm;
   use(qualcomm);
+}
+
+// A kernel in which something happens just before a descriptor is copied.
+class Interrupted : public FakeSyscalls {
+ public:
+  Interrupted() = default;
+  Interrupted(FakeMachine machine, std::function<void()>* happens)
+      : FakeSyscalls(std::move(machine)), happens_(happens) {}
+
+  long Fcntl(int fd, int command, long argument) const noexcept {
+    if (command == F_DUPFD_CLOEXEC && *happens_) std::exchange(*happens_, {})();
+    return FakeSyscalls::Fcntl(fd, command, argument);
+  }
+
+ private:
+  std::function<void()>* happens_ = nullptr;
+};
+
+// Linux 4.2, from the fake.
+struct Linux42 {
+  using B = IonLegacyBackend<Interrupted>;
+  using Manager = platforms::IonHeaps<B>;
+
+  LeakCheck leaks;
+  std::function<void()> happens;
+  Interrupted sys{Linux42Machine(), &happens};
+  std::shared_ptr<ErrorSink> errors = std::make_shared<ErrorSink>();
+
+  B::Options Options() const {
+    B::Options options;
+    options.sys = sys;
+    options.errors = errors;
+    return options;
+  }
+  ~Linux42() {
+    CHECK(errors->count() == 0);
+    for (const unsigned region : {2u, 3u}) CHECK(sys.kernel().LeftInIon(region) == 4_MiB);
+  }
+};
+
+TEST_CASE("IonLegacyBackend on Linux 4.2: each heap's memory is zeroed, held, and given back") {
+  const Linux42 machine;
+  auto backend = Linux42::B::Open(machine.Options());
+  REQUIRE(Told(backend.error()) == "ok");
+  REQUIRE(backend->heaps().size() == 4);
+  for (uint32_t heap = 0; heap < 4; ++heap) {
+    CAPTURE(heap);
+    for (const uint64_t bytes : {uint64_t{1}, uint64_t{115'200}, uint64_t{1_MiB}}) {
+      const Memory one(*backend, heap, bytes), two(*backend, heap, bytes);
+      CHECK(LookForZeros(*backend, one.block) == "ok");
+      CHECK(Fill(*backend, one.block, 1) == "ok");
+      CHECK(Fill(*backend, two.block, 2) == "ok");
+      CHECK(Look(*backend, one.block, 1) == "ok");
+      CHECK(one.block.properties() == backend->heaps()[heap].properties);
+    }
+    Block block;
+    const Error error = backend->Allocate(heap, 8_MiB, Flags::kNone, {}, block);
+    CHECK((heap == 0 ? error.ok() : error.code() == ENOMEM));
+    if (error.ok()) CHECK(Told(backend->Release(block)) == "ok");
+  }
+}
+
+TEST_CASE("IonLegacyBackend on Linux 4.2: what is no dma-buf is not imported") {
+  const Linux42 machine;
+  auto backend = Linux42::B::Open(machine.Options());
+  REQUIRE(Told(backend.error()) == "ok");
+  const UniqueFd event(::eventfd(0, EFD_CLOEXEC)), memfd(::memfd_create("memory", MFD_CLOEXEC));
+  for (const FdRef fd : {event.borrow(), memfd.borrow()}) {
+    Block block;
+    CHECK(Kind(backend->Import(fd, block)) == "EINVAL import");
+    CHECK_FALSE(block.filled());
+  }
+  Block block;
+  CHECK(Kind(backend->Import(FdRef(-1), block)) == "EBADF import");
+}
+
+TEST_CASE("IonLegacyBackend on Linux 4.2: imported memory outlives its owner, and has its size") {
+  const Linux42 machine;
+  auto owner = Linux42::B::Open(machine.Options()), user = Linux42::B::Open(machine.Options());
+  REQUIRE(Told(owner.error()) == "ok");
+  REQUIRE(Told(user.error()) == "ok");
+  Memory theirs(*owner, 2, 116 * 1024);
+  CHECK(Fill(*owner, theirs.block, 3) == "ok");
+  auto ours = Memory<Linux42::B>::Imported(*user, theirs.block.range().fd);
+  theirs.Release();
+  CHECK(ours.block.bytes == 116 * 1024);
+  CHECK(ours.block.cookie != 0);
+  CHECK(Look(*user, ours.block, 3) == "ok");
+}
+
+TEST_CASE("IonLegacyBackend on Linux 4.2: two dma-bufs of one buffer are one handle of a client") {
+  const Linux42 machine;
+  auto manager = Linux42::Manager::Open(machine.Options());
+  REQUIRE(manager.ok());
+  auto client = manager->CreateClient({.name = "one"});
+  auto other = manager->CreateClient({.name = "other"});
+  REQUIRE(client.ok());
+  REQUIRE(other.ok());
+  auto mine = client->Keep(*client->Allocate({.bytes = 64_KiB}));
+  auto second = client->Keep(*client->Allocate({.bytes = 64_KiB}));
+  REQUIRE(mine.ok());
+  REQUIRE(second.ok());
+  const auto shared = client->Share(*mine);
+  REQUIRE(shared.ok());
+  // The same memory by a dma-buf of its own, as another process shares it.
+  const UniqueFd node(static_cast<int>(machine.sys.Open("/dev/ion", O_RDONLY)));
+  Legacy::ion_fd_data data{.handle = 0, .fd = shared->get()};
+  REQUIRE(machine.sys.Ioctl(node.get(), Fixture<>::Ioctls::kImport, &data) == 0);
+  REQUIRE(machine.sys.Ioctl(node.get(), Fixture<>::Ioctls::kShare, &data) == 0);
+  const UniqueFd another(data.fd);
+  REQUIRE(another.get() != shared->get());
+
+  const auto again = client->Import(another.borrow());
+  REQUIRE(again.ok());
+  CHECK(*again == *mine);
+  CHECK(*again != *second);
+  CHECK(client->Info(*mine)->count == 2);
+  // Whoever has no handle of it gets one, and the same one the second time.
+  const auto first = other->Import(shared->borrow());
+  const auto same = other->Import(another.borrow());
+  REQUIRE(first.ok());
+  REQUIRE(same.ok());
+  CHECK(*first == *same);
+  CHECK(other->Info(*first)->bytes == 64_KiB);
+}
+
+TEST_CASE("IonLegacyBackend on Linux 4.2: a buffer made amid an import is not taken for it") {
+  Linux42 machine;
+  auto manager = Linux42::Manager::Open(machine.Options());
+  auto elsewhere = Linux42::B::Open(machine.Options());
+  REQUIRE(manager.ok());
+  REQUIRE(Told(elsewhere.error()) == "ok");
+  const Memory theirs(*elsewhere, 0, 64_KiB);
+  auto client = manager->CreateClient({.name = "one"});
+  REQUIRE(client.ok());
+  absl::StatusOr<Buffer> amid = absl::UnknownError("it did not happen");
+  machine.happens = [&] { amid = client->Allocate({.bytes = 4_KiB}); };
+  const auto imported = client->Import(theirs.block.range().fd);
+  REQUIRE(imported.ok());
+  REQUIRE(amid.ok());
+  // It has the handle that the import was asked about first.
+  const auto kept = client->Keep(*std::move(amid));
+  const auto shared = client->Share(*kept);
+  REQUIRE(shared.ok());
+  const auto again = client->Import(shared->borrow());
+  REQUIRE(again.ok());
+  CHECK(*again == *kept);
+  CHECK(*again != *imported);
 }
 
 }  // namespace

@@ -64,9 +64,13 @@ inline bool IsRetried(const Step& step, int code) {
 }
 
 // The faults that are no errors: kernels before 5.14 have no such file, most ION kernels tell no
-// version.
-inline bool IsFallback(const Step& step, int code) {
+// version, and the handle ABI says EINVAL to no handle, and mostly knows no query.
+inline bool IsFallback(const Step& step, int code, std::string_view backend) {
   if (code == ENOTTY && step.call == "ioctl ION_IOC_ABI_VERSION") return true;
+  if (backend == "ion_legacy") {
+    if (code == EINVAL && step.call == "ioctl ION_IOC_FREE of no handle") return true;
+    return (code == EINVAL || code == ENOTTY) && step.call == "ioctl ION_IOC_HEAP_QUERY";
+  }
   return code == ENOENT && step.path.starts_with("/sys/module/udmabuf/parameters/");
 }
 
@@ -82,6 +86,7 @@ template <class B>
 class Rig {
  public:
   using Backend = B;
+  using Sys = decltype(B::Options::sys);
   using Manager = ion::platforms::Heaps<B>;
   using Client = typename Manager::Client;
 
@@ -102,13 +107,13 @@ class Rig {
   Client& client() { return *client_; }
   B& backend() { return manager_->backend(); }
   Faults& faults() { return *faults_; }
-  FaultSyscalls sys() const { return FaultSyscalls(faults_); }
+  Sys sys() const { return Sys(faults_); }
   Budget& budget() { return *budget_; }
   std::vector<Problem>& problems() { return problems_; }
 
   typename B::Options Options() {
     typename B::Options options;
-    options.sys = FaultSyscalls(faults_);
+    options.sys = sys();
     options.budget = budget_;
     options.errors = errors_;
     return options;
@@ -168,7 +173,7 @@ class Rig {
 };
 
 using Calls = std::set<std::string_view>;
-inline const Calls kClosing = {"close", "munmap"};
+inline const Calls kClosing = {"close", "munmap", "ioctl ION_IOC_FREE"};
 
 template <class B>
 struct Scenario {
@@ -187,9 +192,10 @@ struct Scenario {
 };
 
 inline Operation OperationOf(const Step& step, Operation otherwise) {
-  if (step.call == "close") return Operation::kRelease;
+  if (step.call == "close" || step.call == "ioctl ION_IOC_FREE") return Operation::kRelease;
   if (step.call == "munmap") return Operation::kUnmap;
   if (step.call == "ioctl DMA_BUF_SET_NAME") return Operation::kName;
+  if (step.call == "ioctl ION_IOC_SYNC") return Operation::kEndAccess;
   if (step.call != "ioctl DMA_BUF_IOCTL_SYNC") return otherwise;
   return (step.sync_flags & DMA_BUF_SYNC_END) != 0 ? Operation::kEndAccess
                                                    : Operation::kBeginAccess;
@@ -207,7 +213,7 @@ template <class B>
 std::vector<std::string> Judge(const Scenario<B>& scenario, const std::vector<Problem>& problems,
                                const Step& step, int code) {
   std::vector<std::string> wrong;
-  if (IsRetried(step, code) || IsFallback(step, code)) {
+  if (IsRetried(step, code) || IsFallback(step, code, B::kName)) {
     for (const Problem& problem : problems) wrong.push_back("seen: " + problem.text);
     return wrong;
   }

@@ -7,7 +7,8 @@
 // chosen one fail. Its copies share one Faults, which the test holds.
 //
 // A call that is made to fail does not reach the kernel, so an munmap leaves its mapping where it
-// is. The one exception is close, as on Linux: the descriptor is gone whatever close answers.
+// is. The exceptions are close, as on Linux (the descriptor is gone whatever close answers), and
+// ION_IOC_FREE, which nothing could do again.
 //
 // Example:
 //   auto faults = std::make_shared<Faults>();
@@ -37,6 +38,7 @@
 
 #include "ion/syscalls.h"
 #include "third_party/ion_uapi/ion.h"
+#include "third_party/ion_uapi/ion_legacy.h"
 
 namespace ion::testing {
 
@@ -78,7 +80,8 @@ class Faults {
   const std::optional<Step>& failed() const { return failed_; }
 
  private:
-  friend class FaultSyscalls;
+  template <Syscalls Kernel>
+  friend class FaultSyscallsOver;
 
   // What the call shall fail with, or 0.
   int Next(Step step) {
@@ -108,11 +111,13 @@ class Faults {
   unsigned interrupted_ = 0;
 };
 
-class FaultSyscalls {
+// Over a kernel, real or fake.
+template <Syscalls Kernel>
+class FaultSyscallsOver {
  public:
   // One that never fails.
-  FaultSyscalls() : faults_(std::make_shared<Faults>()) {}
-  explicit FaultSyscalls(std::shared_ptr<Faults> faults) : faults_(std::move(faults)) {}
+  FaultSyscallsOver() : faults_(std::make_shared<Faults>()) {}
+  explicit FaultSyscallsOver(std::shared_ptr<Faults> faults) : faults_(std::move(faults)) {}
 
   long Open(const char* path, int flags) const noexcept {
     const int code = faults_->Next({.call = "openat", .path = path});
@@ -137,10 +142,16 @@ class FaultSyscalls {
   }
   long Ioctl(int fd, unsigned long request, void* argument) const noexcept {
     Step step{.call = IoctlName(request)};
+    const bool frees = request == ion_uapi::kIocFree;
+    if (frees && static_cast<ion_uapi::ion_handle_data*>(argument)->handle == 0) {
+      step.call = "ioctl ION_IOC_FREE of no handle";
+    }
     if (request == DMA_BUF_IOCTL_SYNC)
       step.sync_flags = static_cast<dma_buf_sync*>(argument)->flags;
     const int code = faults_->Next(std::move(step));
-    return code != 0 ? -code : kernel_.Ioctl(fd, request, argument);
+    if (code == 0) return kernel_.Ioctl(fd, request, argument);
+    if (frees && code != EINTR) (void)kernel_.Ioctl(fd, request, argument);
+    return -code;
   }
   long Mmap(size_t bytes, int protection, int fd, off_t offset) const noexcept {
     const int code = faults_->Next({.call = "mmap"});
@@ -188,6 +199,8 @@ class FaultSyscalls {
   }
 
  private:
+  using Handles = ion_uapi::LegacyIoctls<ion_uapi::LegacyAbi<size_t>>;
+
   static std::string_view IoctlName(unsigned long request) {
     switch (request) {
       case DMA_HEAP_IOCTL_ALLOC:
@@ -203,7 +216,14 @@ class FaultSyscalls {
       case ion_uapi::kIocAbiVersion:
         return "ioctl ION_IOC_ABI_VERSION";
       case ion_uapi::kIocAlloc:
+      case Handles::kAlloc:
         return "ioctl ION_IOC_ALLOC";
+      case Handles::kShare:
+        return "ioctl ION_IOC_SHARE";
+      case Handles::kImport:
+        return "ioctl ION_IOC_IMPORT";
+      case Handles::kSync:
+        return "ioctl ION_IOC_SYNC";
       case UDMABUF_CREATE:
         return "ioctl UDMABUF_CREATE";
       case UDMABUF_CREATE_LIST:
@@ -225,9 +245,10 @@ class FaultSyscalls {
     return "fcntl ?";
   }
 
-  LinuxSyscalls kernel_;
+  Kernel kernel_;
   std::shared_ptr<Faults> faults_;
 };
+using FaultSyscalls = FaultSyscallsOver<LinuxSyscalls>;
 static_assert(Syscalls<FaultSyscalls>);
 
 }  // namespace ion::testing
