@@ -47,6 +47,7 @@
 #include "ion/status.h"
 #include "policies/carveout_heap.h"
 #include "tests/support/fake_kernel.h"
+#include "tests/support/fake_machine.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/skip.h"
 
@@ -55,23 +56,9 @@ using Udmabuf = ion::UdmabufBackend<ion::testing::FaultSyscalls>;
 using DmaHeap = ion::DmaHeapBackend<ion::testing::FaultSyscalls>;
 using Ion = ion::IonBackend<ion::testing::FaultSyscalls>;
 
-namespace {
-
-// Every test case's kernel with the handle ABI: no machine here has one.
-class Linux42 : public ion::testing::FakeSyscalls {
- public:
-  Linux42() : FakeSyscalls(Shared()) {}
-
- private:
-  static const FakeSyscalls& Shared() {
-    static const FakeSyscalls shared(ion::testing::Linux42Machine());
-    return shared;
-  }
-};
-
-}  // namespace
-
-using IonLegacy = ion::IonLegacyBackend<ion::testing::FaultSyscallsOver<Linux42>>;
+// On a fake: no machine here has the handle ABI.
+using IonLegacy = ion::IonLegacyBackend<
+    ion::testing::FaultSyscallsOver<ion::testing::FakeSyscallsOf<ion::testing::Linux42Machine>>>;
 TYPE_TO_STRING_AS("memfd", Memfd);
 TYPE_TO_STRING_AS("udmabuf", Udmabuf);
 TYPE_TO_STRING_AS("dma_heap", DmaHeap);
@@ -268,8 +255,6 @@ std::vector<Scenario<B>> AllocateScenarios(Rig<B>& rig) {
   std::vector<Scenario<B>> scenarios;
   const std::set<std::string_view> unreturned = {"close", "munmap", "ioctl DMA_BUF_SET_NAME"};
   for (const std::string_view name : {"", "camera preview"}) {
-    // Before Linux 5.3 no name is taken.
-    if (std::is_same_v<B, IonLegacy> && !name.empty()) continue;
     for (const HeapId id : rig.HeapIds()) {
       const std::string from = " from heap " + std::to_string(id.value());
       scenarios.push_back(

@@ -35,6 +35,7 @@
 #include <initializer_list>
 #include <iterator>
 #include <set>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -126,16 +127,19 @@ struct Asking {
 
   static constexpr uint32_t kFdFlags = O_RDWR | O_CLOEXEC;
 
-  // An allocation from the system heap, or its errno.
-  static Fd FromHeap(const S& sys, dma_heap_allocation_data data,
-                     unsigned long request = DMA_HEAP_IOCTL_ALLOC,
-                     const char* node = "/dev/dma_heap/system") {
+  // The node of a dma-heap.
+  using Node = const char*;
+
+  // An allocation from a dma-heap, or its errno.
+  static Fd FromHeap(const S& sys, Node node, dma_heap_allocation_data data,
+                     unsigned long request = DMA_HEAP_IOCTL_ALLOC) {
     const Fd heap = Open(sys, node);
     const long answer = sys.Ioctl(heap.get(), request, &data);
     return Fd(sys, answer == 0 ? static_cast<long>(data.fd) : answer);
   }
-  static Fd FromHeap(const S& sys, uint64_t bytes = kBytes, uint32_t fd_flags = kFdFlags) {
-    return FromHeap(sys, {.len = bytes, .fd = 0, .fd_flags = fd_flags, .heap_flags = 0});
+  static Fd FromHeap(const S& sys, Node node, uint64_t bytes = kBytes,
+                     uint32_t fd_flags = kFdFlags) {
+    return FromHeap(sys, node, {.len = bytes, .fd = 0, .fd_flags = fd_flags, .heap_flags = 0});
   }
 
   // ---- dma-bufs ----
@@ -148,12 +152,15 @@ struct Asking {
                           unsigned long request = DMA_BUF_SET_NAME) {
     return Answer(sys.Ioctl(fd.get(), request, const_cast<char*>(name)));
   }
-  // A line of fdinfo: what stands after the field, or "" where there is no such field.
-  static std::string Info(const S& sys, const Fd& fd, const std::string& field) {
+  static std::string InfoText(const S& sys, const Fd& fd) {
     const Fd file = Open(sys, ("/proc/self/fdinfo/" + std::to_string(fd.get())).c_str());
     char text[512];
     const long got = sys.Read(file.get(), text, sizeof(text));
-    const std::string all = "\n" + std::string(text, got > 0 ? static_cast<size_t>(got) : 0);
+    return {text, got > 0 ? static_cast<size_t>(got) : 0};
+  }
+  // A line of fdinfo: what stands after the field, or "" where there is no such field.
+  static std::string Info(const S& sys, const Fd& fd, const std::string& field) {
+    const std::string all = "\n" + InfoText(sys, fd);
     const size_t at = all.find("\n" + field + ":\t");
     if (at == all.npos) return "";
     const size_t from = at + field.size() + 3;
@@ -310,9 +317,17 @@ struct Asking {
     add("fdinfo's size, count and name", {"//", "65536/1/", "65536/1/"}, [](const S& sys, Dma fd) {
       return Info(sys, fd, "size") + "/" + Count(sys, fd) + "/" + Info(sys, fd, "name");
     });
-    add("fdinfo tells the inode", {"no", "no", "yes"}, [](const S& sys, Dma fd) {
-      return std::string(Info(sys, fd, "ino").empty() ? "no" : "yes");
-    });
+    add("fdinfo's fields",
+        {"pos flags mnt_id", "pos flags mnt_id size count exp_name",
+         "pos flags mnt_id ino size count exp_name"},
+        [](const S& sys, Dma fd) {
+          std::istringstream lines(InfoText(sys, fd));
+          std::string fields;
+          for (std::string line; std::getline(lines, line);) {
+            fields += (fields.empty() ? "" : " ") + line.substr(0, line.find(':'));
+          }
+          return fields;
+        });
     add("fdinfo's flags", Always("02000002"),
         [](const S& sys, Dma fd) { return Info(sys, fd, "flags"); });
     add("count: with another descriptor, mapped twice, and without all that",
@@ -386,26 +401,132 @@ struct Asking {
         [](const S& sys, const Fd& fd) { return Advised(sys, fd, kPopulateWrite); });
   }
 
-  static void AddDmaHeap(std::vector<Probe<S>>& all) {
-    const auto add = [&](const char* fact, const char* answer, auto ask) {
-      all.push_back({"/dev/dma_heap", std::string("dma-heap: ") + fact, Modern(answer), ask});
+  static void AddDmaHeap(std::vector<Probe<S>>& all, Node node, const KnownAnswers& exporter) {
+    const auto add_known = [&](const char* fact, const KnownAnswers& answer, auto ask) {
+      all.push_back({"/dev/dma_heap", std::string(node) + ": " + fact, answer,
+                     [ask, node](const S& sys) { return ask(sys, node); }});
     };
-    const auto make = [](const S& sys) { return FromHeap(sys); };
-    AddDmaBuf(all, "/dev/dma_heap", "dma-heap's dma-buf", make);
-    AddAdvice(all, "/dev/dma_heap", "dma-heap's dma-buf", make, {nullptr, "ok", "EINVAL"},
+    const auto add = [&](const char* fact, const char* answer, auto ask) {
+      add_known(fact, Modern(answer), ask);
+    };
+    const auto make = [node](const S& sys) { return FromHeap(sys, node); };
+    const std::string who = std::string(node) + "'s dma-buf";
+    AddDmaBuf(all, "/dev/dma_heap", who, make);
+    AddAdvice(all, "/dev/dma_heap", who, make, {nullptr, "ok", "EINVAL"},
               {nullptr, "ok ok", "ok EINVAL"}, Modern("EINVAL"));
-    all.push_back(
-        {"/dev/dma_heap",
-         "dma-heap: fdinfo's exporters",
-         {nullptr, "heap_helpers heap_helpers", "system reserved"},
-         [](const S& sys) {
-           const dma_heap_allocation_data data{
-               .len = 1, .fd = 0, .fd_flags = kFdFlags, .heap_flags = 0};
-           return Join(
-               {Info(sys, FromHeap(sys), "exp_name"),
-                Info(sys, FromHeap(sys, data, DMA_HEAP_IOCTL_ALLOC, "/dev/dma_heap/reserved"),
-                     "exp_name")});
-         }});
+    add_known("fdinfo's exporter", exporter,
+              [](const S& sys, Node node) { return Info(sys, FromHeap(sys, node), "exp_name"); });
+    add("END before any START", "ok", [](const S& sys, Node node) {
+      return Sync(sys, FromHeap(sys, node), DMA_BUF_SYNC_END | DMA_BUF_SYNC_RW);
+    });
+    add("the node is a character device, of a file system like a memfd's, and has no seals",
+        "yes 1021994 EINVAL", [](const S& sys, Node node) {
+          const Fd opened = Open(sys, node);
+          struct stat status {};
+          struct statfs fs {};
+          sys.Fstat(opened.get(), &status);
+          sys.Fstatfs(opened.get(), &fs);
+          char type[16];
+          std::snprintf(type, sizeof(type), "%lx", static_cast<unsigned long>(fs.f_type));
+          return Join({(S_ISCHR(status.st_mode) ? "yes " : "no ") + std::string(type),
+                       Answer(sys.Fcntl(opened.get(), F_GET_SEALS, 0))});
+        });
+    AddPlainNode(all, "/dev/dma_heap", node, Modern("EINVAL EINVAL ESPIPE ENODEV"));
+    add("a node that is open for reading gives buffers for writing", "ok",
+        [](const S& sys, Node node) {
+          return SaidMap(sys, FromHeap(sys, node), kBytes, 0, PROT_READ | PROT_WRITE);
+        });
+    add("a buffer for reading is mapped for reading only", "ok EACCES EACCES",
+        [](const S& sys, Node node) {
+          const Fd fd = FromHeap(sys, node, kBytes, O_RDONLY | O_CLOEXEC);
+          return Join({SaidMap(sys, fd, kBytes, 0, PROT_READ), SaidMap(sys, fd, kBytes, 0),
+                       SaidMap(sys, fd, 2 * kBytes, 0)});
+        });
+    add("a buffer for writing only is not mapped", "EACCES", [](const S& sys, Node node) {
+      return SaidMap(sys, FromHeap(sys, node, kBytes, O_WRONLY | O_CLOEXEC), kBytes, 0);
+    });
+    add("a buffer is close-on-exec only where that is asked for", "ok",
+        [](const S& sys, Node node) {
+          return Answer(sys.Fcntl(FromHeap(sys, node, kBytes, O_RDWR).get(), F_GETFD, 0));
+        });
+    add("0 bytes, SIZE_MAX, less than a page below it", "EINVAL EINVAL EINVAL",
+        [](const S& sys, Node node) {
+          return Join({FromHeap(sys, node, uint64_t{0}).said(),
+                       FromHeap(sys, node, UINT64_MAX).said(),
+                       FromHeap(sys, node, UINT64_MAX - 4094).said()});
+        });
+    add("1 byte, 1 byte past a page", "4096 8192", [](const S& sys, Node node) {
+      return Join({Answer(sys.Lseek(FromHeap(sys, node, uint64_t{1}).get(), 0, SEEK_END)),
+                   Answer(sys.Lseek(FromHeap(sys, node, kPage + 1).get(), 0, SEEK_END))});
+    });
+    add("fd other than 0", "EINVAL", [](const S& sys, Node node) {
+      return FromHeap(sys, node, {.len = 1, .fd = 3, .fd_flags = kFdFlags, .heap_flags = 0}).said();
+    });
+    add("a flag of the descriptor beyond mode and O_CLOEXEC", "EINVAL",
+        [](const S& sys, Node node) {
+          return FromHeap(sys, node, uint64_t{1}, kFdFlags | O_NONBLOCK).said();
+        });
+    add("any flag of a heap", "EINVAL", [](const S& sys, Node node) {
+      std::set<std::string> said;
+      for (int bit = 0; bit < 64; ++bit) {
+        const uint64_t flag = uint64_t{1} << bit;
+        said.insert(
+            FromHeap(sys, node, {.len = 1, .fd = 0, .fd_flags = kFdFlags, .heap_flags = flag})
+                .said());
+      }
+      return said.size() == 1 ? *said.begin() : "not always the same";
+    });
+    add("ALLOC without an argument", "EFAULT", [](const S& sys, Node node) {
+      const Fd opened = Open(sys, node);
+      return Answer(sys.Ioctl(opened.get(), DMA_HEAP_IOCTL_ALLOC, nullptr));
+    });
+    add("ioctls of another number, of whatever type", "EINVAL EINVAL EINVAL",
+        [](const S& sys, Node node) {
+          const Fd opened = Open(sys, node);
+          char data[64] = {};
+          return Join(
+              {Answer(sys.Ioctl(opened.get(), _IOWR('H', 1, dma_heap_allocation_data), data)),
+               Answer(sys.Ioctl(opened.get(), _IO('H', 200), data)),
+               Answer(sys.Ioctl(opened.get(), ion_uapi::kIocFree, data))});
+        });
+    add("ALLOC by a number of another type", "ok", [](const S& sys, Node node) {
+      return FromHeap(sys, node, {.len = 1, .fd = 0, .fd_flags = kFdFlags, .heap_flags = 0},
+                      _IOWR('x', 0, dma_heap_allocation_data))
+          .said();
+    });
+    add("ALLOC by a struct of 16 bytes, of 48", "ok ok", [](const S& sys, Node node) {
+      const Fd opened = Open(sys, node);
+      std::string said;
+      for (const unsigned bytes : {16, 48}) {
+        dma_heap_allocation_data data[2] = {
+            {.len = 1, .fd = 0, .fd_flags = kFdFlags, .heap_flags = 0}, {}};
+        const long answer =
+            sys.Ioctl(opened.get(), _IOC(_IOC_READ | _IOC_WRITE, 'H', 0, bytes), data);
+        said += (said.empty() ? "" : " ") + Answer(answer);
+        if (answer == 0) Fd(sys, static_cast<long>(data[0].fd));
+      }
+      return said;
+    });
+    // The descriptor is never told: it is the one after, which was free before.
+    add("SYNC, sent to the node, leaves a buffer behind", "ok 4096 closes on exec: no",
+        [](const S& sys, Node node) {
+          const Fd opened = Open(sys, node);
+          const Fd next(sys, sys.Fcntl(opened.get(), F_DUPFD_CLOEXEC, 0));
+          const int number = next.get();
+          sys.Close(number);
+          std::string said = Sync(sys, opened, DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW);
+          said += " " + Answer(sys.Lseek(number, 0, SEEK_END));
+          said += sys.Fcntl(number, F_GETFD, 0) == 0 ? " closes on exec: no" : " closes on exec";
+          return said;
+        });
+  }
+  static void AddDmaHeaps(std::vector<Probe<S>>& all) {
+    const auto add = [&](const char* fact, const char* answer, auto ask) {
+      all.push_back({"/dev/dma_heap", std::string("dma-heaps: ") + fact, Modern(answer), ask});
+    };
+    constexpr Node kSystem = "/dev/dma_heap/system", kReserved = "/dev/dma_heap/reserved";
+    AddDmaHeap(all, kSystem, {nullptr, "heap_helpers", "system"});
+    AddDmaHeap(all, kReserved, {nullptr, "heap_helpers", "reserved"});
     add("the directory's names", ". .. reserved system", [](const S& sys) {
       const Fd directory = Open(sys, "/dev/dma_heap", O_RDONLY | O_DIRECTORY);
       std::set<std::string> names;
@@ -430,102 +551,8 @@ struct Asking {
                        Open(sys, "/dev/dma_heap/system", O_RDONLY | O_DIRECTORY).said(),
                        Answer(sys.Getdents(node.get(), entries, sizeof(entries)))});
         });
-    add("the node is a character device, of a file system like a memfd's, and has no seals",
-        "yes 1021994 EINVAL", [](const S& sys) {
-          const Fd node = Open(sys, "/dev/dma_heap/system");
-          struct stat status {};
-          struct statfs fs {};
-          sys.Fstat(node.get(), &status);
-          sys.Fstatfs(node.get(), &fs);
-          char type[16];
-          std::snprintf(type, sizeof(type), "%lx", static_cast<unsigned long>(fs.f_type));
-          return Join({(S_ISCHR(status.st_mode) ? "yes " : "no ") + std::string(type),
-                       Answer(sys.Fcntl(node.get(), F_GET_SEALS, 0))});
-        });
-    AddPlainNode(all, "/dev/dma_heap", "/dev/dma_heap/system",
-                 Modern("EINVAL EINVAL ESPIPE ENODEV"));
-    add("a node that is open for reading gives buffers for writing", "ok", [](const S& sys) {
-      return SaidMap(sys, FromHeap(sys), kBytes, 0, PROT_READ | PROT_WRITE);
-    });
-    add("a buffer for reading is mapped for reading only", "ok EACCES EACCES", [](const S& sys) {
-      const Fd fd = FromHeap(sys, kBytes, O_RDONLY | O_CLOEXEC);
-      return Join({SaidMap(sys, fd, kBytes, 0, PROT_READ), SaidMap(sys, fd, kBytes, 0),
-                   SaidMap(sys, fd, 2 * kBytes, 0)});
-    });
-    add("a buffer for writing only is not mapped", "EACCES", [](const S& sys) {
-      return SaidMap(sys, FromHeap(sys, kBytes, O_WRONLY | O_CLOEXEC), kBytes, 0);
-    });
-    add("a buffer is close-on-exec only where that is asked for", "ok", [](const S& sys) {
-      return Answer(sys.Fcntl(FromHeap(sys, kBytes, O_RDWR).get(), F_GETFD, 0));
-    });
-    add("0 bytes, SIZE_MAX, less than a page below it", "EINVAL EINVAL EINVAL", [](const S& sys) {
-      return Join({FromHeap(sys, uint64_t{0}).said(), FromHeap(sys, UINT64_MAX).said(),
-                   FromHeap(sys, UINT64_MAX - 4094).said()});
-    });
-    add("1 byte, 1 byte past a page", "4096 8192", [](const S& sys) {
-      return Join({Answer(sys.Lseek(FromHeap(sys, uint64_t{1}).get(), 0, SEEK_END)),
-                   Answer(sys.Lseek(FromHeap(sys, kPage + 1).get(), 0, SEEK_END))});
-    });
-    add("fd other than 0", "EINVAL", [](const S& sys) {
-      return FromHeap(sys, {.len = 1, .fd = 3, .fd_flags = kFdFlags, .heap_flags = 0}).said();
-    });
-    add("a flag of the descriptor beyond mode and O_CLOEXEC", "EINVAL",
-        [](const S& sys) { return FromHeap(sys, uint64_t{1}, kFdFlags | O_NONBLOCK).said(); });
-    add("any flag of a heap", "EINVAL", [](const S& sys) {
-      std::set<std::string> said;
-      for (int bit = 0; bit < 64; ++bit) {
-        const uint64_t flag = uint64_t{1} << bit;
-        said.insert(
-            FromHeap(sys, {.len = 1, .fd = 0, .fd_flags = kFdFlags, .heap_flags = flag}).said());
-      }
-      return said.size() == 1 ? *said.begin() : "not always the same";
-    });
-    add("ALLOC without an argument", "EFAULT", [](const S& sys) {
-      const Fd node = Open(sys, "/dev/dma_heap/system");
-      return Answer(sys.Ioctl(node.get(), DMA_HEAP_IOCTL_ALLOC, nullptr));
-    });
-    add("ioctls of another number, of whatever type", "EINVAL EINVAL EINVAL", [](const S& sys) {
-      const Fd node = Open(sys, "/dev/dma_heap/system");
-      char data[64] = {};
-      return Join({Answer(sys.Ioctl(node.get(), _IOWR('H', 1, dma_heap_allocation_data), data)),
-                   Answer(sys.Ioctl(node.get(), _IO('H', 200), data)),
-                   Answer(sys.Ioctl(node.get(), ion_uapi::kIocFree, data))});
-    });
-    add("ALLOC by a number of another type", "ok", [](const S& sys) {
-      return FromHeap(sys, {.len = 1, .fd = 0, .fd_flags = kFdFlags, .heap_flags = 0},
-                      _IOWR('x', 0, dma_heap_allocation_data))
-          .said();
-    });
-    add("ALLOC by a struct of 16 bytes, of 48", "ok ok", [](const S& sys) {
-      const Fd node = Open(sys, "/dev/dma_heap/system");
-      std::string said;
-      for (const unsigned bytes : {16, 48}) {
-        dma_heap_allocation_data data[2] = {
-            {.len = 1, .fd = 0, .fd_flags = kFdFlags, .heap_flags = 0}, {}};
-        const long answer =
-            sys.Ioctl(node.get(), _IOC(_IOC_READ | _IOC_WRITE, 'H', 0, bytes), data);
-        said += (said.empty() ? "" : " ") + Answer(answer);
-        if (answer == 0) Fd(sys, static_cast<long>(data[0].fd));
-      }
-      return said;
-    });
-    // The descriptor is never told: it is the one after, which was free before.
-    add("SYNC, sent to the node, leaves a buffer behind", "ok 4096 closes on exec: no",
-        [](const S& sys) {
-          const Fd node = Open(sys, "/dev/dma_heap/system");
-          const Fd next(sys, sys.Fcntl(node.get(), F_DUPFD_CLOEXEC, 0));
-          const int number = next.get();
-          sys.Close(number);
-          std::string said = Sync(sys, node, DMA_BUF_SYNC_START | DMA_BUF_SYNC_RW);
-          said += " " + Answer(sys.Lseek(number, 0, SEEK_END));
-          said += sys.Fcntl(number, F_GETFD, 0) == 0 ? " closes on exec: no" : " closes on exec";
-          return said;
-        });
-    add("CMA: more than there is", "ENOMEM", [](const S& sys) {
-      const dma_heap_allocation_data data{
-          .len = uint64_t{65} << 20, .fd = 0, .fd_flags = kFdFlags, .heap_flags = 0};
-      return FromHeap(sys, data, DMA_HEAP_IOCTL_ALLOC, "/dev/dma_heap/reserved").said();
-    });
+    add("more from CMA than there is", "ENOMEM",
+        [](const S& sys) { return FromHeap(sys, kReserved, uint64_t{65} << 20).said(); });
   }
 
   // What a node says to what only files know.
@@ -723,8 +750,6 @@ struct Asking {
       const Fd copy(sys, sys.Fcntl(memfd.get(), F_DUPFD_CLOEXEC, 0));
       return Count(sys, fd);
     });
-    add("SYNC of a memfd", "ENOTTY",
-        [](const S& sys) { return Sync(sys, Memfd(sys, kBytes), DMA_BUF_SYNC_RW); });
   }
 
   // ---- ION ----
@@ -1070,7 +1095,7 @@ struct Asking {
 template <Syscalls S>
 std::vector<Probe<S>> KernelProbes() {
   std::vector<Probe<S>> all;
-  Asking<S>::AddDmaHeap(all);
+  Asking<S>::AddDmaHeaps(all);
   Asking<S>::AddUdmabuf(all);
   Asking<S>::AddIon(all);
   Asking<S>::AddLegacyIon(all);

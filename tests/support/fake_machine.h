@@ -12,11 +12,10 @@
 #ifndef ION_TESTS_SUPPORT_FAKE_MACHINE_H_
 #define ION_TESTS_SUPPORT_FAKE_MACHINE_H_
 
-#include <cerrno>
-#include <csignal>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ion/bytes.h"
