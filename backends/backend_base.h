@@ -63,7 +63,13 @@ class BackendBase {
     const int protection = mode == MapMode::kWritable ? PROT_READ | PROT_WRITE : PROT_READ;
     const long at =
         sys_.Mmap(bytes, protection, block.fd, static_cast<off_t>(block.offset + offset));
-    if (Failed(at)) return Error(ErrnoFrom(at), "mmap", origin);
+    if (Failed(at)) {
+      return Error(ErrnoFrom(at), "mmap", origin,
+                   at == -EPERM && mode == MapMode::kReadOnly
+                       ? "what is sealed with F_SEAL_WRITE is not mapped before Linux 6.7: its "
+                         "owner can seal it with F_SEAL_FUTURE_WRITE"
+                       : nullptr);
+    }
     return reinterpret_cast<std::byte*>(at);
   }
 

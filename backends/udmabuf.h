@@ -116,11 +116,16 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
 
   // One dma-buf from `ranges`, in their order; a range may stand in it twice. The memory stays the
   // memfds' as well, so who holds one of them sees the same bytes. EINVAL: no range, too many, not
-  // whole pages, past a memfd's end, or a memfd that may shrink or is sealed against writing.
+  // whole pages, past a memfd's end, or a memfd that may shrink or is sealed against writing. On
+  // Linux 5.10 unmap the dma-buf before its memfd loses the pages, by a hole or with its last
+  // descriptor: the kernel would not know that they are mapped ("BUG: Bad page cache").
   Error Compose(std::span<const PageRange> ranges, Block& block) noexcept {
-    uint64_t bytes = 0;
+    uint64_t bytes = 0, end = 0;
+    bool whole = true;
     for (const PageRange& range : ranges) {
       if (__builtin_add_overflow(bytes, range.bytes, &bytes)) bytes = UINT64_MAX;
+      whole &= range.bytes != 0 && IsPageAligned(range.offset | range.bytes) &&
+               !__builtin_add_overflow(range.offset, range.bytes, &end) && end <= INT64_MAX;
     }
     const Origin origin{kName, Operation::kAllocate, {}, bytes};
     if (ranges.empty() || ranges.size() > ranges_limit_) {
@@ -129,6 +134,8 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
                    "/sys/module/udmabuf/parameters/list_limit");
     }
     if (Error error = CheckLimit(bytes, origin); !error.ok()) return error;
+    // Kernels differ: 5.10 takes an empty range, and calls an offset past all files EFBIG.
+    if (!whole) return Error(EINVAL, "a range is not whole pages of a file", origin);
     Result<Charge> charge = this->Admit(bytes, {});
     if (!charge.ok()) return charge.error();
     // udmabuf_create_list ends in a flexible array: header and items are laid out by hand.

@@ -12,6 +12,9 @@
 // Example:
 //   using Region = ion::ComposedRegion<ion::UdmabufBackend<>, ion::MemfdBackend<>>;
 //
+// On Linux 5.10 nobody may have a share mapped when the region ends; its memfd ends with it, and
+// udmabuf does not tell the kernel that the pages are mapped.
+//
 // The kernel counts who holds a share (Linux 5.3, /proc): so it is known when its pages may be
 // given out again.
 //

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <filesystem>
 #include <map>
 #include <set>
 #include <string>
@@ -635,9 +636,13 @@ TEST_CASE_TEMPLATE("Faults: a release that fails twice tells both errors", B, Me
 TEST_CASE("Faults: every call of every backend here was covered") {
   Count sum;
   for (const DocumentedCall& documented : kDocumented) {
-    const bool called = std::ranges::any_of(documented.backends, [](std::string_view backend) {
-      return opened_backends.contains(backend);
-    });
+    // udmabuf reads its limits where the kernel tells them (Linux 5.14).
+    const bool there =
+        documented.call != "read" || std::filesystem::exists("/sys/module/udmabuf/parameters");
+    const bool called =
+        there && std::ranges::any_of(documented.backends, [](std::string_view backend) {
+          return opened_backends.contains(backend);
+        });
     const Count count = counts[documented.call];
     CHECK_MESSAGE((count.covered > 0) == called, documented.call);
     if (!called) continue;

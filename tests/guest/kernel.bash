@@ -96,7 +96,7 @@ find_source() {
   kernel_repositories >"$kernels/apt/sources.list" && [[ -s $kernels/apt/sources.list ]] ||
     die "$status_source" "no source of this machine's apt is Debian's; $kernel_source comes from there"
   kernel_apt apt-get update >"$log" 2>&1 || :
-  source_version=$(kernel_apt apt-cache policy "$kernel_source" | awk '$1 == "Candidate:" { print $2 }')
+  source_version=$(kernel_apt apt-cache policy "$kernel_source" 2>>"$log" | awk '$1 == "Candidate:" { print $2 }') || source_version=''
   [[ -n $source_version && $source_version != '(none)' ]] || no_source "apt knows no package $kernel_source" "$log"
 }
 

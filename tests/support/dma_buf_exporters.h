@@ -20,6 +20,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "examples/vgem.h"
 #include "ion/fd.h"
@@ -77,6 +78,13 @@ inline UniqueFd Memfd(uint64_t bytes, int seals = F_SEAL_SHRINK) {
   return memfd;
 }
 
+// Whether this kernel maps for reading what is sealed against writing (Linux 6.7).
+inline bool MapsWriteSealed() {
+  const UniqueFd memfd = Memfd(4096, F_SEAL_SHRINK | F_SEAL_WRITE);
+  void* const at = ::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, memfd.get(), 0);
+  return at != MAP_FAILED && ::munmap(at, 4096) == 0;
+}
+
 // The same memfd, through a descriptor that cannot write.
 inline UniqueFd ReadOnly(const UniqueFd& memfd) {
   return OpenNode(("/proc/self/fd/" + std::to_string(memfd.get())).c_str(), O_RDONLY);
@@ -90,6 +98,23 @@ inline UniqueFd UdmabufOf(FdRef memfd, uint64_t bytes) {
                         .offset = 0,
                         .size = bytes};
   return UniqueFd(node.valid() ? ::ioctl(node.get(), UDMABUF_CREATE, &create) : -1);
+}
+
+// A udmabuf of these pages of a memfd, in this order.
+inline UniqueFd UdmabufOfPages(FdRef memfd, const std::vector<uint64_t>& pages) {
+  const UniqueFd node = OpenNode("/dev/udmabuf");
+  std::vector<uint64_t> list(1 + 3 * pages.size());
+  auto* header = reinterpret_cast<udmabuf_create_list*>(list.data());
+  header->flags = UDMABUF_FLAGS_CLOEXEC;
+  header->count = static_cast<uint32_t>(pages.size());
+  auto* item = reinterpret_cast<udmabuf_create_item*>(list.data() + 1);
+  for (const uint64_t page : pages) {
+    *item++ = {.memfd = static_cast<uint32_t>(memfd.get()),
+               .__pad = 0,
+               .offset = page * 4096,
+               .size = 4096};
+  }
+  return UniqueFd(node.valid() ? ::ioctl(node.get(), UDMABUF_CREATE_LIST, list.data()) : -1);
 }
 
 }  // namespace ion::testing

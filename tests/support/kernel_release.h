@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: tests/support/kernel_release.h
+//
+// Which of the two kernels that were measured this one is like, for facts in which they differ and
+// that cannot be asked for otherwise.
+
+#ifndef ION_TESTS_SUPPORT_KERNEL_RELEASE_H_
+#define ION_TESTS_SUPPORT_KERNEL_RELEASE_H_
+
+#include <sys/utsname.h>
+
+#include <cstdio>
+
+namespace ion::testing {
+
+// Whether this kernel is as 5.10, and not as 6.12. 5.11, which rewrote the dma-heaps, divides them;
+// what lies between was not measured.
+inline bool IsAs510() {
+  utsname name{};
+  int major = 0, minor = 0;
+  if (::uname(&name) != 0 || std::sscanf(name.release, "%d.%d", &major, &minor) != 2) return false;
+  return major < 5 || (major == 5 && minor < 11);
+}
+
+}  // namespace ion::testing
+
+#endif  // ION_TESTS_SUPPORT_KERNEL_RELEASE_H_
