@@ -13,7 +13,6 @@
 #include <cstdio>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -86,15 +85,6 @@ absl::StatusOr<Choice> TrySource(M& manager, typename M::Client& client,
   return choice;
 }
 
-// Why `source` must not even be tried. Vivid writes through a mapping of the kernel's own, which
-// ION's dma-bufs do not have; the contiguous ones it queues all the same, and Linux 5.10 crashes
-// with the first frame.
-inline absl::Status MayTry(const FrameSource& source, std::string_view backend) {
-  if (!backend.starts_with("ion") || !source.name().starts_with("vivid")) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat(std::string(source.name()), ": it cannot write into ION's memory"));
-}
-
 // The first source of those that the options allow that works with this manager's memory.
 template <class M>
 absl::StatusOr<Choice> Choose(M& manager, typename M::Client& client, const Options& options) {
@@ -111,8 +101,8 @@ absl::StatusOr<Choice> Choose(M& manager, typename M::Client& client, const Opti
   for (const std::string& device : devices) {
     absl::StatusOr<std::unique_ptr<V4l2Source>> source =
         V4l2Source::Open(device, options.width, options.height);
-    last = source.ok() ? MayTry(**source, manager.backend().name()) : source.status();
-    if (!last.ok()) {
+    if (!source.ok()) {
+      last = source.status();
       std::printf("demo: not taken: %s\n", std::string(last.message()).c_str());
       continue;
     }

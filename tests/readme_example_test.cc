@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <cstdio>
 #include <memory>
 #include <span>
 #include <string_view>
@@ -30,7 +31,7 @@ namespace {
 
 using ion::literals::operator""_MiB;
 
-#include "tests/readme_block_2.inc"
+#include "tests/readme_block_3.inc"
 
 TEST_CASE("README: the whole job") {
 #include "tests/readme_block_1.inc"
@@ -41,18 +42,23 @@ TEST_CASE("README: the whole job") {
   CHECK(std::ranges::all_of(read->bytes(), [](std::byte b) { return b == std::byte{0x5a}; }));
 }
 
+TEST_CASE("README: a backend that is chosen when the program runs") {
+#include "tests/readme_block_2.inc"
+  CHECK(memory->backend().refusals().size() <= 1);
+}
+
 TEST_CASE("README: a request that names its heaps") {
   auto opened = Camera<ion::MemfdBackend<>>::Open();
   REQUIRE(opened.ok());
   auto& manager = *opened;
-#include "tests/readme_block_3.inc"
+#include "tests/readme_block_4.inc"
   REQUIRE(scanout.ok());
   CHECK(manager.HeapOf(*scanout) == ion::HeapId{0});
   CHECK_FALSE(manager.Allocate({.bytes = 8_MiB, .heaps = kContiguous}).ok());
 }
 
 TEST_CASE("README: the pool") {
-#include "tests/readme_block_4.inc"
+#include "tests/readme_block_5.inc"
   CHECK(surplus.size() == 412);
   CHECK(pool->counters().held == 100);
 }
