@@ -94,7 +94,7 @@ class DmaBufBackend : public BackendBase<Sys> {
 
   // What the kernel counts of a dma-buf in /proc/self/fdinfo, in the one state in which it can be
   // compared: our descriptor and our one mapping, and not one reference more; and no fence pending.
-  // False where the kernel counts nothing there (before Linux 5.3). Requires: the memory is of a
+  // ENOTSUP: the kernel counts nothing there (before Linux 5.3). Requires: the memory is of a
   // heap of ours, and whatever it was made from never left us. (A queue of a driver that exported
   // its own buffer holds it without a reference.)
   Result<bool> ProveUnshared(const Block& block) noexcept {
@@ -110,7 +110,9 @@ class DmaBufBackend : public BackendBase<Sys> {
     const std::string_view facts(text, static_cast<size_t>(got));
     constexpr std::string_view kCount = "\ncount:\t";
     const size_t at = facts.find(kCount);
-    if (at == facts.npos) return false;
+    if (at == facts.npos) {
+      return Error(ENOTSUP, "read: fdinfo has no count of references", origin);
+    }
     const char* digits = facts.data() + at + kCount.size();
     uint64_t count = 0;
     const auto [end, error] = std::from_chars(digits, facts.data() + facts.size(), count);

@@ -196,6 +196,7 @@ concept NamesCustom = requires {
 };
 // Whether a filled block that this backend allocated, and whose mapping is that of MapToKeep, is
 // held by nobody else: no descriptor, no mapping, no device, no pending fence. True is a proof.
+// ENOTSUP: of this memory it can never be told.
 template <class B>
 concept HasIsUnshared = requires(B& b, const Block& block) {
   { b.IsUnshared(block) }

@@ -289,6 +289,7 @@ struct ManagerCore {
   [[gnu::noinline]] absl::StatusOr<Buffer> AllocateSlow(const Request& request, const Asker& asker,
                                                         CallSite where) noexcept {
     const Origin origin{B::kName, Operation::kAllocate, {}, request.bytes};
+    if (InChild()) return ToStatus(InheritedError(origin));
     if (request.bytes == 0) return ToStatus(Error(EINVAL, "a request of 0 bytes", origin));
     if (HasUnknownBits(request.flags)) {
       return ToStatus(Error(EINVAL, "a flag that has no name", origin));
@@ -379,6 +380,7 @@ struct ManagerCore {
   }
 
   Result<Buffer> Import(FdRef fd, const Asker& asker, CallSite where) noexcept {
+    if (InChild()) return InheritedError({B::kName, Operation::kImport});
     Block* block = blocks.New();
     if (block == nullptr) {
       return Error(ENOMEM, "operator new: a block", {B::kName, Operation::kImport});
@@ -497,6 +499,10 @@ struct ManagerCore {
   // A child made by fork has a copy of all we know, and of our locks: what it inherited it lets go
   // of by closing its own descriptor, and nothing else.
   bool InChild() const noexcept { return alive != nullptr && *alive == 0; }
+  static Error InheritedError(const Origin& origin) noexcept {
+    return Error(EPERM, "the Manager is the parent's", origin,
+                 "open one in the child: of what a fork inherits it can only let go");
+  }
   void LetGo(Block& block) noexcept {
     if (!SharesItsDescriptor(block)) backend.errors().Report(backend.Abandon(block));
   }

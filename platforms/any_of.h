@@ -14,7 +14,7 @@
 //   auto backend = Mine::Open(options);
 //   std::puts(backend.ok() ? backend->name() : ion::DescribeEach(backend.refusals()).c_str());
 //
-// What a hook needs that some of the backends lack, those answer: IsUnshared false (no proof),
+// What a hook needs that some of the backends lack, those answer: IsUnshared ENOTSUP,
 // Custom ENOTTY. Compose has no such answer, and is not there.
 //
 // Cost: one switch on what was opened in each call of the backend, and no virtual call; no pool
@@ -181,7 +181,8 @@ class AnyOf {
   Result<bool> IsUnshared(const Block& block) noexcept requires(kCaps.proves_unshared) {
     return Visit(*this, [&]<class B>(B& b) -> Result<bool> {
       if constexpr (B::kCaps.proves_unshared) return b.IsUnshared(block);
-      return false;
+      return Error(ENOTSUP, "this backend cannot tell who holds its memory",
+                   {B::kName, Operation::kProve, {}, block.bytes});
     });
   }
   Error Custom(uint32_t command, uint64_t argument) noexcept requires(kCaps.customs) {

@@ -190,7 +190,7 @@ class PooledHeap {
     return Pool<Block>::TryRelease(
         {hot.give_gate.load(std::memory_order_relaxed), OffsetOf(pool), hot.slots}, &block);
   }
-  Block* AcquireOnTrip(uint32_t pool) noexcept { return EntryAt(pool).pool->Acquire(); }
+  Block* AcquireOnTrip(uint32_t pool) noexcept { return TakeFrom(EntryAt(pool)); }
   // False: not taken; what has to be zeroed first goes the slow way.
   bool RecycleOnTrip(uint32_t pool, Block& block) noexcept {
     Entry& entry = EntryAt(pool);
@@ -204,7 +204,7 @@ class PooledHeap {
     const std::optional<bool> cached = inner_.CachingOf(request);
     if (!cached.has_value()) return {};
     const uint32_t size_class = PoolClasses::Of(request.bytes);
-    Found found = Find(request, domain, *cached, size_class);
+    Found found = Find(domain, *cached, size_class);
     if (found.block == nullptr) return {};
     Entry& home = EntryOf(*found.block);
     if (found.dirty && (found.moved || !domain.as_is)) {
@@ -572,17 +572,13 @@ class PooledHeap {
     if (block == nullptr) entry.nulls.fetch_add(1, std::memory_order_relaxed);
     return block;
   }
-  Found Find(const Request& request, PoolDomain domain, bool cached, uint32_t size_class) noexcept {
+  Found Find(PoolDomain domain, bool cached, uint32_t size_class) noexcept {
     // What lies in a pool of one's own was zeroed when it came, or has to be now.
     constexpr bool kDirty = kPools.scrub == Scrub::kOnAllocate;
     std::lock_guard lock(state_->mutex);
     Entry* own = EntryFor(domain, cached, size_class);
     if (own != nullptr) {
-      if (PoolOf(request, domain.slot) != 0) {
-        own->nulls.fetch_add(1, std::memory_order_relaxed);  // the hot way has been there
-      } else if (Block* block = TakeFrom(*own); block != nullptr) {
-        return {block, kDirty};
-      }
+      if (Block* block = TakeFrom(*own); block != nullptr) return {block, kDirty};
       if (Block* block = TakeWaiting(*own); block != nullptr) {
         own->other_hits.fetch_add(1, std::memory_order_relaxed);
         return {block, true};
@@ -642,20 +638,25 @@ class PooledHeap {
     return nullptr;
   }
 
-  bool IsOursAlone(const Block& block) noexcept {
+  // Who holds a block that was shared. Nobody can tell: ENOTSUP, and what went wrong.
+  enum class Holders { kWeAlone, kOthers, kUnknown };
+  Holders HoldersOf(const Block& block) noexcept {
     if constexpr (kProves) {
       const Result<bool> answer = backend_->IsUnshared(block);
-      if (!answer.ok()) backend_->errors().Report(answer.error());
-      return answer.ok() && *answer;
+      if (answer.ok()) return *answer ? Holders::kWeAlone : Holders::kOthers;
+      if (answer.error().code() != ENOTSUP) backend_->errors().Report(answer.error());
     }
-    return false;
+    return Holders::kUnknown;
   }
+  bool IsOursAlone(const Block& block) noexcept { return HoldersOf(block) == Holders::kWeAlone; }
   bool TakeShared(Entry& entry, Block& block) noexcept {
     if constexpr (kProves) {
       std::lock_guard lock(state_->mutex);
-      if (IsOursAlone(block)) {
+      const Holders holders = HoldersOf(block);
+      if (holders == Holders::kWeAlone) {
         if (PutBack(entry, block)) return true;
-      } else if (kPools.quarantine_blocks > 0 && block.bytes <= kPools.quarantine_bytes) {
+      } else if (holders == Holders::kOthers && kPools.quarantine_blocks > 0 &&
+                 block.bytes <= kPools.quarantine_bytes) {
         while (state_->quarantine.count > 0 &&
                (state_->quarantine.count == List::kMost ||
                 state_->quarantine.bytes + block.bytes > kPools.quarantine_bytes)) {

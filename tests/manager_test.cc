@@ -560,8 +560,8 @@ void CheckAborts(F f, std::string_view sentence) {
 
 TEST_CASE("Buffer: using one that was moved from ends the program") {
   const LeakCheck leaks;
-  auto manager = OpenWith<Two>();
-  const auto bytes_of_moved = [&] {
+  const auto bytes_of_moved = [] {
+    auto manager = OpenWith<Two>();
     absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
     const Buffer other = *std::move(buffer);
     return buffer->bytes();  // NOLINT: this is the point
@@ -571,8 +571,8 @@ TEST_CASE("Buffer: using one that was moved from ends the program") {
 
 TEST_CASE("Buffer: a release while a mapping lives ends the program") {
   const LeakCheck leaks;
-  auto manager = OpenWith<Two>();
-  const auto release = [&] {
+  const auto release = [] {
+    auto manager = OpenWith<Two>();
     absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
     const auto mapping = ReadOnlyMapping::Of(*buffer);
     *buffer = Buffer();
@@ -656,8 +656,8 @@ TEST_CASE("CpuMapping: who only reads can, where the owner has forbidden writing
 
 TEST_CASE("CpuMapping: using one that was moved from ends the program") {
   const LeakCheck leaks;
-  auto manager = OpenWith<Two>();
-  const auto begin_on_moved = [&] {
+  const auto begin_on_moved = [] {
+    auto manager = OpenWith<Two>();
     const absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
     auto mapping = ReadOnlyMapping::Of(*buffer);
     const ReadOnlyMapping other = *std::move(mapping);

@@ -20,6 +20,7 @@
 
 #include "absl/status/statusor.h"
 #include "backends/memfd.h"
+#include "bench/pooled_memfd.h"
 #include "doctest/doctest.h"
 #include "ion/buffer.h"
 #include "ion/client.h"
@@ -232,6 +233,21 @@ TEST_CASE("PooledHeap: a shared memfd goes back to the kernel, as nobody can tel
   CHECK(Given(manager.MakeReport(), GiveBack::kRefused) == 4096);
 }
 
+TEST_CASE("PooledHeap: a pool of a heap that is tried later is found, too") {
+  const LeakCheck leaks;
+  using Two = Manager<B, bench::PooledMemfd<HeapId{0}>, bench::PooledMemfd<HeapId{1}>>;
+  auto manager = Open<Two>({.budget = std::make_shared<Budget>(8192)});
+  auto client = Make(manager, {.recycle_as_is = true});
+  auto low = client.Allocate({.bytes = 4096, .heaps = HeapId{0}});
+  auto high = client.Allocate({.bytes = 4096, .heaps = HeapId{1}});
+  REQUIRE((low.ok() && high.ok()));
+  *low = Buffer();
+  const auto found = client.Allocate({.bytes = 4096});
+  REQUIRE(found.ok());
+  CHECK(manager.HeapOf(*found) == HeapId{0});
+  CHECK(Sum(manager.MakeReport()).misses == 2);
+}
+
 TEST_CASE("PooledHeap: a request may get a block of a larger class, within the bound") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<PoolSpec{.most_percent = 150}>>();
@@ -442,6 +458,7 @@ TEST_CASE(
     const int fd = lease.fd().get();
     lease = Buffer();
     if (::fcntl(fd, F_GETFD) != -1) return "the descriptor is still open";
+    if (ErrnoOf(client.Allocate({.bytes = 4096}).status()) != EPERM) return "it allocates";
     { const auto gone = std::move(client); }
     { const auto gone = std::move(manager); }
     return "";
