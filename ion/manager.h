@@ -148,9 +148,9 @@ class ManagerWith {
   // Time goes on for the pools: what was not needed for some ticks goes back to the kernel
   // (policies/pool_spec.h). For who has no Keeper.
   void Tick() noexcept { core().Tick(); }
-  // Starts a thread of this Manager that ticks, and gives all idle memory back under memory
-  // pressure. Where pressure cannot be watched the Status says why, and the thread ticks all the
-  // same. FAILED_PRECONDITION (EALREADY): there is one.
+  // Starts a thread of this Manager that ticks, and gives idle memory back when the machine runs
+  // short (ion/keeper.h). Where that cannot be watched the Status says why, and the thread ticks
+  // all the same. FAILED_PRECONDITION (EALREADY): there is one.
   absl::Status StartKeeper(const KeeperOptions& options = {}) noexcept {
     return ToStatus(core().StartKeeper(options));
   }

@@ -174,6 +174,7 @@ struct ManagerCore {
   // In a page that a forked child finds zero; nullptr: there was no memory, and a child is not
   // told.
   uint32_t* const alive = static_cast<uint32_t*>(MapWiped(sizeof(uint32_t)));
+  std::mutex keeper_mutex;
   std::unique_ptr<Keeper<>> keeper;    // where the user wanted one
   std::atomic<size_t> owners{1};       // the Manager, each client, each block
   std::atomic<bool> abandoned{false};  // the Manager has gone: nothing is recycled any more
@@ -542,11 +543,13 @@ struct ManagerCore {
   }
   Error StartKeeper(const KeeperOptions& options) noexcept {
     const Origin origin{B::kName, Operation::kOpen};
+    std::lock_guard lock(keeper_mutex);
     if (keeper != nullptr) return Error(EALREADY, "the Manager has a keeper", origin);
     const Keeper<>::Duties duties{
         .context = this,
         .tick = [](void* core) noexcept { Of(core).Tick(); },
-        .relieve = [](void* core) noexcept { Of(core).Trim(UINT64_MAX, GiveBack::kPressure); }};
+        .relieve = [](void* core,
+                      uint64_t bytes) noexcept { Of(core).Trim(bytes, GiveBack::kPressure); }};
     keeper.reset(new (std::nothrow) Keeper<>(duties));
     if (keeper == nullptr) return Error(ENOMEM, "operator new: a keeper", origin);
     const Error error = keeper->Start(options);

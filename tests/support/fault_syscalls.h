@@ -17,7 +17,8 @@
 //   auto buffer = manager->Allocate({.bytes = 4096});
 //   faults->End();
 //
-// Not thread-safe.
+// Calls may come from several threads; Begin, End and what tells of calls are one thread's, while
+// no call is under way.
 #ifndef ION_TESTS_SUPPORT_FAULT_SYSCALLS_H_
 #define ION_TESTS_SUPPORT_FAULT_SYSCALLS_H_
 
@@ -30,6 +31,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -85,6 +87,7 @@ class Faults {
 
   // What the call shall fail with, or 0.
   int Next(Step step) {
+    std::lock_guard lock(mutex_);
     if (!on_) return 0;
     const bool interruptible = step.call == "openat" || step.call.starts_with("ioctl ");
     const bool matches = plan_.call.empty() || step.call == plan_.call;
@@ -103,6 +106,7 @@ class Faults {
     return 0;
   }
 
+  std::mutex mutex_;
   Plan plan_;
   bool on_ = false;
   std::vector<Step> trace_;

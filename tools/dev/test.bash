@@ -90,18 +90,27 @@ test_harness() {
 
 # What the kernel did is a case of its own: the programs may all have passed under one that warned.
 test_guest() {
-  local kernel=$1 name="guest $1" out=$scratch/guest-$1 log=$scratch/guest.log status=0 found labels label bin programs=() n=0
-  have_kernel "$name" "$kernel" || return 0
-  found=$(ask_bazel query 'attr(tags, "\bguest\b", tests(//...))')
-  mapfile -t labels <<<"${found:?"no test has the tag 'guest'"}"
+  local name="guest $1"
+  have_kernel "$name" "$1" || return 0
+  begin_part
+  run_in_guest "$1" guest 1024
+  run_in_guest "$1" guest_small 256
+  end_part "$name"
+}
+
+# run_in_guest KERNEL TAG MIB: counts the tests that have the tag, run in one boot with so much memory.
+run_in_guest() {
+  local kernel=$1 tag=$2 memory=$3 name="guest $1" out=$scratch/$2-$1 log=$scratch/$2.log status=0 found labels label bin programs=() n=0
+  found=$(ask_bazel query "attr(tags, '\b$tag\b', tests(//...))")
+  mapfile -t labels <<<"${found:?"no test has the tag '$tag'"}"
   build "$name: build ${#labels[@]} test programs" "${labels[@]}"
   bin=$(ask_bazel info bazel-bin)
   for label in "${labels[@]}"; do programs+=("$label" "$(tr : / <<<"$bin/${label#//}")"); done
   mkdir "$out"
-  ION_GUEST_OUT=$out ION_GUEST_TIMEOUT=$((60 + ${#labels[@]} * guest_test_seconds)) phase "$name: run them in one boot" "$log" \
+  ION_GUEST_MEM=$memory ION_GUEST_OUT=$out ION_GUEST_TIMEOUT=$((60 + ${#labels[@]} * guest_test_seconds)) \
+    phase "$name: run them in one boot with $memory MiB" "$log" \
     "$root/tests/guest/guest" "$kernel" -- "$root/tests/guest/run_tests" "$guest_test_seconds" /mnt/out "${programs[@]}" || status=$?
 
-  begin_part
   for label in "${labels[@]}"; do
     n=$((n + 1))
     if [[ -s $out/$n.status ]]; then
@@ -113,7 +122,6 @@ test_guest() {
     fi
   done
   ((status == 0)) || count_failure "$name" "the guest ended with $status:" "$log"
-  end_part "$name"
 }
 
 # What all parts need is asked for at once. A guest that lacks packages is a part that cannot run; without Bazel nothing can.
