@@ -41,9 +41,10 @@ void Run(benchmark::State& state, const Request& request, std::optional<uint64_t
   auto client =
       manager->CreateClient({.name = "bench", .quota_bytes = quota, .recycle_as_is = true});
   if (!client.ok()) return state.SkipWithError("no client");
-  { const auto first = client->Allocate(request); }
+  auto& user = *client;
+  { const auto first = user.Allocate(request); }
   for (auto _ : state) {
-    absl::StatusOr<Buffer> buffer = client->Allocate(request);
+    absl::StatusOr<Buffer> buffer = user.Allocate(request);
     if (!buffer.ok()) [[unlikely]]
       return state.SkipWithError("no buffer");
     benchmark::DoNotOptimize(*buffer);

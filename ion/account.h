@@ -26,8 +26,8 @@
 // An AccountId outlives its account: what is given back to a closed account is dropped. Generations
 // have 24 bits: an id that was kept while its slot was opened 16 million times would be another's.
 //
-// Cost: 8 KiB of address space for each thread that ever used one, kept for the next thread when it
-// ends; 1023 accounts at a time. Thread-safe. Progress: lock-free but for Open. Not for signal
+// Cost: 16 KiB of address space for each thread that ever used one, kept for the next thread when
+// it ends; 1023 accounts at a time. Thread-safe. Progress: lock-free but for Open. Not for signal
 // handlers.
 #ifndef ION_ION_ACCOUNT_H_
 #define ION_ION_ACCOUNT_H_
@@ -57,13 +57,17 @@ struct alignas(64) AccountSlot {
   std::atomic<uint64_t> word{0};
   std::atomic<uint64_t> limit{0};   // pages
   std::atomic<uint64_t> credit{0};  // pages that a cell takes at once
-  std::atomic<uint64_t> most{0};    // pages that a cell keeps
   std::atomic<bool> taken{false};
 };
 
-// A thread's cells: {generation, pages of credit} by slot. Owner writes, anybody reads.
+// Owner writes, anybody reads.
+struct AccountCell {
+  std::atomic<uint64_t> word{0};  // {generation, pages of credit}
+  std::atomic<uint64_t> most{0};  // pages that it keeps; the owner's alone
+};
+// A thread's cells, by slot.
 struct AccountCells {
-  std::atomic<uint64_t> word[kMaxAccounts] = {};
+  AccountCell at[kMaxAccounts] = {};
   std::atomic<uint32_t> owned{0};
   AccountCells* next = nullptr;
 };
@@ -130,33 +134,37 @@ struct AccountStatics {
 // Names an account, for as long as one likes. Amounts are in pages.
 class AccountId {
  public:
-  static constexpr unsigned kBits = 34;  // generation, slot
+  // The generation lies where words have it, the slot where what names a cell is two instructions.
+  // The bits below are free for others' use.
+  static constexpr unsigned kFreeBits = 22;
 
   // Nobody's: everything is granted, nothing is counted.
   constexpr AccountId() = default;
-  // What lies above kBits is ignored, but by ==.
+  // The free bits are ignored, but by ==.
   static constexpr AccountId FromBits(uint64_t bits) noexcept { return AccountId(bits); }
   constexpr uint64_t bits() const noexcept { return bits_; }
   constexpr bool anybody() const noexcept { return slot() != 0; }
   friend constexpr bool operator==(AccountId, AccountId) = default;
 
-  // Charges `pages`. False: past the limit; or the account is closed.
+  // Charges `pages`, no more than Account::kUnlimited. False: past the limit; or the account is
+  // closed.
   [[nodiscard, gnu::always_inline]] bool Take(uint64_t pages) const noexcept {
-    std::atomic<uint64_t>& cell = Statics::cells->word[slot()];
-    const uint64_t left = cell.load(std::memory_order_relaxed) - pages;
-    // One compare: the generation is ours, and the credit suffices.
-    if (left - base() < internal::kPageSpan - pages) [[likely]] {
-      cell.store(left, std::memory_order_relaxed);
+    std::atomic<uint64_t>& word = Statics::cells->at[slot()].word;
+    const uint64_t left = word.load(std::memory_order_relaxed) - pages;
+    // One compare: the generation is ours, and the credit suffices. No credit has the topmost bit,
+    // but one that was too small does.
+    if ((left ^ bits_) >> (internal::kPageCountBits - 1) == 0) [[likely]] {
+      word.store(left, std::memory_order_relaxed);
       return true;
     }
     return TakeSlow(*this, pages);
   }
   // Gives back what Take charged, on any thread.
   [[gnu::always_inline]] void Give(uint64_t pages) const noexcept {
-    std::atomic<uint64_t>& cell = Statics::cells->word[slot()];
-    const uint64_t credit = cell.load(std::memory_order_relaxed) - base() + pages;
-    if (credit <= Slot().most.load(std::memory_order_relaxed)) [[likely]] {
-      cell.store(base() + credit, std::memory_order_relaxed);
+    internal::AccountCell& cell = Statics::cells->at[slot()];
+    const uint64_t word = cell.word.load(std::memory_order_relaxed) + pages;
+    if (word - base() <= cell.most.load(std::memory_order_relaxed)) [[likely]] {
+      cell.word.store(word, std::memory_order_relaxed);
       return;
     }
     GiveSlow(*this, pages);
@@ -169,7 +177,7 @@ class AccountId {
     uint64_t credit = 0;
     for (auto* at = Statics::threads.load(std::memory_order_acquire); at != nullptr;
          at = at->next) {
-      const uint64_t here = at->word[slot()].load(std::memory_order_relaxed) - base();
+      const uint64_t here = at->at[slot()].word.load(std::memory_order_relaxed) - base();
       if (here < internal::kPageSpan) credit += here;
     }
     const uint64_t granted = word - base();
@@ -183,18 +191,27 @@ class AccountId {
   using Statics = internal::AccountStatics;
   constexpr explicit AccountId(uint64_t bits) : bits_(bits) {}
 
-  constexpr uint32_t slot() const noexcept { return bits_ % internal::kMaxAccounts; }
-  // The generation, where words have it. (Shifted up, what lies above kBits is gone.)
+  static constexpr AccountId Of(uint64_t generation, uint64_t slot) noexcept {
+    return AccountId(generation << internal::kPageCountBits | slot << kFreeBits);
+  }
+  constexpr uint32_t slot() const noexcept { return (bits_ >> kFreeBits) % internal::kMaxAccounts; }
+  // The generation, where words have it.
   uint64_t base() const noexcept {
-    return bits_ / internal::kMaxAccounts << internal::kPageCountBits;
+    return bits_ >> internal::kPageCountBits << internal::kPageCountBits;
   }
   internal::AccountSlot& Slot() const noexcept { return Statics::slots[slot()]; }
 
   // What this thread has in its cell: 0 where the cell is another generation's.
   uint64_t Credit(const internal::AccountCells* cells) const noexcept {
     if (cells == nullptr) return 0;
-    const uint64_t here = cells->word[slot()].load(std::memory_order_relaxed) - base();
+    const uint64_t here = cells->at[slot()].word.load(std::memory_order_relaxed) - base();
     return here < internal::kPageSpan ? here : 0;
+  }
+  // Leaves so much in this thread's cell.
+  void Store(internal::AccountCells& cells, uint64_t credit) const noexcept {
+    internal::AccountCell& cell = cells.at[slot()];
+    cell.word.store(base() + credit, std::memory_order_relaxed);
+    cell.most.store(2 * Slot().credit.load(std::memory_order_relaxed), std::memory_order_relaxed);
   }
   // Adds to, or takes from, the shared figure by f(granted) -> granted. False: closed, or f refused
   // by answering kPageSpan.
@@ -239,7 +256,7 @@ class AccountId {
       if (!Change(take)) return false;
     }
     if (cells != nullptr) {
-      cells->word[slot()].store(base() + here + grant - pages, std::memory_order_relaxed);
+      Store(*cells, here + grant - pages);
     }
     return true;
   }
@@ -253,7 +270,7 @@ class AccountId {
         continue;
       }
       if (const uint64_t here = Credit(at); here != 0) {
-        at->word[slot()].store(base(), std::memory_order_relaxed);
+        at->at[slot()].word.store(base(), std::memory_order_relaxed);
         (void)Change([&](uint64_t granted) { return granted - std::min(granted, here); });
       }
       at->owned.store(0, std::memory_order_release);
@@ -265,7 +282,7 @@ class AccountId {
     const uint64_t keep = cells == nullptr ? 0 : std::min(all, Slot().credit.load());
     if (!Change([&](uint64_t granted) { return granted - std::min(granted, all - keep); })) return;
     if (cells != nullptr) {
-      cells->word[slot()].store(base() + keep, std::memory_order_relaxed);
+      Store(*cells, keep);
     }
   }
 
@@ -302,15 +319,15 @@ class Account {
         continue;
       }
       limit = std::min(limit, kUnlimited);
-      credit = std::min(credit, limit);  // or a cell's credit would reach its generation
+      // A cell has at most three times as much: its topmost bit stays 0.
+      credit = std::min({credit, limit, kUnlimited / 4});
       slot.limit.store(limit, std::memory_order_relaxed);
       slot.credit.store(credit, std::memory_order_relaxed);
-      slot.most.store(2 * credit, std::memory_order_relaxed);
       // Close has gone to the next one already.
       const uint64_t generation = std::max(
           slot.word.load(std::memory_order_relaxed) >> internal::kPageCountBits, uint64_t{1});
       slot.word.store(generation << internal::kPageCountBits, std::memory_order_release);
-      id_ = AccountId(generation * internal::kMaxAccounts + at);
+      id_ = AccountId::Of(generation, at);
       return {};
     }
     return Error(ENOSPC, "1023 clients are open in this process", origin, "close some");

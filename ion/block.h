@@ -43,18 +43,25 @@ struct MapRange {
 // What a lease knows beside its block, in one word, so that a release need not read the block:
 // whose account it is on (an AccountId's bits), and which pool of which heap takes it back.
 struct LeaseToken {
-  static constexpr unsigned kAccountBits = 34;
+  static constexpr unsigned kHeapBits = 6;
   static constexpr unsigned kPoolBits = 16;
+  static constexpr uint64_t kPoolStep = uint64_t{1} << kHeapBits;  // from one to the next
+  static constexpr uint64_t kNoHeap = kPoolStep - 1;
 
-  uint64_t word = 0;
+  uint64_t word = kNoHeap;
 
+  // `pool`: a multiple of kPoolStep; 0: none takes it back.
   static constexpr LeaseToken Of(uint64_t account, uint32_t pool, size_t heap) noexcept {
-    return {account | uint64_t{pool} << kAccountBits |
-            uint64_t{heap} << (kAccountBits + kPoolBits)};
+    return {account | pool | (pool != 0 ? heap : kNoHeap)};
   }
-  constexpr uint64_t account() const noexcept { return word & ((uint64_t{1} << kAccountBits) - 1); }
-  constexpr uint16_t pool() const noexcept { return static_cast<uint16_t>(word >> kAccountBits); }
-  constexpr size_t heap() const noexcept { return word >> (kAccountBits + kPoolBits); }
+  constexpr uint64_t account() const noexcept {
+    return word >> (kHeapBits + kPoolBits) << (kHeapBits + kPoolBits);
+  }
+  constexpr uint32_t pool() const noexcept {
+    return word & ((uint64_t{1} << (kHeapBits + kPoolBits)) - kPoolStep);
+  }
+  // The heap's index in the Manager; kNoHeap where no pool takes it back.
+  constexpr size_t heap() const noexcept { return word & kNoHeap; }
 };
 
 struct alignas(64) Block {

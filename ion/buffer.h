@@ -65,10 +65,9 @@ class [[nodiscard]] Buffer {
   }
   void Release() noexcept {
     if (block_ == nullptr) return;
-    Block& block = *std::exchange(block_, nullptr);
-    ION_CHECK(block.mappings == 0, "a Buffer was released while a CpuMapping of it lives");
-    const internal::SlabHeader& slab = internal::SlabOf(block);
-    slab.release(slab.owner, block, token_);
+    ION_CHECK(block_->mappings == 0, "a Buffer was released while a CpuMapping of it lives");
+    const internal::SlabHeader& slab = internal::SlabOf(*block_);
+    slab.release(slab.owner, *block_, token_);
   }
 
   Block* block_ = nullptr;
@@ -82,7 +81,7 @@ struct LeaseAccess {
   static LeaseToken TokenOf(const Buffer& buffer) noexcept { return buffer.token_; }
   // Its release gives the memory back to the kernel.
   static void Retire(Buffer& buffer) noexcept {
-    buffer.token_ = LeaseToken::Of(buffer.token_.account(), 0, buffer.token_.heap());
+    buffer.token_ = LeaseToken::Of(buffer.token_.account(), 0, 0);
   }
   // Ends the lease: the memory goes back now, or with the last CpuMapping of it.
   static void Orphan(Buffer buffer) noexcept {

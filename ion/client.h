@@ -288,7 +288,7 @@ class Client {
         : core(of),
           account(std::move(opened)),
           identity(std::move(who)),
-          asker{account.id(), heaps, heaps & of.bound, domain, pools, identity},
+          asker{account.id(), heaps, heaps & of.bound, heaps & of.usual, domain, pools, identity},
           handles(account.id().bits()) {
       core.owners.fetch_add(1, std::memory_order_relaxed);
     }

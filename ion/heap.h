@@ -154,9 +154,9 @@ concept NamesSegmentAt = requires {
   &H::SegmentAt;
 };
 
-// Pools of filled blocks, by number; 0 is no pool. A pool is of one trust domain, and of one size:
-// a recycled block is a lease again without a lock, a system call, heap memory or a clock. A block
-// that goes from one domain to another is zeroed on the way.
+// Pools of filled blocks, by number, a multiple of LeaseToken::kPoolStep; 0 is no pool. A pool is
+// of one trust domain, and of one size: a recycled block is a lease again without a lock, a system
+// call, heap memory or a clock. A block that goes from one domain to another is zeroed on the way.
 template <class H>
 concept HasRecycling = requires(H& h, const H& unchanged, const Request& request, uint32_t pool,
                                 Block& block, const PoolHost& host, PoolDomain domain,

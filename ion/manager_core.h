@@ -79,13 +79,14 @@ inline int64_t MonotonicNs() noexcept {
   return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
 }
 
-static_assert(AccountId::kBits == LeaseToken::kAccountBits);
+static_assert(AccountId::kFreeBits == LeaseToken::kHeapBits + LeaseToken::kPoolBits);
 
 // On whose behalf something is done, and by which line.
 struct Asker {
   AccountId account;
   HeapMask heaps = HeapMask::All();
   HeapMask bound = {};  // of those, the ones that have memory
+  HeapMask usual = {};  // of those, the ones that a request without a mask is served from
   uint64_t domain = kOwnDomain;
   PoolDomain pools = PoolDomains::kManagers;
 
@@ -140,6 +141,7 @@ struct ManagerCore {
       return false;
     });
     nobody.bound = bound;
+    nobody.usual = usual;
     if (alive != nullptr) *alive = 1;
   }
   ~ManagerCore() {
@@ -253,7 +255,9 @@ struct ManagerCore {
   template <bool kOnTrip>
   [[gnu::always_inline]] Block* Recycled(const Request& request, const Asker& asker,
                                          LeaseToken& token) noexcept {
-    const HeapMask mask = request.heaps.value_or(usual) & asker.bound;
+    HeapMask mask = asker.usual;
+    if (request.heaps.has_value()) [[unlikely]]
+      mask = *request.heaps & asker.bound;
     return RecycledFrom<kOnTrip>(std::index_sequence_for<Hs...>{}, mask, request, asker, token);
   }
   template <bool kOnTrip, size_t... kAt>
@@ -476,14 +480,14 @@ struct ManagerCore {
 
   [[gnu::always_inline]] void Release(Block& block, LeaseToken token) noexcept {
     if constexpr (kRecycles) {
-      if (token.pool() != 0 && Recycle</*kOnTrip=*/false>(block, token)) [[likely]]
+      if (Recycle</*kOnTrip=*/false>(block, token)) [[likely]]
         return;
     }
     ReleaseOnTrip(block, token);
   }
   [[gnu::noinline]] void ReleaseOnTrip(Block& block, LeaseToken token) noexcept {
     if constexpr (kRecycles) {
-      if (token.pool() != 0 && !InChild() && !abandoned.load(std::memory_order_relaxed) &&
+      if (!InChild() && !abandoned.load(std::memory_order_relaxed) &&
           Recycle</*kOnTrip=*/true>(block, token)) {
         return;
       }
@@ -578,11 +582,14 @@ struct ManagerCore {
     auto& heap = std::get<kAt>(heaps);
     if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) {
       if (token.heap() != kAt) return false;
-      if (!(kOnTrip ? heap->RecycleOnTrip(token.pool(), block)
-                    : heap->TryRecycle(token.pool(), block))) {
+      // Before: what is behind the pool's stores is loaded again.
+      const uint32_t pool = token.pool();
+      const uint64_t pages = heap->PoolPages(pool);
+      if (!(kOnTrip ? heap->RecycleOnTrip(pool, block) : heap->TryRecycle(pool, block)))
+          [[unlikely]] {
         return false;
       }
-      AccountId::FromBits(token.word).Give(heap->PoolPages(token.pool()));
+      AccountId::FromBits(token.word).Give(pages);
       return true;
     }
     return false;

@@ -669,7 +669,7 @@ class Pool : public PoolBase<P> {
   // is arithmetic on the pool's id. nullptr or false: no hit, and Acquire or Release is asked.
   // Wait-free.
   PoolTicket Ticket() const noexcept { return {this->gate_, this->offset_, this->slots_}; }
-  static uint64_t OffsetOf(uint32_t id) noexcept { return Base::Record::Offset(id); }
+  static constexpr uint64_t OffsetOf(uint64_t id) noexcept { return Base::Record::Offset(id); }
   [[gnu::always_inline]] static T* TryAcquire(const PoolTicket& ticket) noexcept {
     Magazine<P>& magazine = internal::Statics<P>::record->At(ticket.offset);
     if (!magazine.Enter(ticket.gate)) [[unlikely]]

@@ -153,8 +153,8 @@ class PooledHeap {
   void CloseDomain(PoolDomain domain) noexcept {
     std::lock_guard lock(state_->mutex);
     Row& row = state_->rows[domain.slot];
-    for (auto& choices : row.pools) {
-      for (std::atomic<uint16_t>& pool : choices) pool.store(0, std::memory_order_relaxed);
+    for (auto& classes : row.pools) {
+      for (std::atomic<uint32_t>& pool : classes) pool.store(0, std::memory_order_relaxed);
     }
     for (auto& caching : row.own) std::ranges::fill(caching, uint16_t{0});
     ForEachEntry([&](Entry& entry) {
@@ -170,23 +170,24 @@ class PooledHeap {
     const uint32_t size_class = PoolClasses::Of(request.bytes);
     if (size_class >= kClasses || request.alignment != 1) [[unlikely]]
       return 0;
-    uint32_t choice = 0;
-    if (request.flags != Flags::kNone) {
-      choice = ChoiceOf(request.flags);
+    const std::atomic<uint32_t>* pools = rows_[slot].pools[0];
+    if (request.flags != Flags::kNone) [[unlikely]] {
+      const uint32_t choice = ChoiceOf(request.flags);
       if (choice == kNoChoice) [[unlikely]]
         return 0;
+      pools += choice * kClasses;
     }
     // Acquired: the pool was made before its number came here.
-    return rows_[slot].pools[size_class][choice].load(std::memory_order_acquire);
+    return pools[size_class].load(std::memory_order_acquire);
   }
   [[gnu::always_inline]] uint64_t PoolPages(uint32_t pool) const noexcept {
-    return hot_[pool].pages;
+    return HotAt(pool).pages;
   }
   [[gnu::always_inline]] Block* TryAcquire(uint32_t pool) noexcept {
-    return Pool<Block>::TryAcquire({hot_[pool].take_gate, OffsetOf(pool), 0});
+    return Pool<Block>::TryAcquire({HotAt(pool).take_gate, OffsetOf(pool), 0});
   }
   [[gnu::always_inline]] bool TryRecycle(uint32_t pool, Block& block) noexcept {
-    const Hot& hot = hot_[pool];
+    const Hot& hot = HotAt(pool);
     return Pool<Block>::TryRelease(
         {hot.give_gate.load(std::memory_order_relaxed), OffsetOf(pool), hot.slots}, &block);
   }
@@ -277,7 +278,7 @@ class PooledHeap {
     {
       std::lock_guard lock(state_->mutex);
       ForEachEntry([&](Entry& entry) {
-        state_->hot[entry.number].give_gate.store(PoolTicket::kNever, std::memory_order_relaxed);
+        HotOf(entry).give_gate.store(PoolTicket::kNever, std::memory_order_relaxed);
       });
     }
     Trim(UINT64_MAX, GiveBack::kTrim);
@@ -368,12 +369,13 @@ class PooledHeap {
 
   // The pools of one domain. For the hot way only those that are not to be zeroed there.
   struct Row {
-    std::atomic<uint16_t> pools[kClasses][4];  // by ChoiceOf
-    uint16_t own[2][kClasses];                 // uncached and cached; under the mutex
+    std::atomic<uint32_t> pools[kChoices][kClasses];
+    uint16_t own[2][kClasses];  // uncached and cached; under the mutex
   };
 
-  // What a hit reads of a pool. By its number, which is its id and 1: so the way to the thread's
-  // magazine waits for no load.
+  // What a hit reads of a pool. A pool's number is how far in bytes its own lies in the table: so
+  // it is what a LeaseToken wants, and the way to the thread's magazine is arithmetic. (It must not
+  // wait for a load: what a release stores there, the next hit loads, and waits for its address.)
   struct Hot {
     uint64_t take_gate;
     // Nobody's where blocks are zeroed on their way back, and when the Manager has gone.
@@ -381,16 +383,23 @@ class PooledHeap {
     uint64_t pages;
     uint32_t slots;
     uint16_t entry;
+    uint64_t padding[4];  // to the step of LeaseToken
   };
+  static_assert(sizeof(Hot) == LeaseToken::kPoolStep);
   static constexpr size_t kMostPools = 1024;
-  static uint64_t OffsetOf(uint32_t pool) noexcept { return Pool<Block>::OffsetOf(pool - 1u); }
+  static uint64_t OffsetOf(uint64_t pool) noexcept {
+    constexpr uint64_t kFirst = Pool<Block>::OffsetOf(0);
+    constexpr uint64_t kStep = Pool<Block>::OffsetOf(1) - kFirst;
+    static_assert(kStep % sizeof(Hot) == 0);
+    return kFirst - kStep + pool * (kStep / sizeof(Hot));
+  }
 
   // A pool, or what is left of one.
   struct Entry {
     enum State : uint8_t { kFree, kOpen, kClosed };
 
     std::optional<Pool<Block>> pool;
-    uint16_t number = 0;  // of the pool
+    uint32_t number = 0;  // of the pool
     uint64_t block_bytes = 0;
     PoolDomain domain;
     State state = kFree;  // under the mutex
@@ -471,7 +480,11 @@ class PooledHeap {
     return state_->homes[static_cast<size_t>(&block - state_->host.blocks.data())];
   }
   Entry& EntryOf(const Block& block) const noexcept { return state_->entries[HomeOf(block)]; }
-  Entry& EntryAt(uint16_t pool) const noexcept { return state_->entries[hot_[pool].entry]; }
+  [[gnu::always_inline]] const Hot& HotAt(uint32_t pool) const noexcept {
+    return *reinterpret_cast<const Hot*>(reinterpret_cast<const std::byte*>(hot_) + pool);
+  }
+  Entry& EntryAt(uint32_t pool) const noexcept { return state_->entries[HotAt(pool).entry]; }
+  Hot& HotOf(const Entry& entry) const noexcept { return state_->hot[entry.number / sizeof(Hot)]; }
   uint16_t IndexOf(const Entry& entry) const noexcept {
     return static_cast<uint16_t>(&entry - state_->entries.data());
   }
@@ -520,7 +533,7 @@ class PooledHeap {
     }
     for (auto& given : entry->given) given.store(0, std::memory_order_relaxed);
     entry->state = Entry::kOpen;
-    state_->hot[entry->number].give_gate.store(
+    HotOf(*entry).give_gate.store(
         GivesHot(domain) ? entry->pool->Ticket().gate : PoolTicket::kNever,
         std::memory_order_relaxed);
     Row& row = state_->rows[domain.slot];
@@ -528,7 +541,7 @@ class PooledHeap {
     if (!TakesHot(domain)) return entry;
     for (const Flags flags : {Flags::kNone, Flags::kCached, Flags::kUncached}) {
       if (inner_.CachingOf({.bytes = 1, .flags = flags}) != cached) continue;
-      row.pools[size_class][ChoiceOf(flags)].store(entry->number, std::memory_order_release);
+      row.pools[ChoiceOf(flags)][size_class].store(entry->number, std::memory_order_release);
     }
     return entry;
   }
@@ -551,8 +564,8 @@ class PooledHeap {
       return nullptr;
     }
     entry.pool.emplace(*std::move(pool));
-    entry.number = static_cast<uint16_t>(entry.pool->id() + 1);
-    Hot& hot = state_->hot[entry.number];
+    entry.number = (entry.pool->id() + 1) * sizeof(Hot);
+    Hot& hot = HotOf(entry);
     hot.take_gate = entry.pool->Ticket().gate;
     hot.pages = entry.block_bytes / PageBytes();
     hot.slots = entry.pool->Ticket().slots;

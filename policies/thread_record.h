@@ -64,7 +64,7 @@ struct alignas(64) ThreadRecord {
   Atomic<uint64_t> bound[kMaxPools / 64];
 
   static constexpr size_t Bytes() noexcept { return Offset(kMaxPools); }
-  static constexpr uint64_t Offset(uint32_t id) noexcept {
+  static constexpr uint64_t Offset(uint64_t id) noexcept {
     return sizeof(ThreadRecord) + id * sizeof(Magazine<P>);
   }
   // The base in one register that the compiler cannot see through: else g++ addresses the fields of

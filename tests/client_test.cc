@@ -348,7 +348,25 @@ TEST_CASE("Account: a slot's ids repeat after as many openings as there are gene
     return account.id().bits();
   };
   const uint64_t one = open();
-  CHECK(open() == one + internal::kMaxAccounts);
+  CHECK(open() == one + internal::kPageSpan);
+}
+
+TEST_CASE("Account: an id that is out of date takes nothing of the slot's next account") {
+  const auto open = [](Account& account) {
+    REQUIRE(account.Open({"test", Operation::kClient}, 64, 8).ok());
+    return account.id();
+  };
+  Account account;
+  const AccountId old = open(account);
+  account.Close();
+  const AccountId now = open(account);
+  REQUIRE(now.bits() == old.bits() + internal::kPageSpan);
+  REQUIRE(now.Take(1));  // this thread has a cell from here on
+  for (const uint64_t pages : {uint64_t{1}, uint64_t{7}, uint64_t{8}, Account::kUnlimited}) {
+    CHECK_FALSE(old.Take(pages));
+    old.Give(pages);
+    CHECK(now.held() == 1);
+  }
 }
 
 // ---- Handles ----
