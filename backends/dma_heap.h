@@ -7,7 +7,7 @@
 // listing; a node that cannot be opened stays in the list with its reason, so that a request that
 // needed it can say why.
 //
-// What a node's memory is, the kernel does not tell: its name does (DmaHeapNameTraits below knows
+// What a node's memory is, the kernel does not tell: its name does (backends/dma_heap_names.h knows
 // the names in use). A name that is not known is HeapType::kCustom, and nothing is promised of it.
 //
 // A node never receives a foreign ioctl: it takes any ioctl number 0 for an allocation.
@@ -38,48 +38,11 @@
 #include <vector>
 
 #include "backends/dma_buf_backend.h"
+#include "backends/dma_heap_names.h"
 #include "ion/backend.h"
 #include "ion/syscalls.h"
 
 namespace ion {
-
-// What a heap's name says of its memory.
-struct DmaHeapTraits {
-  HeapType type = HeapType::kCustom;
-  bool cached = true;
-  std::span<const std::string_view> aliases = {};  // the names of this memory, its own among them
-};
-
-// The region of which each kernel has one: it was called `reserved`, `linux,cma` or `default-pool`
-// before Linux 6.17 and is `default_cma_region` since (which may list an old name beside it);
-// `cma` is Rockchip's name.
-inline constexpr std::string_view kDefaultCmaNames[] = {"default_cma_region", "reserved",
-                                                        "linux,cma", "default-pool", "cma"};
-// The vendors' heaps over the same region.
-inline constexpr std::string_view kUncachedDefaultCmaNames[] = {
-    "default_cma_region-uncached", "reserved-uncached", "linux,cma-uncached",
-    "default-pool-uncached", "cma-uncached"};
-
-// `system` is the kernel's; `vidbuf_cached` is Raspberry Pi's contiguous heap, `system-dma32` is
-// Rockchip's. `-uncached` after a name is the vendors' common suffix.
-constexpr DmaHeapTraits DmaHeapNameTraits(std::string_view name) noexcept {
-  constexpr std::string_view kUncached = "-uncached";
-  constexpr std::string_view kSystem[] = {"system", "system-dma32", "system-uncached-dma32"};
-  DmaHeapTraits traits;
-  if (name.ends_with(kUncached)) {
-    traits.cached = false;
-    name.remove_suffix(kUncached.size());
-  } else if (name == "system-uncached-dma32") {
-    traits.cached = false;
-  }
-  if (std::ranges::find(kSystem, name) != std::end(kSystem)) traits.type = HeapType::kSystem;
-  if (name == "vidbuf_cached") traits.type = HeapType::kDma;
-  if (std::ranges::find(kDefaultCmaNames, name) != std::end(kDefaultCmaNames)) {
-    traits.type = HeapType::kDma;
-    traits.aliases = traits.cached ? std::span(kDefaultCmaNames) : kUncachedDefaultCmaNames;
-  }
-  return traits;
-}
 
 template <Syscalls Sys = LinuxSyscalls>
 class DmaHeapBackend : public DmaBufBackend<Sys> {
