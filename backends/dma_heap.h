@@ -31,7 +31,6 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -65,34 +64,22 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
     if (!shared.ok()) return shared.error();
     DmaHeapBackend backend(options.sys, std::move(*shared));
     if (Error error = backend.List(options.directory); !error.ok()) return error;
-    if (backend.heaps_.empty()) {
-      return Error(ENODEV, "no heap in the directory", {kName, Operation::kOpen, options.directory},
-                   "the kernel needs CONFIG_DMABUF_HEAPS_SYSTEM=y or CONFIG_DMABUF_HEAPS_CMA=y");
-    }
-    const auto usable = [](const KernelHeap& heap) { return heap.unusable.ok(); };
-    if (std::ranges::none_of(backend.heaps_, usable)) return backend.heaps_.front().unusable;
     return backend;
   }
 
   Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
 
-  std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
-
   // EINVAL: 0 bytes, or a heap-private flag (no kernel has any). ENOMEM: past the bound, or the
   // kernel's. A node that could not be opened answers with its reason.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
-    if (kernel_heap >= heaps_.size()) {
-      return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, bytes});
-    }
-    const KernelHeap& heap = heaps_[kernel_heap];
-    if (!heap.unusable.ok()) return heap.unusable;
+    Result<Charge> charge = this->Admit(kernel_heap, bytes);
+    if (!charge.ok()) return charge.error();
+    const KernelHeap& heap = this->heaps()[kernel_heap];
     const Origin origin{kName, Operation::kAllocate, heap.name, bytes};
     if (HeapPrivateBits(flags) != 0) {
       return Error(EINVAL, "dma-heaps have no private flags", origin);
     }
-    Result<Charge> charge = this->Admit(bytes, heap.name);
-    if (!charge.ok()) return charge.error();
     dma_heap_allocation_data data{
         .len = charge->bytes(), .fd = 0, .fd_flags = O_RDWR | O_CLOEXEC, .heap_flags = 0};
     const long answer =
@@ -137,13 +124,15 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
     for (const std::string& name : names) {
       if (Error error = AddNode(directory, name); !error.ok()) return error;
     }
-    return {};
+    return this->CheckHeaps(
+        Error(ENODEV, "no heap in the directory", origin,
+              "the kernel needs CONFIG_DMABUF_HEAPS_SYSTEM=y or CONFIG_DMABUF_HEAPS_CMA=y"));
   }
 
   // A node that cannot be used is listed with its reason; only what is wrong with this process or
   // this machine (no descriptor left) is an error of the whole.
   Error AddNode(const std::string& directory, const std::string& name) noexcept {
-    if (heaps_.size() > UINT8_MAX) return {};
+    if (nodes_.size() > UINT8_MAX) return {};
     const std::string path = directory + "/" + name;
     const Origin origin{kName, Operation::kOpen, path};
     const DmaHeapTraits traits = DmaHeapNameTraits(name);
@@ -170,7 +159,7 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
         heap.unusable = Error(ENODEV, "fstat: not a character device", origin);
       }
     }
-    heaps_.push_back(std::move(heap));
+    this->AddHeap(std::move(heap));
     nodes_.push_back(std::move(node));
     return {};
   }
@@ -181,8 +170,7 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
            "MODE=\"0660\"";
   }
 
-  std::vector<KernelHeap> heaps_;
-  std::vector<ScopedFd<Sys>> nodes_;
+  std::vector<ScopedFd<Sys>> nodes_;  // of heaps(), in the same order
 };
 static_assert(BackendCheck<DmaHeapBackend<>>::kOk);
 
