@@ -14,9 +14,10 @@
 // who holds what (debugfs) true, and vendors' ioctls ask by it. The price is one ioctl a release.
 //
 // The kernel does not tell what its heaps are (but for Linux 4.9 to 4.11): each id is tried with
-// one page. Types and names are the platform's to declare (Options::heaps); without, a heap's id is
-// its type, as in the kernel's example. So are a layout of the structs that is not Linux 3.10's
-// (Abi: third_party/ion_uapi/ion_legacy.h), and a vendor's ioctls (backends/PORTING.md).
+// one page, and one that has no room for it is there all the same. Types and names are the
+// platform's to declare (Options::heaps); without, a heap's id is its type, as in the kernel's
+// example. So are a layout of the structs that is not Linux 3.10's (Abi:
+// third_party/ion_uapi/ion_legacy.h), and a vendor's ioctls (backends/PORTING.md).
 //
 // CPU access: Linux 4.6 has DMA_BUF_IOCTL_SYNC. Before, ION_IOC_SYNC makes what the CPU wrote
 // visible to devices, and there is no call for the other way. Cached memory is asked for without
@@ -224,10 +225,12 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
       KernelHeap heap = Declared(declared, id);
       const Origin origin{kName, Operation::kOpen, heap.name, PageBytes()};
       const Result<Handle> handle = AllocateHandle(id, PageBytes(), Flags::kNone, origin);
+      const int code = handle.error().code();
+      if (code == ENODEV) continue;
       if (handle.ok()) {
         this->errors().Report(FreeHandle(*handle, PageBytes()));
-      } else if (handle.error().code() == ENODEV) {
-        continue;
+      } else if (code == ENOMEM || code == EPERM) {
+        this->errors().Report(handle.error());  // there is one, which has no room at the moment
       } else {
         heap.unusable = handle.error();
       }
