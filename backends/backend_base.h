@@ -3,9 +3,9 @@
 //
 // File: backends/backend_base.h
 //
-// BackendBase: what every backend over a Syscalls policy does in the same way: bound a request, map
-// and unmap descriptors, hand out copies of them, give memory back. A backend derives from it and
-// adds how memory is made.
+// BackendBase: what every backend over a Syscalls policy does in the same way: list its heaps,
+// bound a request, map and unmap descriptors, hand out copies of them, give memory back. A backend
+// derives from it and adds how memory is made.
 //
 // A mapping that munmap refuses is kept, and tried again at the next allocation or release; that of
 // a whole buffer keeps the buffer's bytes charged until then (a part's does not).
@@ -14,6 +14,7 @@
 #ifndef ION_BACKENDS_BACKEND_BASE_H_
 #define ION_BACKENDS_BACKEND_BASE_H_
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <cerrno>
@@ -23,8 +24,10 @@
 #include <mutex>
 #include <new>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "backends/scoped_fd.h"
 #include "ion/backend.h"
@@ -42,6 +45,7 @@ template <Syscalls Sys>
 class BackendBase {
  public:
   const char* name() const noexcept { return name_; }
+  std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
   Budget& budget() const noexcept { return *shared_->budget; }
   ErrorSink& errors() const noexcept { return *shared_->errors; }
 
@@ -207,9 +211,27 @@ class BackendBase {
     return shared;
   }
 
-  // The way into every allocation: rounds up to pages and takes them from the budget.
-  Result<Charge> Admit(uint64_t bytes, std::string_view node) noexcept {
+  // The heaps are added while the backend is opened.
+  void AddHeap(KernelHeap heap) noexcept { heaps_.push_back(std::move(heap)); }
+  // What stands in the way of a backend with these heaps: `none` where there is no heap, and where
+  // none can be used, the first one's reason.
+  Error CheckHeaps(const Error& none) const noexcept {
+    if (heaps_.empty()) return none;
+    const auto usable = [](const KernelHeap& heap) { return heap.unusable.ok(); };
+    return std::ranges::any_of(heaps_, usable) ? Error() : heaps_.front().unusable;
+  }
+
+  // The way into every allocation: finds the heap, rounds up to pages and takes them from the
+  // budget. ENODEV: there is no such heap. One that cannot be used answers with its reason.
+  Result<Charge> Admit(uint32_t kernel_heap, uint64_t bytes) noexcept {
     RetryUnmaps();
+    if (kernel_heap >= heaps_.size()) {
+      return Error(ENODEV, "no such heap", {name_, Operation::kAllocate, {}, bytes});
+    }
+    const KernelHeap& heap = heaps_[kernel_heap];
+    if (!heap.unusable.ok()) return heap.unusable;
+    // A backend's only heap may have its name, which is said once.
+    const std::string_view node = heap.name == name_ ? std::string_view() : heap.name;
     const Origin origin{name_, Operation::kAllocate, node, bytes};
     if (bytes == 0) return Error(EINVAL, "a request of 0 bytes", origin);
     const std::optional<uint64_t> rounded = RoundUpToPages(bytes);
@@ -296,6 +318,7 @@ class BackendBase {
   const char* name_;
   [[no_unique_address]] Sys sys_;
   std::unique_ptr<Shared> shared_;
+  std::vector<KernelHeap> heaps_;
 };
 
 }  // namespace ion

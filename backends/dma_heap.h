@@ -7,7 +7,7 @@
 // listing; a node that cannot be opened stays in the list with its reason, so that a request that
 // needed it can say why.
 //
-// What a node's memory is, the kernel does not tell: its name does (DmaHeapNameTraits below knows
+// What a node's memory is, the kernel does not tell: its name does (backends/dma_heap_names.h knows
 // the names in use). A name that is not known is HeapType::kCustom, and nothing is promised of it.
 //
 // A node never receives a foreign ioctl: it takes any ioctl number 0 for an allocation.
@@ -31,55 +31,17 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "backends/dma_buf_backend.h"
+#include "backends/dma_heap_names.h"
 #include "ion/backend.h"
 #include "ion/syscalls.h"
 
 namespace ion {
-
-// What a heap's name says of its memory.
-struct DmaHeapTraits {
-  HeapType type = HeapType::kCustom;
-  bool cached = true;
-  std::span<const std::string_view> aliases = {};  // the names of this memory, its own among them
-};
-
-// The region of which each kernel has one: it was called `reserved`, `linux,cma` or `default-pool`
-// before Linux 6.17 and is `default_cma_region` since (which may list an old name beside it);
-// `cma` is Rockchip's name.
-inline constexpr std::string_view kDefaultCmaNames[] = {"default_cma_region", "reserved",
-                                                        "linux,cma", "default-pool", "cma"};
-// The vendors' heaps over the same region.
-inline constexpr std::string_view kUncachedDefaultCmaNames[] = {
-    "default_cma_region-uncached", "reserved-uncached", "linux,cma-uncached",
-    "default-pool-uncached", "cma-uncached"};
-
-// `system` is the kernel's; `vidbuf_cached` is Raspberry Pi's contiguous heap, `system-dma32` is
-// Rockchip's. `-uncached` after a name is the vendors' common suffix.
-constexpr DmaHeapTraits DmaHeapNameTraits(std::string_view name) noexcept {
-  constexpr std::string_view kUncached = "-uncached";
-  constexpr std::string_view kSystem[] = {"system", "system-dma32", "system-uncached-dma32"};
-  DmaHeapTraits traits;
-  if (name.ends_with(kUncached)) {
-    traits.cached = false;
-    name.remove_suffix(kUncached.size());
-  } else if (name == "system-uncached-dma32") {
-    traits.cached = false;
-  }
-  if (std::ranges::find(kSystem, name) != std::end(kSystem)) traits.type = HeapType::kSystem;
-  if (name == "vidbuf_cached") traits.type = HeapType::kDma;
-  if (std::ranges::find(kDefaultCmaNames, name) != std::end(kDefaultCmaNames)) {
-    traits.type = HeapType::kDma;
-    traits.aliases = traits.cached ? std::span(kDefaultCmaNames) : kUncachedDefaultCmaNames;
-  }
-  return traits;
-}
 
 template <Syscalls Sys = LinuxSyscalls>
 class DmaHeapBackend : public DmaBufBackend<Sys> {
@@ -102,34 +64,22 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
     if (!shared.ok()) return shared.error();
     DmaHeapBackend backend(options.sys, std::move(*shared));
     if (Error error = backend.List(options.directory); !error.ok()) return error;
-    if (backend.heaps_.empty()) {
-      return Error(ENODEV, "no heap in the directory", {kName, Operation::kOpen, options.directory},
-                   "the kernel needs CONFIG_DMABUF_HEAPS_SYSTEM=y or CONFIG_DMABUF_HEAPS_CMA=y");
-    }
-    const auto usable = [](const KernelHeap& heap) { return heap.unusable.ok(); };
-    if (std::ranges::none_of(backend.heaps_, usable)) return backend.heaps_.front().unusable;
     return backend;
   }
 
   Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
 
-  std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
-
   // EINVAL: 0 bytes, or a heap-private flag (no kernel has any). ENOMEM: past the bound, or the
   // kernel's. A node that could not be opened answers with its reason.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
-    if (kernel_heap >= heaps_.size()) {
-      return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, bytes});
-    }
-    const KernelHeap& heap = heaps_[kernel_heap];
-    if (!heap.unusable.ok()) return heap.unusable;
+    Result<Charge> charge = this->Admit(kernel_heap, bytes);
+    if (!charge.ok()) return charge.error();
+    const KernelHeap& heap = this->heaps()[kernel_heap];
     const Origin origin{kName, Operation::kAllocate, heap.name, bytes};
     if (HeapPrivateBits(flags) != 0) {
       return Error(EINVAL, "dma-heaps have no private flags", origin);
     }
-    Result<Charge> charge = this->Admit(bytes, heap.name);
-    if (!charge.ok()) return charge.error();
     dma_heap_allocation_data data{
         .len = charge->bytes(), .fd = 0, .fd_flags = O_RDWR | O_CLOEXEC, .heap_flags = 0};
     const long answer =
@@ -174,13 +124,15 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
     for (const std::string& name : names) {
       if (Error error = AddNode(directory, name); !error.ok()) return error;
     }
-    return {};
+    return this->CheckHeaps(
+        Error(ENODEV, "no heap in the directory", origin,
+              "the kernel needs CONFIG_DMABUF_HEAPS_SYSTEM=y or CONFIG_DMABUF_HEAPS_CMA=y"));
   }
 
   // A node that cannot be used is listed with its reason; only what is wrong with this process or
   // this machine (no descriptor left) is an error of the whole.
   Error AddNode(const std::string& directory, const std::string& name) noexcept {
-    if (heaps_.size() > UINT8_MAX) return {};
+    if (nodes_.size() > UINT8_MAX) return {};
     const std::string path = directory + "/" + name;
     const Origin origin{kName, Operation::kOpen, path};
     const DmaHeapTraits traits = DmaHeapNameTraits(name);
@@ -207,7 +159,7 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
         heap.unusable = Error(ENODEV, "fstat: not a character device", origin);
       }
     }
-    heaps_.push_back(std::move(heap));
+    this->AddHeap(std::move(heap));
     nodes_.push_back(std::move(node));
     return {};
   }
@@ -218,8 +170,7 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
            "MODE=\"0660\"";
   }
 
-  std::vector<KernelHeap> heaps_;
-  std::vector<ScopedFd<Sys>> nodes_;
+  std::vector<ScopedFd<Sys>> nodes_;  // of heaps(), in the same order
 };
 static_assert(BackendCheck<DmaHeapBackend<>>::kOk);
 

@@ -22,7 +22,6 @@
 #include <cerrno>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -66,7 +65,6 @@ class IonBackend : public DmaBufBackend<Sys> {
 
   Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
 
-  std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
   // 2: the heaps are modules (Android's 4.19 and later). 0: the kernel does not tell.
   uint32_t abi_version() const noexcept { return abi_version_; }
 
@@ -74,15 +72,11 @@ class IonBackend : public DmaBufBackend<Sys> {
   // kernel's. ENODEV: the kernel's, where a heap's module has gone.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
-    if (kernel_heap >= heaps_.size()) {
-      return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, bytes});
-    }
-    const KernelHeap& heap = heaps_[kernel_heap];
-    if (!heap.unusable.ok()) return heap.unusable;
+    Result<Charge> charge = this->Admit(kernel_heap, bytes);
+    if (!charge.ok()) return charge.error();
+    const KernelHeap& heap = this->heaps()[kernel_heap];
     const Origin origin{kName, Operation::kAllocate, heap.name, bytes};
     if (Error error = CheckIonFlags(heap, flags, private_flags_, origin); !error.ok()) return error;
-    Result<Charge> charge = this->Admit(bytes, heap.name);
-    if (!charge.ok()) return charge.error();
     ion_uapi::ion_allocation_data data{.len = charge->bytes(),
                                        .heap_id_mask = 1u << ids_[kernel_heap],
                                        .flags = IonFlags(flags),
@@ -109,17 +103,13 @@ class IonBackend : public DmaBufBackend<Sys> {
     Result<std::vector<IonHeap>> listed =
         QueryIonHeaps(kName, this->sys(), node_.get(), path, /*cached_cma=*/true);
     if (!listed.ok()) return listed.error();
-    bool usable = false;
     for (IonHeap& heap : *listed) {
-      usable = usable || heap.heap.unusable.ok();
       ids_.push_back(heap.id);
-      heaps_.push_back(std::move(heap.heap));
+      this->AddHeap(std::move(heap.heap));
     }
-    if (heaps_.empty()) {
-      return Error(ENODEV, "ION_IOC_HEAP_QUERY: no heap", origin,
-                   "the kernel needs CONFIG_ION_SYSTEM_HEAP=y or CONFIG_ION_CMA_HEAP=y");
-    }
-    if (!usable) return heaps_.front().unusable;
+    const Error none(ENODEV, "ION_IOC_HEAP_QUERY: no heap", origin,
+                     "the kernel needs CONFIG_ION_SYSTEM_HEAP=y or CONFIG_ION_CMA_HEAP=y");
+    if (Error error = this->CheckHeaps(none); !error.ok()) return error;
     const long answer =
         IoctlRetrying(this->sys(), node_.get(), ion_uapi::kIocAbiVersion, &abi_version_);
     if (!Failed(answer)) return {};
@@ -131,8 +121,7 @@ class IonBackend : public DmaBufBackend<Sys> {
   ScopedFd<Sys> node_;
   uint16_t private_flags_;
   uint32_t abi_version_ = 0;
-  std::vector<KernelHeap> heaps_;
-  std::vector<unsigned> ids_;  // of heaps_, in the same order
+  std::vector<unsigned> ids_;  // of heaps(), in the same order
 };
 static_assert(BackendCheck<IonBackend<>>::kOk);
 

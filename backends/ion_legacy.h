@@ -14,9 +14,10 @@
 // who holds what (debugfs) true, and vendors' ioctls ask by it. The price is one ioctl a release.
 //
 // The kernel does not tell what its heaps are (but for Linux 4.9 to 4.11): each id is tried with
-// one page. Types and names are the platform's to declare (Options::heaps); without, a heap's id is
-// its type, as in the kernel's example. So are a layout of the structs that is not Linux 3.10's
-// (Abi: third_party/ion_uapi/ion_legacy.h), and a vendor's ioctls (backends/PORTING.md).
+// one page, and one that has no room for it is there all the same. Types and names are the
+// platform's to declare (Options::heaps); without, a heap's id is its type, as in the kernel's
+// example. So are a layout of the structs that is not Linux 3.10's (Abi:
+// third_party/ion_uapi/ion_legacy.h), and a vendor's ioctls (backends/PORTING.md).
 //
 // CPU access: Linux 4.6 has DMA_BUF_IOCTL_SYNC. Before, ION_IOC_SYNC makes what the CPU wrote
 // visible to devices, and there is no call for the other way. Cached memory is asked for without
@@ -36,7 +37,6 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -90,22 +90,16 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     return backend;
   }
 
-  std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
-
   // The name is not told to the kernel, whose dma-bufs have names since Linux 5.3.
   // EINVAL: 0 bytes, or a flag that the heap cannot honour. ENOMEM: past the bound, or the
   // kernel's. EPERM: how a heap of CMA says that it has no room.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view /*name*/,
                  Block& block) noexcept {
-    if (kernel_heap >= heaps_.size()) {
-      return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, bytes});
-    }
-    const KernelHeap& heap = heaps_[kernel_heap];
-    if (!heap.unusable.ok()) return heap.unusable;
+    Result<Charge> charge = this->Admit(kernel_heap, bytes);
+    if (!charge.ok()) return charge.error();
+    const KernelHeap& heap = this->heaps()[kernel_heap];
     const Origin origin{kName, Operation::kAllocate, heap.name, bytes};
     if (Error error = CheckIonFlags(heap, flags, private_flags_, origin); !error.ok()) return error;
-    Result<Charge> charge = this->Admit(bytes, heap.name);
-    if (!charge.ok()) return charge.error();
     const Result<Handle> handle = AllocateHandle(ids_[kernel_heap], charge->bytes(), flags, origin);
     if (!handle.ok()) return handle.error();
     FdData shared{.handle = *handle, .fd = -1};
@@ -217,18 +211,12 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     const int code = listed.error().code();
     if (code == ENOTTY || code == EINVAL) listed = Probe(options.heaps);
     if (!listed.ok()) return listed.error();
-    bool usable = false;
     for (IonHeap& heap : *listed) {
-      usable = usable || heap.heap.unusable.ok();
       ids_.push_back(heap.id);
-      heaps_.push_back(std::move(heap.heap));
+      this->AddHeap(std::move(heap.heap));
     }
-    if (heaps_.empty()) {
-      return Error(ENODEV, "ION_IOC_ALLOC: no heap for any id", origin,
-                   "the board's ION driver has to add one (ion_device_add_heap)");
-    }
-    if (!usable) return heaps_.front().unusable;
-    return {};
+    return this->CheckHeaps(Error(ENODEV, "ION_IOC_ALLOC: no heap for any id", origin,
+                                  "the board's ION driver has to add one (ion_device_add_heap)"));
   }
 
   std::vector<IonHeap> Probe(const std::vector<IonLegacyHeap>& declared) noexcept {
@@ -237,10 +225,12 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
       KernelHeap heap = Declared(declared, id);
       const Origin origin{kName, Operation::kOpen, heap.name, PageBytes()};
       const Result<Handle> handle = AllocateHandle(id, PageBytes(), Flags::kNone, origin);
+      const int code = handle.error().code();
+      if (code == ENODEV) continue;
       if (handle.ok()) {
         this->errors().Report(FreeHandle(*handle, PageBytes()));
-      } else if (handle.error().code() == ENODEV) {
-        continue;
+      } else if (code == ENOMEM || code == EPERM) {
+        this->errors().Report(handle.error());  // there is one, which has no room at the moment
       } else {
         heap.unusable = handle.error();
       }
@@ -303,8 +293,7 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
   ScopedFd<Sys> node_;
   uint16_t private_flags_;
   std::unique_ptr<std::atomic<bool>> lacks_sync_;
-  std::vector<KernelHeap> heaps_;
-  std::vector<unsigned> ids_;  // of heaps_, in the same order
+  std::vector<unsigned> ids_;  // of heaps(), in the same order
 };
 static_assert(BackendCheck<IonLegacyBackend<>>::kOk);
 

@@ -53,9 +53,8 @@ namespace internal {
 inline const char* IonNodeHint(long answer) noexcept {
   switch (-answer) {
     case ENOENT:
-      return "the kernel has no ION: it needs CONFIG_ION=y (Linux 3.10 to 5.10); since 5.6 there "
-             "is "
-             "/dev/dma_heap, so take the dma_heap backend";
+      return "the kernel has no ION: it needs CONFIG_ION=y (Linux 3.10 to 5.10); since 5.6 "
+             "there is /dev/dma_heap, so take the dma_heap backend";
     case EACCES:
     case EPERM:
       return "join the node's group, or add a udev rule: KERNEL==\"ion\", GROUP=\"video\", "

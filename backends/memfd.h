@@ -24,10 +24,8 @@
 #include <cerrno>
 #include <cstdint>
 #include <memory>
-#include <span>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "backends/backend_base.h"
 #include "backends/sealed_memfd.h"
@@ -63,20 +61,17 @@ class MemfdBackend : public BackendBase<Sys> {
     return MemfdBackend(options.sys, std::move(*shared));
   }
 
-  std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
-
   // EINVAL: 0 bytes, or a heap-private flag. ENOMEM: past the bound.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
     const Origin origin{kName, Operation::kAllocate, {}, bytes};
-    if (kernel_heap != 0) return Error(ENODEV, "there is one heap, number 0", origin);
     if (HeapPrivateBits(flags) != 0) return Error(EINVAL, "a memfd has no private flags", origin);
-    Result<Charge> charge = this->Admit(bytes, {});
+    Result<Charge> charge = this->Admit(kernel_heap, bytes);
     if (!charge.ok()) return charge.error();
     Result<ScopedFd<Sys>> memfd =
         MakeSealedMemfd(this->sys(), this->errors(), origin, name, charge->bytes());
     if (!memfd.ok()) return memfd.error();
-    this->Fill(block, *std::move(memfd), charge->bytes(), 0, heaps_[0].properties);
+    this->Fill(block, *std::move(memfd), charge->bytes(), 0, this->heaps()[0].properties);
     charge->Keep();
     return {};
   }
@@ -105,15 +100,15 @@ class MemfdBackend : public BackendBase<Sys> {
 
  private:
   MemfdBackend(const Sys& sys, std::unique_ptr<typename Base::Shared> shared) noexcept
-      : Base(kName, sys, std::move(shared)),
-        syncs_(std::make_unique<std::atomic<uint64_t>>(0)),
-        heaps_(1, KernelHeap{.name = kName,
-                             .type = HeapType::kSystem,
-                             .properties = {.cpu_mappable = true,
-                                            .cached = true,
-                                            .zeroed = true,
-                                            .alignment = PageBytes()},
-                             .unusable = {}}) {}
+      : Base(kName, sys, std::move(shared)), syncs_(std::make_unique<std::atomic<uint64_t>>(0)) {
+    this->AddHeap({.name = kName,
+                   .type = HeapType::kSystem,
+                   .properties = {.cpu_mappable = true,
+                                  .cached = true,
+                                  .zeroed = true,
+                                  .alignment = PageBytes()},
+                   .unusable = {}});
+  }
 
   Error CountSync() noexcept {
     syncs_->fetch_add(1, std::memory_order_relaxed);
@@ -121,7 +116,6 @@ class MemfdBackend : public BackendBase<Sys> {
   }
 
   std::unique_ptr<std::atomic<uint64_t>> syncs_;
-  std::vector<KernelHeap> heaps_;
 };
 static_assert(BackendCheck<MemfdBackend<>>::kOk);
 

@@ -34,7 +34,6 @@
 #include <string>
 #include <string_view>
 #include <utility>
-#include <vector>
 
 #include "backends/dma_buf_backend.h"
 #include "backends/sealed_memfd.h"
@@ -83,7 +82,6 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
     return backend;
   }
 
-  std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
   // Not of what Compose made: whose memfds those are, nobody counts.
   Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
 
@@ -94,10 +92,9 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
     const Origin origin{kName, Operation::kAllocate, {}, bytes};
-    if (kernel_heap != 0) return Error(ENODEV, "there is one heap, number 0", origin);
     if (HeapPrivateBits(flags) != 0) return Error(EINVAL, "udmabuf has no private flags", origin);
     if (Error error = CheckLimit(bytes, origin); !error.ok()) return error;
-    Result<Charge> charge = this->Admit(bytes, {});
+    Result<Charge> charge = this->Admit(kernel_heap, bytes);
     if (!charge.ok()) return charge.error();
     const Result<ScopedFd<Sys>> memfd =
         MakeSealedMemfd(this->sys(), this->errors(), origin, name, charge->bytes());
@@ -108,7 +105,7 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
                           .size = charge->bytes()};
     const long fd = IoctlRetrying(this->sys(), node_.get(), UDMABUF_CREATE, &create);
     if (Failed(fd)) return Error(ErrnoFrom(fd), "UDMABUF_CREATE", origin);
-    this->Fill(block, this->Own(fd), charge->bytes(), 0, heaps_[0].properties);
+    this->Fill(block, this->Own(fd), charge->bytes(), 0, this->heaps()[0].properties);
     charge->Keep();
     this->NameOrReport(block, name);
     return {};
@@ -136,7 +133,7 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
     if (Error error = CheckLimit(bytes, origin); !error.ok()) return error;
     // Kernels differ: 5.10 takes an empty range, and calls an offset past all files EFBIG.
     if (!whole) return Error(EINVAL, "a range is not whole pages of a file", origin);
-    Result<Charge> charge = this->Admit(bytes, {});
+    Result<Charge> charge = this->Admit(0, bytes);
     if (!charge.ok()) return charge.error();
     // udmabuf_create_list ends in a flexible array: header and items are laid out by hand.
     static_assert(sizeof(udmabuf_create_list) == 8 && sizeof(udmabuf_create_item) == 24);
@@ -155,7 +152,7 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
     }
     const long fd = IoctlRetrying(this->sys(), node_.get(), UDMABUF_CREATE_LIST, list.get());
     if (Failed(fd)) return Error(ErrnoFrom(fd), "UDMABUF_CREATE_LIST", origin);
-    Properties composed = heaps_[0].properties;
+    Properties composed = this->heaps()[0].properties;
     composed.zeroed = false;
     this->Fill(block, this->Own(fd), charge->bytes(), 0, composed);
     charge->Keep();
@@ -165,15 +162,15 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
  private:
   UdmabufBackend(const Sys& sys, std::unique_ptr<typename DmaBufBackend<Sys>::Shared> shared,
                  ScopedFd<Sys> node) noexcept
-      : DmaBufBackend<Sys>(kName, sys, std::move(shared)),
-        node_(std::move(node)),
-        heaps_(1, KernelHeap{.name = kName,
-                             .type = HeapType::kSystem,
-                             .properties = {.cpu_mappable = true,
-                                            .cached = true,
-                                            .zeroed = true,
-                                            .alignment = PageBytes()},
-                             .unusable = {}}) {}
+      : DmaBufBackend<Sys>(kName, sys, std::move(shared)), node_(std::move(node)) {
+    this->AddHeap({.name = kName,
+                   .type = HeapType::kSystem,
+                   .properties = {.cpu_mappable = true,
+                                  .cached = true,
+                                  .zeroed = true,
+                                  .alignment = PageBytes()},
+                   .unusable = {}});
+  }
 
   // Leaves `value` alone where there is no such parameter (before Linux 5.14 they were constants).
   Error ReadParameter(const std::string& path, uint64_t& value) noexcept {
@@ -213,7 +210,6 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
   }
 
   ScopedFd<Sys> node_;
-  std::vector<KernelHeap> heaps_;
   uint64_t bytes_limit_ = 0;
   uint64_t ranges_limit_ = 0;
 };

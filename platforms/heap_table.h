@@ -37,7 +37,7 @@
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "backends/dma_heap.h"
+#include "backends/dma_heap_names.h"
 #include "ion/backend.h"
 #include "ion/heap_id.h"
 #include "ion/heap_spec.h"

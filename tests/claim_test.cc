@@ -16,6 +16,7 @@
 
 #include "absl/status/statusor.h"
 #include "backends/dma_heap.h"
+#include "backends/dma_heap_names.h"
 #include "doctest/doctest.h"
 #include "ion/backend.h"
 #include "ion/buffer.h"

@@ -2,6 +2,7 @@
 // Copyright the ion authors
 
 #include "backends/dma_heap.h"
+#include "backends/dma_heap_names.h"
 
 #include <unistd.h>
 

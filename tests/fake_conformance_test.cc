@@ -9,6 +9,7 @@
 #include "backends/ion_legacy.h"
 #include "backends/udmabuf.h"
 #include "ion/syscalls.h"
+#include "platforms/any_backend.h"
 #include "tests/dma_buf_conformance.h"
 #include "tests/support/always_cached.h"
 #include "tests/support/backend_suite.h"
@@ -20,6 +21,7 @@ using ion::testing::AlwaysCached;
 using ion::testing::FakeLinux42;
 using ion::testing::FakeLinux49;
 using ion::testing::FakeLinux510;
+using ion::testing::FakeLinux510WithoutDmaHeaps;
 using ion::testing::FakeLinux612;
 
 template <class Kernel>
@@ -48,6 +50,13 @@ struct FakeCachedIonUnderTest : FakeIonUnderTest {
   using Backend = AlwaysCached<ion::IonBackend<S>>;
 };
 
+// A choice that passes one by, and takes a backend that is not its first.
+struct FakeAnyUnderTest : DmaBufsOf<FakeLinux510WithoutDmaHeaps> {
+  template <ion::Syscalls S = Sys>
+  using Backend = ion::AnyBackend<S>;
+  static constexpr const char* kNode = "/dev/ion";
+};
+
 template <class Kernel>
 struct FakeLegacyUnderTest : DmaBufsOf<Kernel> {
   template <ion::Syscalls S = Kernel>
@@ -72,9 +81,10 @@ TYPE_TO_STRING_AS("fake dma_heap", FakeDmaHeapUnderTest);
 TYPE_TO_STRING_AS("fake udmabuf", FakeUdmabufUnderTest);
 TYPE_TO_STRING_AS("fake ion", FakeIonUnderTest);
 TYPE_TO_STRING_AS("fake ion, cached", FakeCachedIonUnderTest);
+TYPE_TO_STRING_AS("fake any", FakeAnyUnderTest);
 TYPE_TO_STRING_AS("fake ion_legacy of Linux 4.2", FakeLegacy42UnderTest);
 TYPE_TO_STRING_AS("fake ion_legacy of Linux 4.2, cached", FakeCachedLegacy42UnderTest);
 TYPE_TO_STRING_AS("fake ion_legacy of Linux 4.9", FakeLegacy49UnderTest);
 ION_DMA_BUF_CONFORMANCE(FakeDmaHeapUnderTest, FakeUdmabufUnderTest, FakeIonUnderTest,
                         FakeCachedIonUnderTest, FakeLegacy42UnderTest, FakeCachedLegacy42UnderTest,
-                        FakeLegacy49UnderTest);
+                        FakeLegacy49UnderTest, FakeAnyUnderTest);

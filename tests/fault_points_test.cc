@@ -45,6 +45,7 @@
 #include "ion/heap_spec.h"
 #include "ion/request.h"
 #include "ion/status.h"
+#include "platforms/any_backend.h"
 #include "policies/carveout_heap.h"
 #include "tests/support/fake_kernel.h"
 #include "tests/support/fake_machine.h"
@@ -59,6 +60,10 @@ using Ion = ion::IonBackend<ion::testing::FaultSyscalls>;
 // On a fake: no machine here has the handle ABI.
 using IonLegacy = ion::IonLegacyBackend<
     ion::testing::FaultSyscallsOver<ion::testing::FakeSyscallsOf<ion::testing::Linux42Machine>>>;
+// On one that has every kind of device: a backend that does not open leaves another to be taken.
+using Any = ion::AnyBackend<
+    ion::testing::FaultSyscallsOver<ion::testing::FakeSyscallsOf<ion::testing::Linux510Machine>>>;
+TYPE_TO_STRING_AS("any", Any);
 TYPE_TO_STRING_AS("memfd", Memfd);
 TYPE_TO_STRING_AS("udmabuf", Udmabuf);
 TYPE_TO_STRING_AS("dma_heap", DmaHeap);
@@ -94,12 +99,12 @@ const std::vector<DocumentedCall> kDocumented = {
     {"openat",
      {EACCES, EBUSY, EINTR, EINVAL, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENODEV, ENOENT,
       ENOMEM, ENXIO, ENOTDIR, EPERM, EOVERFLOW, EROFS, EIO},
-     {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
+     {"udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
     {"close",
      {EBADF, EINTR, EIO, ENOSPC, EDQUOT},
-     {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy"}},
+     {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
     {"read", {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, EISDIR}, {"udmabuf"}},
-    {"getdents64", {EBADF, EFAULT, EINVAL, ENOENT, ENOTDIR}, {"dma_heap"}},
+    {"getdents64", {EBADF, EFAULT, EINVAL, ENOENT, ENOTDIR}, {"dma_heap", "any"}},
     {"mmap",
      {EACCES, EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOMEM, EOVERFLOW, EPERM},
      {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy"}},
@@ -117,11 +122,11 @@ const std::vector<DocumentedCall> kDocumented = {
     {"lseek", {EBADF, ENXIO, EOVERFLOW}, {"ion_legacy"}},
     {"fstat",
      {EBADF, EFAULT, ENOMEM, EOVERFLOW},
-     {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy"}},
+     {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
     {"fstatfs",
      {EBADF, EFAULT, EINTR, EIO, ENOMEM, ENOSYS, EOVERFLOW},
      {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy"}},
-    {"sysinfo", {EFAULT}, {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy"}},
+    {"sysinfo", {EFAULT}, {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
     {"ioctl DMA_HEAP_IOCTL_ALLOC",
      {EBADF, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, ENOTTY},
      {"dma_heap"}},
@@ -204,9 +209,13 @@ void Cover(Rig<B>& rig, const std::vector<Scenario<B>>& scenarios) {
 ion::MapRange Middle() { return {.offset = ion::PageBytes(), .bytes = ion::PageBytes()}; }
 
 // A heap's node that cannot be opened does not keep the others from being used: it is listed with
-// its reason, and that is what a request for it gets.
+// its reason, and that is what a request for it gets. Nor does a backend keep the next one from
+// being taken.
 template <class B>
 void NoteUnusable(Rig<B>& rig, B& opened) {
+  if constexpr (std::is_same_v<B, Any>) {
+    for (const ion::Error& refusal : opened.refusals()) rig.Note(refusal);
+  }
   std::set<std::string_view> never;
   for (const ion::KernelHeap& heap : rig.backend().heaps()) {
     if (!heap.unusable.ok()) never.insert(heap.name);
@@ -575,7 +584,7 @@ bool Opened(Rig<B>& rig) {
   return false;
 }
 
-TEST_CASE_TEMPLATE("Faults: opening", B, Memfd, Udmabuf, DmaHeap, Ion, IonLegacy) {
+TEST_CASE_TEMPLATE("Faults: opening", B, Memfd, Udmabuf, DmaHeap, Ion, IonLegacy, Any) {
   Rig<B> rig;
   if (Opened(rig)) Cover(rig, OpenScenarios<B>());
 }

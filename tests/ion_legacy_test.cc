@@ -182,23 +182,40 @@ TEST_CASE("IonLegacyBackend: where there is no query, each id is tried with one 
 
 TEST_CASE("IonLegacyBackend: an id that answers another error is a heap that cannot be used") {
   Fixture f;
-  f.driver.heaps = {{0, -ENOMEM}, {1, 0}, {4, -EPERM}};
+  f.driver.heaps = {{0, -EFAULT}, {1, 0}, {4, -EACCES}};
   auto backend = f.Open();
   REQUIRE(Told(backend.error()) == "ok");
   REQUIRE(backend->heaps().size() == 3);
   Block block;
-  CHECK(backend->Allocate(0, 1, Flags::kNone, {}, block).code() == ENOMEM);
-  const Error error = backend->Allocate(2, 1, Flags::kNone, {}, block);
-  CHECK(error.code() == EPERM);
+  CHECK(Kind(backend->Allocate(0, 1, Flags::kNone, {}, block)) == "EFAULT open");
+  CHECK(Kind(backend->Allocate(2, 1, Flags::kNone, {}, block)) == "EACCES open");
+}
+
+TEST_CASE("IonLegacyBackend: a heap that is full while it is found gives memory once it is not") {
+  Fixture f;
+  f.driver.heaps = {{2, -ENOMEM}, {4, -EPERM}};
+  auto backend = f.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  CHECK(backend->errors().count() == 2);
+  REQUIRE(backend->heaps().size() == 2);
+  Block block;
+  CHECK(Kind(backend->Allocate(0, 1, Flags::kNone, {}, block)) == "ENOMEM allocate");
+  const Error error = backend->Allocate(1, 1, Flags::kNone, {}, block);
+  CHECK(Kind(error) == "EPERM allocate");
   CHECK(Contains(Describe(error), "CMA answers -1"));
+  f.driver.heaps = {{2, 0}, {4, 0}};
+  for (const uint32_t heap : {0u, 1u}) {
+    CHECK(Told(backend->Allocate(heap, 1, Flags::kNone, {}, block)) == "ok");
+    CHECK(Told(backend->Release(block)) == "ok");
+  }
 }
 
 TEST_CASE("IonLegacyBackend: no heap at all is ENODEV; none that can be used is its reason") {
   Fixture f;
   f.driver.heaps.clear();
   CHECK(Kind(f.Open().error()) == "ENODEV open");
-  f.driver.heaps = {{3, -ENOMEM}};
-  CHECK(Kind(f.Open().error()) == "ENOMEM open");
+  f.driver.heaps = {{3, -EFAULT}};
+  CHECK(Kind(f.Open().error()) == "EFAULT open");
 }
 
 TEST_CASE("IonLegacyBackend: what the platform declares of an id is what the heap is") {

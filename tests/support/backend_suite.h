@@ -12,9 +12,9 @@
 //   template <ion::Syscalls S = Sys> using Backend = …;
 //   static constexpr const char* kNode;   // where this path is absent, so is the backend
 //   static constexpr bool kMakesDmaBufs;  // or memfds
-//   static constexpr bool kOwnInodes;     // its descriptors have: size, name, count (dma-bufs:
-//   Linux 5.3) static constexpr bool kSyncs;         // by DMA_BUF_IOCTL_SYNC (Linux 4.6) static
-//   constexpr int kAllocationIoctls;  // that one without a name takes
+//   static constexpr bool kOwnInodes;        // its dma-bufs have: size, name, count (Linux 5.3)
+//   static constexpr bool kSyncs;            // by DMA_BUF_IOCTL_SYNC (Linux 4.6)
+//   static constexpr int kAllocationIoctls;  // that one without a name takes
 // most of which OnThisKernel has for those that the machine itself runs.
 
 #ifndef ION_TESTS_SUPPORT_BACKEND_SUITE_H_

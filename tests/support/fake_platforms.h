@@ -27,10 +27,16 @@ inline FakeMachine Linux49Board() {
   board.linux = Linux(4, 9);
   return board;
 }
+inline FakeMachine Linux510WithoutDmaHeaps() {
+  FakeMachine machine = Linux510Machine();
+  machine.dma_heaps.clear();
+  return machine;
+}
 
 using FakeLinux42 = FakeSyscallsOf<Linux42Board>;
 using FakeLinux49 = FakeSyscallsOf<Linux49Board>;
 using FakeLinux510 = FakeSyscallsOf<Linux510Machine>;
+using FakeLinux510WithoutDmaHeaps = FakeSyscallsOf<Linux510WithoutDmaHeaps>;
 using FakeLinux612 = FakeSyscallsOf<Linux612Machine>;
 
 }  // namespace ion::testing
