@@ -534,8 +534,9 @@ struct ManagerCore {
       return false;
     });
   }
-  // Returns how many bytes went back to the kernel.
+  // Returns how many bytes went back to the kernel. In a child all of it is the parent's.
   uint64_t Trim(uint64_t bytes, GiveBack why) noexcept {
+    if (InChild()) return 0;
     uint64_t given = 0;
     ForEachRecycling([&](auto& heap) {
       if (given < bytes) given += heap.Trim(bytes - given, why);
@@ -543,10 +544,12 @@ struct ManagerCore {
     return given;
   }
   void Tick() noexcept {
+    if (InChild()) return;
     ForEachRecycling([](auto& heap) { heap.Tick(); });
   }
   Error StartKeeper(const KeeperOptions& options) noexcept {
     const Origin origin{B::kName, Operation::kOpen};
+    if (InChild()) return Error(EPERM, "the Manager is the parent process's", origin);
     std::lock_guard lock(keeper_mutex);
     if (keeper != nullptr) return Error(EALREADY, "the Manager has a keeper", origin);
     const Keeper<>::Duties duties{
