@@ -528,9 +528,12 @@ class PooledHeap {
     entry->domain = domain;
     entry->cached = cached;
     for (std::atomic<uint64_t>* counter :
-         {&entry->misses, &entry->nulls, &entry->other_hits, &entry->scrubs, &entry->moves}) {
+         {&entry->misses, &entry->other_hits, &entry->scrubs, &entry->moves}) {
       counter->store(0, std::memory_order_relaxed);
     }
+    // What the pool counted while it was another domain's is no hit of this one.
+    const PoolCounters before = entry->pool->counters();
+    entry->nulls.store(before.hits + before.misses, std::memory_order_relaxed);
     for (auto& given : entry->given) given.store(0, std::memory_order_relaxed);
     entry->state = Entry::kOpen;
     HotOf(*entry).give_gate.store(

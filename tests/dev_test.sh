@@ -103,9 +103,10 @@ test_packages() {
   check 'and the lists were to be updated first' [ "$(<"$tmp/apt")" = 'apt-get update' ]
 }
 
-# fake_stress STATUS LINE…: what each build of the stress prints and exits with.
+# fake_stress STATUS LINE…: what each program of the stress prints and exits with. ALL: all of its controls.
 fake_stress() {
-  local status=$1
+  local status=$1 program
+  local -A controls=([pool_stress]=3 [manager_stress]=4)
   shift
   fake bazel <<END
 #!/bin/sh
@@ -116,30 +117,32 @@ case \$1 in
 esac
 END
   mkdir -p "$tmp/tests/stress"
-  printf '%s\n' "$@" >"$tmp/said"
-  printf '#!/bin/sh\necho "$1" >>%q\ncat %q\nexit %d\n' "$tmp/seconds" "$tmp/said" "$status" >"$tmp/tests/stress/pool_stress"
-  chmod +x "$tmp/tests/stress/pool_stress"
+  for program in "${!controls[@]}"; do
+    printf '%s\n' "${@//ALL/${controls[$program]}}" >"$tmp/said-$program"
+    printf '#!/bin/sh\necho "$1" >>%q\ncat %q\nexit %d\n' "$tmp/seconds" "$tmp/said-$program" "$status" >"$tmp/tests/stress/$program"
+    chmod +x "$tmp/tests/stress/$program"
+  done
 }
 
 test_stress() {
   all_packages_installed
-  fake_stress 0 'control no tag: caught by its errors' 'stress: 20 operations, 0 errors, controls caught: 3'
+  fake_stress 0 'control no tag: caught by its errors' 'stress: 20 operations, 0 errors, controls caught: ALL'
   run "$dev" stress 60
-  check 'the stress adds up its builds' ends 0 'stress: 60 operations, 0 errors, controls caught: 3'
-  check 'which share the time' [ "$(paste -sd ' ' "$tmp/seconds")" = '20 20 20' ]
+  check 'the stress adds up its programs and builds' ends 0 'stress: 120 operations, 0 errors, controls caught: 7'
+  check 'which share the time' [ "$(paste -sd ' ' "$tmp/seconds")" = '10 10 10 10 10 10' ]
   fake_stress 1 'control no tag: NOT CAUGHT' 'stress: 20 operations, 0 errors, controls caught: 2'
   run "$dev" stress
-  check 'a control that was missed fails it' ends 1 'stress: 60 operations, 0 errors, controls caught: 2'
-  fake_stress 1 'error: an object is lost' 'stress: 20 operations, 1 errors, controls caught: 3'
+  check 'a control that was missed fails it' ends 1 'stress: 120 operations, 0 errors, controls caught: 4'
+  fake_stress 1 'error: an object is lost' 'stress: 20 operations, 1 errors, controls caught: ALL'
   run "$dev" stress
-  check 'an error fails it' ends 1 'stress: 60 operations, 3 errors, controls caught: 3'
+  check 'an error fails it' ends 1 'stress: 120 operations, 6 errors, controls caught: 7'
   check 'and is shown' says 1 'error: an object is lost'
   fake_stress 66 'data race'
   run "$dev" stress
-  check 'a program without its last line fails it' ends 1 'stress: 0 operations, 3 errors, controls caught: 0'
-  fake_stress 134 'stress: 20 operations, 0 errors, controls caught: 3'
+  check 'a program without its last line fails it' ends 1 'stress: 0 operations, 6 errors, controls caught: 0'
+  fake_stress 134 'stress: 20 operations, 0 errors, controls caught: ALL'
   run "$dev" stress
-  check 'and so does one that fails without saying why' ends 1 'stress: 60 operations, 3 errors, controls caught: 3'
+  check 'and so does one that fails without saying why' ends 1 'stress: 120 operations, 6 errors, controls caught: 7'
   run "$dev" stress long
   check 'it wants a number' complains 2 'how many seconds?'
 }

@@ -542,6 +542,23 @@ TEST_CASE("PooledHeap: when a domain's last client goes, its slot and its pools 
   }
 }
 
+TEST_CASE("PooledHeap: a pool that was another domain's counts from zero") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  {
+    auto client = Make(manager);
+    for (int i = 0; i < 5; ++i) Buffer buffer = Take(client, 4096);
+    CHECK(Sum(manager.MakeReport()).hits == 4);
+  }
+  manager.Trim();
+  auto client = Make(manager);
+  Buffer buffer = Take(client, 4096);
+  const Report report = manager.MakeReport();
+  REQUIRE(report.pools.size() == 1);
+  CHECK(report.pools[0].hits == 0);
+  CHECK(report.pools[0].misses == 1);
+}
+
 TEST_CASE("PooledHeap: domains past the table's end have no pools, and work") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<>>();
