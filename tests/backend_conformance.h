@@ -44,10 +44,10 @@
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
 #include "ion/fd.h"
-#include "ion/fd_socket.h"
 #include "ion/status.h"
 #include "platforms/heaps.h"
 #include "tests/support/backend_suite.h"
+#include "tests/support/byte_socket.h"
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
 #include "tests/support/leak_check.h"
@@ -543,20 +543,6 @@ ION_SUITE_FACT(share_outlives, "memory lives as long as a share of it, whoever m
     const auto imported = decltype(memory)::Imported(backend, shared->borrow());
     CHECK(Look(backend, imported.block, 6) == "ok");
   });
-}
-
-// A byte between the two processes, and a descriptor with it where there is one.
-inline bool SendByte(FdRef socket, char byte, FdRef fd = {}) {
-  return SendFds(socket, std::as_bytes(std::span(&byte, 1)),
-                 std::span(&fd, fd == FdRef() ? size_t{0} : size_t{1}))
-      .ok();
-}
-// 0: none came.
-inline char ReceiveByte(FdRef socket, UniqueFd* fd = nullptr) {
-  char byte = 0;
-  const Result<size_t> count = ReceiveFds(socket, std::as_writable_bytes(std::span(&byte, 1)),
-                                          std::span(fd, fd == nullptr ? size_t{0} : size_t{1}));
-  return count.ok() ? byte : '\0';
 }
 
 // What a child does with memory that it is sent: imports it into a backend of its own, finds 1, and

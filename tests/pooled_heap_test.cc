@@ -23,8 +23,6 @@
 #include "doctest/doctest.h"
 #include "ion/buffer.h"
 #include "ion/client.h"
-#include "ion/cpu_access.h"
-#include "ion/cpu_mapping.h"
 #include "ion/manager.h"
 #include "ion/status.h"
 #include "policies/pool_classes.h"
@@ -34,6 +32,7 @@
 #include "tests/support/backend_suite.h"
 #include "tests/support/child.h"
 #include "tests/support/leak_check.h"
+#include "tests/support/pooled.h"
 
 namespace ion::testing {
 namespace {
@@ -41,57 +40,6 @@ namespace {
 using B = MemfdBackend<>;
 template <PoolSpec kSpec = kUsualPools, class Scrubber = PlainScrubber>
 using Pooled = Manager<B, PooledHeap<SystemHeap<B>, kSpec, Scrubber>>;
-
-template <class M>
-M Open(B::Options options = {}) {
-  auto manager = M::Open(options);
-  REQUIRE(manager.ok());
-  return *std::move(manager);
-}
-template <class M>
-typename M::Client Make(M& manager, const ClientOptions& options = {}) {
-  auto client = manager.CreateClient(options);
-  REQUIRE(client.ok());
-  return *std::move(client);
-}
-template <class C>
-Buffer Take(C& client, uint64_t bytes, Flags flags = Flags::kNone) {
-  auto buffer = client.Allocate({.bytes = bytes, .flags = flags});
-  REQUIRE(buffer.ok());
-  return *std::move(buffer);
-}
-
-void Write(Buffer& buffer, uint8_t seed) {
-  auto mapping = WritableMapping::Of(buffer);
-  REQUIRE(mapping.ok());
-  auto access = CpuWrite::Begin(*mapping);
-  REQUIRE(access.ok());
-  FillPages(access->bytes(), seed);
-}
-std::string Look(Buffer& buffer, uint8_t seed, int (*byte_of)(uint8_t, uint64_t) = PageByte) {
-  auto mapping = ReadOnlyMapping::Of(buffer);
-  REQUIRE(mapping.ok());
-  auto access = CpuRead::Begin(*mapping);
-  REQUIRE(access.ok());
-  return LookAtPages(access->bytes(), seed, 0, byte_of);
-}
-
-PoolReport Sum(const Report& report) {
-  PoolReport sum;
-  for (const PoolReport& pool : report.pools) {
-    sum.hits += pool.hits;
-    sum.misses += pool.misses;
-    sum.held_bytes += pool.held_bytes;
-    sum.quarantined_bytes += pool.quarantined_bytes;
-    sum.scrubs += pool.scrubs;
-    sum.moves += pool.moves;
-    for (size_t i = 0; i < kGiveBacks; ++i) sum.given_back_bytes[i] += pool.given_back_bytes[i];
-  }
-  return sum;
-}
-uint64_t Given(const Report& report, GiveBack why) {
-  return Sum(report).given_back_bytes[static_cast<size_t>(why)];
-}
 
 TEST_CASE("PoolClasses: each size has the smallest class that has room, as QuarterSteps has it") {
   CHECK(PoolClasses::Of(0) > 200);
