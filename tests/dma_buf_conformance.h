@@ -164,6 +164,37 @@ ION_SUITE_FACT(nested_syncs,
   OnEachHeap<T>(on_each, WatchedSyscalls<typename T::Sys>(&watch));
 }
 
+ION_SUITE_FACT(unshared, "it proves that nobody else holds its memory, where it says it can") {
+  OnEachHeap<T>([](auto& backend, uint32_t heap) {
+    using B = std::remove_reference_t<decltype(backend)>;
+    if constexpr (B::kCaps.proves_unshared) {
+      Memory memory(backend, heap, 8_KiB, "mine");
+      Block& block = memory.block;
+      const auto alone = [&] { return backend.IsUnshared(block); };
+      const auto is = [](const Result<bool>& answer, bool wanted) {
+        return answer.ok() && *answer == wanted;
+      };
+      CHECK(is(alone(), true));
+      const auto at = backend.MapToKeep(block);
+      REQUIRE(at.ok());
+      CHECK(is(alone(), false));  // whose mapping is it?
+      block.mapping = *at;
+      CHECK(is(alone(), true));
+      {
+        const Result<UniqueFd> shared = backend.Share(block);
+        CHECK(is(alone(), false));
+      }
+      CHECK(is(alone(), true));
+      const auto part = backend.Map(block, 0, 4_KiB, MapMode::kReadOnly);
+      REQUIRE(part.ok());
+      CHECK(is(alone(), false));
+      CHECK(Kind(backend.Unmap(*part, 4_KiB)) == "ok");
+      CHECK(is(alone(), true));
+      CHECK(Kind(backend.IsUnshared(Block()).error()) == "ENOENT prove unshared");
+    }
+  });
+}
+
 // Imports a dma-buf of somebody else's, and looks whether it is the same memory.
 template <class B>
 void UseForeign(B& backend, const std::string& exporter, UniqueFd fd, uint64_t bytes) {
@@ -227,6 +258,7 @@ ION_SUITE_FACT(import_backends, "it imports what the other backends for dma-bufs
   ION_SUITE_INVOKE(no_name_no_ioctl, __VA_ARGS__); \
   ION_SUITE_INVOKE(syncs, __VA_ARGS__);            \
   ION_SUITE_INVOKE(nested_syncs, __VA_ARGS__);     \
+  ION_SUITE_INVOKE(unshared, __VA_ARGS__);         \
   ION_SUITE_INVOKE(import_vgem, __VA_ARGS__);      \
   ION_SUITE_INVOKE(import_vivid, __VA_ARGS__);     \
   ION_SUITE_INVOKE(import_backends, __VA_ARGS__);  \
