@@ -7,7 +7,11 @@
 #include "policies/pooled_heap.h"
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -27,14 +31,13 @@
 #include "ion/budget.h"
 #include "ion/buffer.h"
 #include "ion/client.h"
-#include "ion/cpu_access.h"
-#include "ion/cpu_mapping.h"
 #include "ion/fd.h"
 #include "ion/heap_id.h"
 #include "ion/manager.h"
 #include "ion/report.h"
 #include "ion/status.h"
 #include "policies/dma_heap.h"
+#include "policies/pool.h"
 #include "policies/pool_classes.h"
 #include "policies/pool_spec.h"
 #include "policies/size_classes.h"
@@ -43,6 +46,8 @@
 #include "tests/support/child.h"
 #include "tests/support/fake_platforms.h"
 #include "tests/support/leak_check.h"
+#include "tests/support/pooled.h"
+#include "tests/support/skip.h"
 
 namespace ion::testing {
 namespace {
@@ -50,57 +55,6 @@ namespace {
 using B = MemfdBackend<>;
 template <PoolSpec kSpec = kUsualPools, class Scrubber = PlainScrubber>
 using Pooled = Manager<B, PooledHeap<SystemHeap<B>, kSpec, Scrubber>>;
-
-template <class M>
-M Open(B::Options options = {}) {
-  auto manager = M::Open(options);
-  REQUIRE(manager.ok());
-  return *std::move(manager);
-}
-template <class M>
-typename M::Client Make(M& manager, const ClientOptions& options = {}) {
-  auto client = manager.CreateClient(options);
-  REQUIRE(client.ok());
-  return *std::move(client);
-}
-template <class C>
-Buffer Take(C& client, uint64_t bytes, Flags flags = Flags::kNone) {
-  auto buffer = client.Allocate({.bytes = bytes, .flags = flags});
-  REQUIRE(buffer.ok());
-  return *std::move(buffer);
-}
-
-void Write(Buffer& buffer, uint8_t seed) {
-  auto mapping = WritableMapping::Of(buffer);
-  REQUIRE(mapping.ok());
-  auto access = CpuWrite::Begin(*mapping);
-  REQUIRE(access.ok());
-  FillPages(access->bytes(), seed);
-}
-std::string Look(Buffer& buffer, uint8_t seed, int (*byte_of)(uint8_t, uint64_t) = PageByte) {
-  auto mapping = ReadOnlyMapping::Of(buffer);
-  REQUIRE(mapping.ok());
-  auto access = CpuRead::Begin(*mapping);
-  REQUIRE(access.ok());
-  return LookAtPages(access->bytes(), seed, 0, byte_of);
-}
-
-PoolReport Sum(const Report& report) {
-  PoolReport sum;
-  for (const PoolReport& pool : report.pools) {
-    sum.hits += pool.hits;
-    sum.misses += pool.misses;
-    sum.held_bytes += pool.held_bytes;
-    sum.quarantined_bytes += pool.quarantined_bytes;
-    sum.scrubs += pool.scrubs;
-    sum.moves += pool.moves;
-    for (size_t i = 0; i < kGiveBacks; ++i) sum.given_back_bytes[i] += pool.given_back_bytes[i];
-  }
-  return sum;
-}
-uint64_t Given(const Report& report, GiveBack why) {
-  return Sum(report).given_back_bytes[static_cast<size_t>(why)];
-}
 
 TEST_CASE("PoolClasses: each size has the smallest class that has room, as QuarterSteps has it") {
   CHECK(PoolClasses::Of(0) > 200);
@@ -605,6 +559,33 @@ TEST_CASE(
   CHECK(Look(lease, 5) == "ok");
   CHECK(client.Free(*handle).ok());
   CHECK(manager.backend().budget().held() == 4096 + 8192);
+}
+
+TEST_CASE("PooledHeap: under strict seccomp, a hit makes no system call") {
+  if (PoolPolicy::kOwnerFences) return Skip("TSan does not survive strict seccomp");
+  const ChildEnd end = RunInChild([]() -> std::string {
+    auto manager = Open<Pooled<>>();
+    auto client = Make(manager, {.recycle_as_is = true});
+    std::byte* at;
+    {
+      Buffer buffer = Take(client, 4096);
+      at = LeaseAccess::BlockOf(buffer).mapping;
+    }
+    { const auto buffer = client.Allocate({.bytes = 4096}); }
+    if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) return "no strict mode";
+    // Any system call but read, write, exit and sigreturn kills us from here on.
+    uint64_t missed = 0;
+    for (int i = 0; i < 1'000'000; ++i) {
+      const auto buffer = client.Allocate({.bytes = 4096});
+      if (!buffer.ok() || LeaseAccess::BlockOf(*buffer).mapping != at) ++missed;
+      *at = static_cast<std::byte>(i);
+    }
+    ::syscall(SYS_exit, missed == 0 ? 0 : 1);
+    return "not gone";
+  });
+  CHECK(end.text == "");
+  CHECK(end.signal == 0);
+  CHECK(end.exit_code == 0);
 }
 
 }  // namespace
