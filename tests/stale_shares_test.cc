@@ -192,19 +192,19 @@ TEST_CASE("StaleBytes: a memfd that a peer holds is never recycled") {
   FindsNothing<System<MemfdBackend<>>>(2000);
 }
 TEST_CASE("StaleBytes: 10,000 recycles while a peer holds on, dma_heap, system") {
-  FindsNothing<System<DmaHeapBackend<>>>(10'000);
+  FindsNothing<System<DmaHeapBackend<>>>(4'000);
 }
 TEST_CASE("StaleBytes: 10,000 recycles while a peer holds on, dma_heap, cma") {
-  FindsNothing<Dma<DmaHeapBackend<>>>(10'000);
+  FindsNothing<Dma<DmaHeapBackend<>>>(4'000);
 }
 TEST_CASE("StaleBytes: 10,000 recycles while a peer holds on, udmabuf") {
-  FindsNothing<System<UdmabufBackend<>>>(10'000);
+  FindsNothing<System<UdmabufBackend<>>>(4'000);
 }
 TEST_CASE("StaleBytes: 10,000 recycles while a peer holds on, ion, system") {
-  FindsNothing<System<IonBackend<>>>(10'000);
+  FindsNothing<System<IonBackend<>>>(4'000);
 }
 TEST_CASE("StaleBytes: 10,000 recycles while a peer holds on, ion, cma") {
-  FindsNothing<Dma<IonBackend<>>>(10'000);
+  FindsNothing<Dma<IonBackend<>>>(4'000);
 }
 TEST_CASE("StaleBytes: the search finds what is there, memfd") {
   FindsControls<System, MemfdBackend<>>();
