@@ -25,6 +25,7 @@
 #include "ion/client.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
+#include "ion/heap_id.h"
 #include "ion/manager.h"
 #include "ion/status.h"
 #include "policies/pool_classes.h"
@@ -77,7 +78,7 @@ std::string Look(Buffer& buffer, uint8_t seed, int (*byte_of)(uint8_t, uint64_t)
 }
 
 PoolReport Sum(const Report& report) {
-  PoolReport sum;
+  PoolReport sum{.heap = HeapId{0}, .domain = {}};
   for (const PoolReport& pool : report.pools) {
     sum.hits += pool.hits;
     sum.misses += pool.misses;
