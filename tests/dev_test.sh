@@ -294,7 +294,7 @@ test_bench() {
   fake bazel <<END
 #!/bin/sh
 case \$1 in
-  query) printf "//bench:%s\n" pool client_path placement ;;
+  query) printf "//bench:%s\n" pool client_path pool_path placement ;;
   info) echo "$tmp/bazel-bin" ;;
   build) ;;
   *) exit 9 ;;
@@ -316,10 +316,11 @@ END
   chmod +x "$bin/pool" "$bin/report"
   cp "$bin/pool" "$bin/placement"
   cp "$bin/pool" "$bin/client_path"
+  cp "$bin/pool" "$bin/pool_path"
   export ION_CACHE=$tmp/cache
 
   run "$dev" bench --list
-  check 'benchmarks are named' printed 0 $'pool\nclient_path\nplacement'
+  check 'benchmarks are named' printed 0 $'pool\nclient_path\npool_path\nplacement'
   run "$dev" bench polo
   check 'an unknown benchmark is named' complains 2 "there is no benchmark 'polo'"
   run "$dev" bench pool --benchmark_filter=X
@@ -334,8 +335,8 @@ END
   check 'which needs a file' complains 2 'which file?'
   rm "$tmp/cache/arguments"
   run "$dev" bench --check
-  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 9 runs (wanted 0) missed'
-  check 'by three runs of each program of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 9 ]
+  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 12 runs (wanted 0) missed'
+  check 'by three runs of each program of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 12 ]
   run "$dev" bench --check pool
   check 'which takes nothing else' complains 2 '--check goes alone'
   unset ION_CACHE

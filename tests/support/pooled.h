@@ -67,7 +67,7 @@ inline std::string Look(Buffer& buffer, uint8_t seed,
 }
 
 inline PoolReport Sum(const Report& report) {
-  PoolReport sum;
+  PoolReport sum{.heap = HeapId{0}, .domain = {}};
   for (const PoolReport& pool : report.pools) {
     sum.hits += pool.hits;
     sum.misses += pool.misses;
