@@ -537,16 +537,19 @@ struct ManagerCore {
   // Returns how many bytes went back to the kernel.
   uint64_t Trim(uint64_t bytes, GiveBack why) noexcept {
     uint64_t given = 0;
+    if (InChild()) return given;
     ForEachRecycling([&](auto& heap) {
       if (given < bytes) given += heap.Trim(bytes - given, why);
     });
     return given;
   }
   void Tick() noexcept {
+    if (InChild()) return;
     ForEachRecycling([](auto& heap) { heap.Tick(); });
   }
   Error StartKeeper(const KeeperOptions& options) noexcept {
     const Origin origin{B::kName, Operation::kOpen};
+    if (InChild()) return InheritedError(origin);
     std::lock_guard lock(keeper_mutex);
     if (keeper != nullptr) return Error(EALREADY, "the Manager has a keeper", origin);
     const Keeper<>::Duties duties{
@@ -674,6 +677,7 @@ struct ManagerCore {
   // What lies in pools is no buffer. (While it is told apart, pools are empty for a moment.)
   Report MakeReport() {
     Report report;
+    if (InChild()) return report;
     std::vector<const Block*> idle;
     ForEachRecycling([&](auto& heap) {
       heap.ListIdle(idle);
