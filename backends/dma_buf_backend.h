@@ -14,6 +14,7 @@
 #include <linux/dma-buf.h>
 #include <linux/magic.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/vfs.h>
 
 #include <cerrno>
@@ -27,6 +28,7 @@
 #include "backends/backend_base.h"
 #include "ion/backend.h"
 #include "ion/block.h"
+#include "ion/bytes.h"
 #include "ion/cpu_sync.h"
 #include "ion/error.h"
 #include "ion/fd.h"
@@ -94,9 +96,10 @@ class DmaBufBackend : public BackendBase<Sys> {
 
   // What the kernel counts of a dma-buf in /proc/self/fdinfo, in the one state in which it can be
   // compared: our descriptor and our one mapping, and not one reference more; and no fence pending.
-  // ENOTSUP: the kernel counts nothing there (before Linux 5.3). Requires: the memory is of a
-  // heap of ours, and whatever it was made from never left us. (A queue of a driver that exported
-  // its own buffer holds it without a reference.)
+  // ENOTSUP: the kernel counts nothing there (before Linux 5.3), or not who was lent a page of it
+  // (dma-heaps and udmabuf of Linux 5.10). Requires: the memory is of a heap of ours, and
+  // whatever it was made from never left us. (A queue of a driver that exported its own buffer
+  // holds it without a reference.)
   Result<bool> ProveUnshared(const Block& block) noexcept {
     const Origin origin = From(Operation::kProve, block.bytes);
     char path[32] = "/proc/self/fdinfo/";
@@ -119,12 +122,28 @@ class DmaBufBackend : public BackendBase<Sys> {
     // A number that the text ends in may be half a number.
     if (error != std::errc{} || end == facts.data() + facts.size()) return false;
     if (count != (block.mapping != nullptr ? 2 : 1)) return false;
+    if (MayLendPages(block)) {
+      return Error(ENOTSUP, "madvise: a pipe may hold pages of it, which nobody counts", origin);
+    }
     pollfd fences{.fd = block.fd, .events = POLLIN | POLLOUT, .revents = 0};
     long answer;
     do answer = this->sys().Poll(&fences, 1, 0);
     while (answer == -EINTR);
     if (Failed(answer)) return Error(ErrnoFrom(answer), "poll", origin);
     return fences.revents == (POLLIN | POLLOUT);
+  }
+
+  // Whether who maps the block can lend its pages to the kernel (vmsplice, io_uring): they stay
+  // lent when the mapping and the descriptor have gone. Not where a driver maps addresses, and no
+  // pages (VM_PFNMAP): madvise refuses both of these then. The first alone it also refuses where
+  // memory is locked, the second for other special mappings, which are never locked. Neither does
+  // anything to a mapping of shared memory. Only told of what we have mapped.
+  bool MayLendPages(const Block& block) noexcept {
+    if (block.mapping == nullptr) return block.cpu_mappable;
+    const auto refuses = [&](int advice) {
+      return this->sys().Madvise(block.mapping, PageBytes(), advice) == -EINVAL;
+    };
+    return !refuses(MADV_DONTNEED) || !refuses(MADV_DODUMP);
   }
 
   // Asked of the file system, never by an ioctl: on a heap's node any ioctl number 0 allocates.

@@ -100,6 +100,7 @@ class Client {
   // ion_client_create. Not for users: Manager::CreateClient.
   static absl::StatusOr<Client> Create(Core& core, const ClientOptions& options) noexcept {
     const Origin origin{kBackendName, Operation::kClient, options.name};
+    if (core.InChild()) return ToStatus(Core::InheritedError(origin));
     const uint64_t limit =
         options.quota_bytes.has_value() ? *options.quota_bytes / PageBytes() : Account::kUnlimited;
     const uint64_t credit = options.exact_quota ? 0 : Account::UsualCredit(limit);

@@ -22,6 +22,9 @@
 // of on the standard error, and what they stand for lives until the last is released. Clients may
 // outlive it, too.
 //
+// A child made by fork cannot use its parent's Manager: it is given nothing (EPERM), and its report
+// is empty. What it inherited it can only let go of, by destroying it.
+//
 // Cost: the walk is a fold over the heaps; an allocation is one call of the backend. Thread-safe
 // but for Open, moving and destruction. Over heaps that recycle, no thread may release a lease
 // while the Manager is being destroyed; before and after, any may.

@@ -549,7 +549,7 @@ struct ManagerCore {
   }
   Error StartKeeper(const KeeperOptions& options) noexcept {
     const Origin origin{B::kName, Operation::kOpen};
-    if (InChild()) return Error(EPERM, "the Manager is the parent process's", origin);
+    if (InChild()) return InheritedError(origin);
     std::lock_guard lock(keeper_mutex);
     if (keeper != nullptr) return Error(EALREADY, "the Manager has a keeper", origin);
     const Keeper<>::Duties duties{
@@ -677,6 +677,7 @@ struct ManagerCore {
   // What lies in pools is no buffer. (While it is told apart, pools are empty for a moment.)
   Report MakeReport() {
     Report report;
+    if (InChild()) return report;
     std::vector<const Block*> idle;
     ForEachRecycling([&](auto& heap) {
       heap.ListIdle(idle);

@@ -277,6 +277,7 @@ class PooledHeap {
   void Close() noexcept {
     {
       std::lock_guard lock(state_->mutex);
+      state_->closed = true;
       ForEachEntry([&](Entry& entry) {
         HotOf(entry).give_gate.store(PoolTicket::kNever, std::memory_order_relaxed);
       });
@@ -324,18 +325,19 @@ class PooledHeap {
   void ListPools(std::vector<PoolReport>& reports) {
     std::lock_guard lock(state_->mutex);
     ForEachEntry([&](Entry& entry) {
+      // First: each of them is an acquire that the pool has counted.
+      const uint64_t nulls = entry.nulls.load(std::memory_order_acquire);
       const PoolCounters counters = entry.pool->counters();
-      PoolReport report{
-          .heap = kId,
-          .domain = entry.domain,
-          .open = entry.state == Entry::kOpen,
-          .cached = entry.cached,
-          .block_bytes = entry.block_bytes,
-          .hits = counters.hits + counters.misses - entry.nulls.load() + entry.other_hits.load(),
-          .misses = entry.misses.load(),
-          .held_bytes = counters.held * entry.block_bytes,
-          .scrubs = entry.scrubs.load(),
-          .moves = entry.moves.load()};
+      PoolReport report{.heap = kId,
+                        .domain = entry.domain,
+                        .open = entry.state == Entry::kOpen,
+                        .cached = entry.cached,
+                        .block_bytes = entry.block_bytes,
+                        .hits = counters.hits + counters.misses - nulls + entry.other_hits.load(),
+                        .misses = entry.misses.load(),
+                        .held_bytes = counters.held * entry.block_bytes,
+                        .scrubs = entry.scrubs.load(),
+                        .moves = entry.moves.load()};
       for (size_t i = 0; i < kGiveBacks; ++i) report.given_back_bytes[i] = entry.given[i].load();
       const auto add = [&](const List& list, uint64_t& bytes) {
         for (size_t i = 0; i < list.count; ++i) {
@@ -406,6 +408,7 @@ class PooledHeap {
     bool cached = false;
     uint32_t size_class = 0;
     std::atomic<uint32_t> homes{0};  // blocks that are its own, leased or not
+    // `nulls`: of what the pool has counted, what is no hit of this domain.
     std::atomic<uint64_t> misses{0}, nulls{0}, other_hits{0}, scrubs{0}, moves{0};
     std::array<std::atomic<uint64_t>, kGiveBacks> given{};
   };
@@ -456,6 +459,7 @@ class PooledHeap {
     std::mutex mutex;
     uint16_t entries_used = 1;  // those that ever had a pool are below
     uint64_t tick = 0;
+    bool closed = false;  // no pool is made any more
     List quarantine, dirty;
   };
 
@@ -523,7 +527,7 @@ class PooledHeap {
   // The same, made where there is none; nullptr: no more can be made.
   Entry* OpenEntry(PoolDomain domain, bool cached, uint32_t size_class) noexcept {
     if (Entry* entry = EntryFor(domain, cached, size_class); entry != nullptr) return entry;
-    Entry* entry = FreeEntry(size_class);
+    Entry* entry = state_->closed ? nullptr : FreeEntry(size_class);
     if (entry == nullptr) return nullptr;
     entry->domain = domain;
     entry->cached = cached;
@@ -585,7 +589,7 @@ class PooledHeap {
 
   Block* TakeFrom(Entry& entry) noexcept {
     Block* block = entry.pool->Acquire();
-    if (block == nullptr) entry.nulls.fetch_add(1, std::memory_order_relaxed);
+    if (block == nullptr) entry.nulls.fetch_add(1, std::memory_order_release);
     return block;
   }
   Found Find(PoolDomain domain, bool cached, uint32_t size_class) noexcept {
@@ -727,8 +731,10 @@ class PooledHeap {
     ForEachEntry([&](Entry& entry) { idle += entry.pool->depth() * entry.block_bytes; });
     return idle;
   }
-  // Gives back what lies in depots: of closed domains, then where most lies.
+  // Gives back what lies in depots: of closed domains, then where most lies. No more than there is
+  // now, though others go on putting: it ends.
   uint64_t GiveIdle(uint64_t bytes, GiveBack why) noexcept {
+    bytes = std::min(bytes, IdleBytes());
     uint64_t given = 0;
     while (given < bytes) {
       Entry* fullest = nullptr;

@@ -59,6 +59,35 @@ ION_SUITE_FACT(renames, "a buffer can be renamed") {
   });
 }
 
+// A name may have lines of its own.
+ION_SUITE_FACT(proves, "whether others hold a buffer is told, unless pages of it could be lent") {
+  const auto on_each = [](auto& backend, uint32_t heap) {
+    using B = std::remove_reference_t<decltype(backend)>;
+    if constexpr (B::kCaps.proves_unshared) {
+      Memory memory(backend, heap, 8_KiB, "x\ncount:\t2\n");
+      CHECK(Kind(backend.IsUnshared(memory.block).error()) == "EOPNOTSUPP prove unshared");
+      const Result<std::byte*> at = backend.MapToKeep(memory.block);
+      REQUIRE(at.ok());
+      memory.block.mapping = *at;
+      const typename T::Sys sys;
+      const bool lends = sys.Madvise(*at, 4_KiB, MADV_DONTNEED) == 0;
+      const Result<bool> alone = backend.IsUnshared(memory.block);
+      if (lends) {
+        CHECK(Kind(alone.error()) == "EOPNOTSUPP prove unshared");
+      } else {
+        REQUIRE(alone.ok());
+        CHECK(*alone);
+      }
+      Result<UniqueFd> other = backend.Share(memory.block);
+      REQUIRE(other.ok());
+      const Result<bool> shared = backend.IsUnshared(memory.block);
+      REQUIRE(shared.ok());
+      CHECK(!*shared);
+    }
+  };
+  OnEachHeap<T>(on_each);
+}
+
 ION_SUITE_FACT(name_refused, "a buffer that the kernel does not name is a buffer all the same") {
   if (!T::kOwnInodes) return Skip("the kernel does not name its memory");
   const auto errors = std::make_shared<ErrorSink>();
@@ -254,6 +283,7 @@ ION_SUITE_FACT(import_backends, "it imports what the other backends for dma-bufs
   namespace ion::testing {                         \
   ION_SUITE_INVOKE(is_dma_buf, __VA_ARGS__);       \
   ION_SUITE_INVOKE(renames, __VA_ARGS__);          \
+  ION_SUITE_INVOKE(proves, __VA_ARGS__);           \
   ION_SUITE_INVOKE(name_refused, __VA_ARGS__);     \
   ION_SUITE_INVOKE(no_name_no_ioctl, __VA_ARGS__); \
   ION_SUITE_INVOKE(syncs, __VA_ARGS__);            \

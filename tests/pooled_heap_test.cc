@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -513,6 +514,37 @@ TEST_CASE("PooledHeap: a pool that was another domain's counts from zero") {
   CHECK(report.pools[0].misses == 1);
 }
 
+TEST_CASE("PooledHeap: a client that outlives its Manager gets memory, and none is kept") {
+  const LeakCheck leaks;
+  const auto budget = std::make_shared<Budget>(1 << 20);
+  {
+    std::optional<Pooled<>> manager = Open<Pooled<>>({.budget = budget});
+    auto client = Make(*manager, {.recycle_as_is = true});
+    { Buffer known = Take(client, 4096); }
+    manager.reset();
+    // The second time its thread has a magazine of each pool.
+    for (int i = 0; i < 3; ++i) Buffer known = Take(client, 4096), fresh = Take(client, 8192);
+    CHECK(budget->held() == 0);
+  }
+  CHECK(budget.use_count() == 1);
+}
+
+// Zeroing what waits is a touch of what a child has not mapped.
+TEST_CASE("PooledHeap: a forked child leaves alone what waits to be zeroed") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.scrub = Scrub::kBackground}>>();
+  auto client = Make(manager);
+  { Buffer waiting = Take(client, 4096); }
+  const ChildEnd end = RunInChild([&]() -> std::string {
+    manager.Tick();
+    return manager.Trim() == 0 ? "" : "it gives memory back";
+  });
+  CHECK(end.signal == 0);
+  CHECK(end.text == "");
+  manager.Tick();
+  CHECK(Sum(manager.MakeReport()).held_bytes == 4096);
+}
+
 TEST_CASE("PooledHeap: domains past the table's end have no pools, and work") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<>>();
@@ -551,6 +583,11 @@ TEST_CASE(
     lease = Buffer();
     if (::fcntl(fd, F_GETFD) != -1) return "the descriptor is still open";
     if (ErrnoOf(client.Allocate({.bytes = 4096}).status()) != EPERM) return "it allocates";
+    if (ErrnoOf(manager.CreateClient({}).status()) != EPERM) return "it makes clients";
+    if (ErrnoOf(manager.StartKeeper()) != EPERM) return "it starts a keeper";
+    if (manager.Trim() != 0) return "it gives memory back";
+    manager.Tick();
+    if (!manager.MakeReport().buffers.empty()) return "it tells of buffers";
     { const auto gone = std::move(client); }
     { const auto gone = std::move(manager); }
     return "";

@@ -15,6 +15,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -332,6 +333,68 @@ TEST_CASE("uapi count: a queue that takes a buffer counts 1") {
     CHECK(Count(fd) == "2");
   }
   CHECK(Count(fd) == "1");
+}
+
+TEST_CASE("uapi count: a name may have lines of its own, and stands behind the count") {
+  const LeakCheck leaks;
+  if (!Here(kSystemHeap)) return;
+  const UniqueFd fd = SystemDmaBuf();
+  const UniqueFd copy(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+  REQUIRE(Said(::ioctl(fd.get(), DMA_BUF_SET_NAME, "x\ncount:\t1\n")) == "0");
+  const std::string text = ReadFile("/proc/self/fdinfo/" + std::to_string(fd.get()));
+  const size_t first = text.find("\ncount:\t2\n"), forged = text.find("\ncount:\t1\n");
+  REQUIRE(forged != std::string::npos);
+  CHECK(first < forged);
+}
+
+// Whether bytes that are written to `fd` after its only mapping has gone are seen by who lent a
+// page of that mapping to a pipe, though `count` is 1.
+bool PipeKeepsPageOf(const UniqueFd& fd) {
+  auto* at = static_cast<char*>(Map(fd));
+  REQUIRE(at != MAP_FAILED);
+  at[0] = 'a';
+  int ends[2];
+  REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
+  const UniqueFd out(ends[0]), in(ends[1]);
+  iovec page{.iov_base = at, .iov_len = 1};
+  const bool lent = ::vmsplice(in.get(), &page, 1, 0) == 1;
+  CHECK(::munmap(at, kBytes) == 0);
+  CHECK(Count(fd) == "1");
+  if (!lent) return false;
+  at = static_cast<char*>(Map(fd));
+  REQUIRE(at != MAP_FAILED);
+  at[0] = 'b';
+  CHECK(::munmap(at, kBytes) == 0);
+  char byte = 0;
+  REQUIRE(::read(out.get(), &byte, 1) == 1);
+  return byte == 'b';
+}
+// Whether madvise takes what it does not take for memory that a driver maps by its addresses.
+std::string SaidAdvice(const UniqueFd& fd) {
+  void* at = Map(fd);
+  REQUIRE(at != MAP_FAILED);
+  std::string said;
+  for (const int advice : {MADV_DONTNEED, MADV_DODUMP}) {
+    said += Said(::madvise(at, kPage, advice)) + " ";
+  }
+  CHECK(::munmap(at, kBytes) == 0);
+  return said;
+}
+
+TEST_CASE("uapi count: does not count a pipe that was lent a page, where pages can be lent") {
+  const LeakCheck leaks;
+  std::map<std::string, UniqueFd> dma_bufs;
+  if (Here(kSystemHeap)) dma_bufs["system"] = SystemDmaBuf();
+  if (Here("/dev/dma_heap/reserved")) {
+    dma_bufs["cma"] = HeapDmaBuf(kBytes, O_RDWR, "/dev/dma_heap/reserved");
+  }
+  if (Here(kUdmabuf)) dma_bufs["udmabuf"] = UdmabufOf(Memfd(kBytes).borrow(), kBytes);
+  for (const auto& dma_buf : dma_bufs) {
+    CAPTURE(dma_buf.first);
+    REQUIRE(dma_buf.second.valid());
+    CHECK(PipeKeepsPageOf(dma_buf.second) == IsAs510());
+    CHECK(SaidAdvice(dma_buf.second) == (IsAs510() ? "0 0 " : "EINVAL EINVAL "));
+  }
 }
 
 // ---- Forks ----

@@ -110,6 +110,9 @@ class FakeDmaBuf : public FakeFile {
       case MADV_DONTNEED:
         if (pfn) return -EINVAL;
         return 0;  // and the content stays: that is not the mapping's
+      case MADV_DODUMP:
+        if (pfn) return -EINVAL;
+        break;
       case MADV_DOFORK:
         if (io) return -EINVAL;
         break;
