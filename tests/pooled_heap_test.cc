@@ -143,6 +143,7 @@ TEST_CASE(
   {
     Buffer same = Take(other, 4096);
     CHECK(same.fd().get() == fd);
+    CHECK(!same.properties().zeroed);
     CHECK(Look(same, 7) == "ok");
   }
   // What lies idle elsewhere comes before the kernel, zeroed.
@@ -150,11 +151,13 @@ TEST_CASE(
   {
     Buffer moved = Take(zeroed, 4096);
     CHECK(moved.fd().get() == fd);
+    CHECK(moved.properties().zeroed);
     CHECK(Look(moved, 0, ZeroByte) == "ok");
     Write(moved, 9);
   }
   manager.MakeReport();
   Buffer moved = Take(stranger, 4096);
+  CHECK(!moved.properties().zeroed);
   CHECK(Look(moved, 0, ZeroByte) == "ok");
   CHECK(Sum(manager.MakeReport()).moves <= 2);
 }
@@ -369,6 +372,16 @@ TEST_CASE("PooledHeap: a shortage empties the pools once, and the request is tri
   Buffer large = Take(client, 1 << 20);
   CHECK(Given(manager.MakeReport(), GiveBack::kShortage) == 768 << 10);
   CHECK(ErrnoOf(client.Allocate({.bytes = 4096}).status()) == ENOMEM);
+}
+
+TEST_CASE("PooledHeap: a heap's shortage is seen, whatever the next one answers") {
+  const LeakCheck leaks;
+  using Two = Manager<B, PooledHeap<SystemHeap<B, HeapSpec{.id = 1}>>,
+                      SystemHeap<B, HeapSpec{.id = 0, .name = "nowhere"}>>;
+  auto manager = Open<Two>({.budget = std::make_shared<Budget>(1 << 20)});
+  auto client = Make(manager);
+  { Buffer buffer = Take(client, 512 << 10); }
+  CHECK(client.Allocate({.bytes = 1 << 20, .heaps = HeapId{1} | HeapId{0}}).ok());
 }
 
 TEST_CASE("PooledHeap: Reserve fills the pools") {
