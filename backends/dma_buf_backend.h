@@ -171,9 +171,12 @@ class DmaBufBackend : public BackendBase<Sys> {
     return {this->name(), operation, {}, bytes};
   }
 
-  // The kernel's documentation asks to try again on EAGAIN as on EINTR.
+  // Memory that no CPU caches (only ION makes it: flag 0, mapped write-combining) needs no word of
+  // ours: there is nothing to clean or to invalidate. The kernel's documentation asks to try again
+  // on EAGAIN as on EINTR.
   Error Sync(const Block& block, Direction direction, uint64_t phase,
              Operation operation) noexcept {
+    if (!block.cached) return {};
     dma_buf_sync sync{.flags = phase | static_cast<uint64_t>(direction)};
     long answer;
     do answer = IoctlRetrying(this->sys(), block.fd, DMA_BUF_IOCTL_SYNC, &sync);

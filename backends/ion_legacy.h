@@ -132,6 +132,7 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
   // Before Linux 4.6 another driver's dma-buf has no call at all: whoever made it has to keep its
   // mappings coherent.
   Error EndCpuAccess(const Block& block, Direction direction) noexcept {
+    if (!block.cached) return {};
     Error error = AskForSync([&] { return Base::EndCpuAccess(block, direction); });
     const bool wrote = direction != Direction::kRead;
     if (!error.ok() || !wrote || block.cookie == 0 || !lacks_sync_->load(std::memory_order_relaxed))

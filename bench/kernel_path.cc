@@ -15,7 +15,8 @@
 //
 // Names are BM_<Backend><Stage>/<kernel heap>/<bytes>/iterations:<n>. `calls` is system calls an
 // iteration. A Manager's first mapping of a buffer stays until the buffer goes, so the library's
-// munmap is paid in Free, not in Unmap. Backends and heaps that cannot be measured stand in the
+// munmap is paid in Free, not in Unmap. BM_RawUdmabufList makes buffers of pages that are there
+// already, up to 4 MiB. Backends and heaps that cannot be measured stand in the
 // context, with the reason. Iterations are fixed: what is prepared outside the clock costs more
 // than what is measured.
 
@@ -60,7 +61,7 @@ enum Stage { kAllocate, kMap, kTouch, kUnmap, kFree, kStages };
 constexpr const char* kStageNames[kStages] = {"Allocate", "Map", "Touch", "Unmap", "Free"};
 
 constexpr uint64_t kKiB = 1024, kMiB = 1024 * kKiB;
-constexpr uint64_t kSizes[] = {4 * kKiB, 64 * kKiB, 1 * kMiB, 8 * kMiB};
+constexpr uint64_t kSizes[] = {4 * kKiB, 64 * kKiB, 1 * kMiB, 4 * kMiB, 8 * kMiB};
 
 // Objects prepared at a time, so that stopping the clock costs little against what it measures; not
 // more than half of the guest's contiguous memory (64 MiB).
@@ -219,6 +220,45 @@ struct UdmabufSource {
   }
 };
 
+// Of pages of one memfd, populated before and used again, that lie apart: one item each.
+struct UdmabufListSource {
+  static constexpr bool kDmaBuf = true;
+  static constexpr size_t kMost = 1024;  // items, as the kernel has it
+  UniqueFd node;
+  UniqueFd pages;
+
+  long Make(const CountingSyscalls& sys, uint64_t bytes) const {
+    const uint64_t count = bytes / PageBytes();
+    if (count > kMost) return -EINVAL;
+    struct {  // udmabuf_create_list, which has no room for any
+      uint32_t flags, count;
+      udmabuf_create_item items[kMost];
+    } list;
+    static_assert(offsetof(decltype(list), items) == sizeof(udmabuf_create_list));
+    list.flags = UDMABUF_FLAGS_CLOEXEC;
+    list.count = static_cast<uint32_t>(count);
+    for (uint64_t i = 0; i < count; ++i) {
+      list.items[i] = {.memfd = static_cast<uint32_t>(pages.get()),
+                       .__pad = 0,
+                       .offset = (kMost - 1 - i) * PageBytes(),
+                       .size = PageBytes()};
+    }
+    return sys.Ioctl(node.get(), UDMABUF_CREATE_LIST, &list);
+  }
+  static UniqueFd Pages() {
+    const LinuxSyscalls sys;
+    const auto bytes = static_cast<off_t>(kMost * PageBytes());
+    UniqueFd memfd(static_cast<int>(sys.MemfdCreate("pages", MFD_CLOEXEC | MFD_ALLOW_SEALING)));
+    (void)sys.Ftruncate(memfd.get(), bytes);
+    (void)sys.Fcntl(memfd.get(), F_ADD_SEALS, F_SEAL_SHRINK);
+    const long at = sys.Mmap(static_cast<uint64_t>(bytes), PROT_READ | PROT_WRITE, memfd.get(), 0);
+    if (Failed(at)) return memfd;
+    TouchPages(reinterpret_cast<std::byte*>(at), static_cast<uint64_t>(bytes));
+    (void)sys.Munmap(reinterpret_cast<std::byte*>(at), static_cast<uint64_t>(bytes));
+    return memfd;
+  }
+};
+
 struct DmaHeapSource {
   static constexpr bool kDmaBuf = true;
   UniqueFd node;
@@ -367,6 +407,8 @@ void RegisterAll(uint64_t& calls) {
   });
   RegisterBackend<UdmabufBackend>("Udmabuf", calls, [&](const std::string& heap) {
     RegisterRaw("Udmabuf", heap, UdmabufSource{OpenNode("/dev/udmabuf")}, calls);
+    RegisterRaw("UdmabufList", heap,
+                UdmabufListSource{OpenNode("/dev/udmabuf"), UdmabufListSource::Pages()}, calls);
   });
   RegisterBackend<MemfdBackend>("Memfd", calls, [&](const std::string& heap) {
     RegisterRaw("Memfd", heap, MemfdSource{}, calls);

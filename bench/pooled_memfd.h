@@ -24,19 +24,17 @@
 
 namespace ion::bench {
 
-template <HeapId kHeapId>
+template <HeapId kHeapId, class B = MemfdBackend<>>
 class UnclaimedMemfd {
  public:
-  using BackendType = MemfdBackend<>;
+  using BackendType = B;
   static constexpr HeapSpec kSpec = {.type = HeapType::kSystem, .id = kHeapId.value()};
   static constexpr HeapId kId = kHeapId;
   static constexpr HeapType kType = HeapType::kSystem;
   static constexpr bool kContiguous = false;
   static constexpr HeapCaps kCaps = {};
 
-  static Result<UnclaimedMemfd> Bind(MemfdBackend<>& backend) noexcept {
-    return UnclaimedMemfd(backend);
-  }
+  static Result<UnclaimedMemfd> Bind(B& backend) noexcept { return UnclaimedMemfd(backend); }
   std::string_view name() const noexcept { return "pooled memfd"; }
   const Properties& properties() const noexcept { return kernel_heap().properties; }
   const KernelHeap& kernel_heap() const noexcept { return backend_->heaps()[0]; }
@@ -55,9 +53,9 @@ class UnclaimedMemfd {
   Error Unmap(std::byte* at, uint64_t bytes) noexcept { return backend_->Unmap(at, bytes); }
 
  private:
-  explicit UnclaimedMemfd(MemfdBackend<>& backend) noexcept : backend_(&backend) {}
+  explicit UnclaimedMemfd(B& backend) noexcept : backend_(&backend) {}
 
-  MemfdBackend<>* backend_;
+  B* backend_;
 };
 
 template <HeapId kHeapId>

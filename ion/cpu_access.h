@@ -19,8 +19,8 @@
 // Scopes nest: one that is covered by an open one sends nothing (ion/cpu_sync.h says what is sent,
 // and why). A mapping must outlive its scopes, and stay where it is meanwhile (checked).
 //
-// Cost: most often one system call at each end, none where nested. Not thread-safe: one thread at a
-// time per buffer.
+// Cost: most often one system call at each end, none where nested, or where no CPU caches it. Not
+// thread-safe: one thread at a time per buffer.
 #ifndef ION_ION_CPU_ACCESS_H_
 #define ION_ION_CPU_ACCESS_H_
 
@@ -48,7 +48,7 @@ class [[nodiscard]] CpuAccess {
   using Byte = std::conditional_t<Writes(kDirection), std::byte, const std::byte>;
 
   // Begins CPU access. Waits, as the kernel does, for the fences of devices that still use the
-  // buffer.
+  // buffer; where it is uncached nobody is told and nothing waited for: poll its descriptor.
   template <MapMode kMode>
   static absl::StatusOr<CpuAccess> Begin(
       const CpuMapping<kMode>& mapping ABSL_ATTRIBUTE_LIFETIME_BOUND) noexcept {

@@ -153,7 +153,8 @@ class ManagerWith {
   void Tick() noexcept { core().Tick(); }
   // Starts a thread of this Manager that ticks, and gives idle memory back when the machine runs
   // short (ion/keeper.h). Where that cannot be watched the Status says why, and the thread ticks
-  // all the same. FAILED_PRECONDITION (EALREADY): there is one.
+  // all the same. FAILED_PRECONDITION (EALREADY): there is one. PERMISSION_DENIED (EPERM): we are a
+  // forked child, and the Manager is the parent's.
   absl::Status StartKeeper(const KeeperOptions& options = {}) noexcept {
     return ToStatus(core().StartKeeper(options));
   }

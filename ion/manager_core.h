@@ -537,10 +537,10 @@ struct ManagerCore {
       return false;
     });
   }
-  // Returns how many bytes went back to the kernel.
+  // Returns how many bytes went back to the kernel. In a child all of it is the parent's.
   uint64_t Trim(uint64_t bytes, GiveBack why) noexcept {
+    if (InChild()) return 0;
     uint64_t given = 0;
-    if (InChild()) return given;
     ForEachRecycling([&](auto& heap) {
       if (given < bytes) given += heap.Trim(bytes - given, why);
     });

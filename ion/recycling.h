@@ -59,7 +59,7 @@ constexpr std::string_view GiveBackName(GiveBack why) noexcept {
 // One pool: blocks of one size, cached or not, of one trust domain. Sums over its life; exact while
 // no call is under way.
 struct PoolReport {
-  HeapId heap{0};
+  HeapId heap;
   PoolDomain domain;
   bool open = false;  // the domain still has clients
   bool cached = false;

@@ -9,6 +9,7 @@
 //   const ion::Report report = manager.MakeReport();
 //   std::fputs(ion::HeapText(report, ion::HeapId{0}).c_str(), stderr);   // ION's heaps/<name>
 //   std::fputs(ion::ClientText(report, "camera").c_str(), stderr);       // ION's clients/<name>
+//   std::fputs(ion::PoolText(report).c_str(), stderr);
 //
 // What it says is from one moment for each buffer, not for all of them together.
 //
@@ -17,6 +18,7 @@
 #ifndef ION_ION_REPORT_H_
 #define ION_ION_REPORT_H_
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -106,6 +108,32 @@ inline std::string ClientText(const Report& report, std::string_view client) {
   }
   if (const auto at = heaps.find(std::nullopt); at != heaps.end()) {
     absl::StrAppendFormat(&text, "%16.16s: %16d\n", "imported", at->second);
+  }
+  return text;
+}
+
+// What lies in pools, and what became of it: a line for each pool, in bytes where it is no count.
+// Who has gone still has a line while blocks of his are out.
+inline std::string PoolText(const Report& report) {
+  std::string text = absl::StrFormat("%16s %6s %10s %8s %10s %10s %12s %12s %10s %10s  %s\n",
+                                     "heap", "domain", "size", "", "hits", "misses", "held",
+                                     "quarantined", "scrubs", "moves", "given back");
+  for (const PoolReport& pool : report.pools) {
+    std::string heap, given;
+    for (const HeapReport& each : report.heaps) {
+      if (each.id == pool.heap) heap = each.name;
+    }
+    for (size_t why = 0; why < kGiveBacks; ++why) {
+      if (pool.given_back_bytes[why] == 0) continue;
+      if (!given.empty()) given += ", ";
+      given += GiveBackName(static_cast<GiveBack>(why));
+      absl::StrAppend(&given, " ", pool.given_back_bytes[why]);
+    }
+    const std::string domain = pool.open ? absl::StrCat(pool.domain.slot) : "gone";
+    absl::StrAppendFormat(&text, "%16s %6s %10d %8s %10d %10d %12d %12d %10d %10d  %s\n", heap,
+                          domain, pool.block_bytes, pool.cached ? "cached" : "uncached", pool.hits,
+                          pool.misses, pool.held_bytes, pool.quarantined_bytes, pool.scrubs,
+                          pool.moves, given.empty() ? "nothing" : given);
   }
   return text;
 }

@@ -538,7 +538,7 @@ class PooledHeap {
          {&entry->misses, &entry->other_hits, &entry->scrubs, &entry->moves}) {
       counter->store(0, std::memory_order_relaxed);
     }
-    // The pool goes on counting: what it served before is no hit of this domain.
+    // What the pool counted while it was another domain's is no hit of this one.
     const PoolCounters before = entry->pool->counters();
     entry->nulls.store(before.hits + before.misses, std::memory_order_relaxed);
     for (auto& given : entry->given) given.store(0, std::memory_order_relaxed);

@@ -26,12 +26,15 @@
 #include "platforms/any_backend.h"
 #include "platforms/heaps.h"
 #include "tests/support/backend_suite.h"
+#include "tests/support/fault_syscalls.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
 
 namespace ion {
 namespace {
 
+using testing::Faults;
+using testing::FaultSyscalls;
 using testing::Kind;
 using testing::LeakCheck;
 using testing::Skip;
@@ -183,6 +186,24 @@ TEST_CASE("AnyOf: what the opened backend cannot, it says") {
   REQUIRE((plain.ok() && commanded.ok()));
   CHECK(Kind(plain->Custom(EDOM, 0)) == "ENOTTY custom command");
   CHECK(Kind(commanded->Custom(EDOM, 0)) == "EDOM custom command");
+}
+
+TEST_CASE("AnyOf: a mapping that could not be ended is kept, and counted") {
+  using Faulty = AnyOf<DmaHeapBackend<FaultSyscalls>, MemfdBackend<FaultSyscalls>>;
+  const LeakCheck leaks;
+  const auto faults = std::make_shared<Faults>();
+  auto any = Faulty::Open({.sys = FaultSyscalls(faults), .order = {"memfd"}});
+  REQUIRE(any.ok());
+  Block block;
+  REQUIRE(any->Allocate(0, 1, Flags::kNone, {}, block).ok());
+  const Result<std::byte*> at = any->Map(block, 0, block.bytes, MapMode::kReadOnly);
+  REQUIRE(at.ok());
+  faults->Begin({.n = 0, .call = "munmap", .code = EINVAL});
+  CHECK(Kind(any->Unmap(*at, block.bytes)) == "EINVAL unmap");
+  faults->End();
+  CHECK(any->kept_mappings() == 1);
+  CHECK(any->Release(block).ok());
+  CHECK(any->kept_mappings() == 0);
 }
 
 TEST_CASE("AnyOf: a Manager over it gives memory, on whatever this machine has") {

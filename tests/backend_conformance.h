@@ -17,6 +17,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
@@ -44,10 +45,10 @@
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
 #include "ion/fd.h"
-#include "ion/fd_socket.h"
 #include "ion/status.h"
 #include "platforms/heaps.h"
 #include "tests/support/backend_suite.h"
+#include "tests/support/byte_socket.h"
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
 #include "tests/support/leak_check.h"
@@ -378,6 +379,35 @@ ION_SUITE_FACT(map_modes, "a read-only mapping cannot be written, a writable one
   });
 }
 
+ION_SUITE_FACT(map_to_keep, "a mapping that is kept is whole, in place, and not a child's") {
+  OnEachHeap<T>([](auto& backend, uint32_t heap) {
+    const typename T::Sys sys;
+    Memory memory(backend, heap, 64_KiB);
+    const uint64_t bytes = memory.block.bytes;
+    const auto plain = backend.Map(memory.block, 0, bytes, MapMode::kWritable);
+    REQUIRE(plain.ok());
+    constexpr int kPopulateWrite = 23;  // Linux 5.14, and only where the driver has faults
+    const bool populates = sys.Madvise(*plain, bytes, kPopulateWrite) == 0;
+    CHECK(Kind(backend.Unmap(*plain, bytes)) == "ok");
+    const auto at = backend.MapToKeep(memory.block);
+    REQUIRE(at.ok());
+    memory.block.mapping = *at;
+    rusage before{}, after{};
+    CHECK(::getrusage(RUSAGE_SELF, &before) == 0);
+    for (uint64_t i = 0; i < bytes; i += PageBytes()) (*at)[i] = std::byte{7};
+    CHECK(::getrusage(RUSAGE_SELF, &after) == 0);
+    if (populates) {
+      CHECK(static_cast<uint64_t>(after.ru_minflt - before.ru_minflt) < bytes / PageBytes());
+    }
+    const ChildEnd end = RunInChild([&] {
+      *const_cast<volatile std::byte*>(*at) = std::byte{1};
+      return "it was written";
+    });
+    CHECK(end.signal == SIGSEGV);
+    CHECK((*at)[0] == std::byte{7});
+  });
+}
+
 // ---- Releasing ----
 
 ION_SUITE_FACT(release, "a release takes the mapping along and empties the block") {
@@ -395,6 +425,27 @@ ION_SUITE_FACT(release, "a release takes the mapping along and empties the block
     CHECK(DescriptorLines() == fds);
     CHECK(DeviceMappings() == mappings);
   });
+}
+
+ION_SUITE_FACT(abandon, "a child abandons its descriptor, and nothing of its parent's") {
+  Watch watch;
+  const auto on_each = [&](auto& backend, uint32_t heap) {
+    Memory memory(backend, heap, 8_KiB);
+    CHECK(Fill(backend, memory.block, 3) == "ok");
+    const ChildEnd end = RunInChild([&]() -> std::string {
+      const int fd = memory.block.fd;
+      const uint32_t generation = memory.block.generation;
+      watch.ioctls = 0;
+      if (Error error = backend.Abandon(memory.block); !error.ok()) return Describe(error);
+      if (watch.ioctls != 0) return "it told the kernel more";
+      if (::fcntl(fd, F_GETFD) != -1) return "the descriptor is open still";
+      if (memory.block.filled() || memory.block.generation != generation) return "another block";
+      return backend.budget().held() == 8_KiB ? "" : "bytes were given";
+    });
+    CHECK(end.text == "");
+    CHECK(Look(backend, memory.block, 3) == "ok");
+  };
+  OnEachHeap<T>(on_each, WatchedSyscalls<typename T::Sys>(&watch));
 }
 
 ION_SUITE_FACT(release_nothing, "the release of an empty block is EBADF and changes nothing") {
@@ -543,20 +594,6 @@ ION_SUITE_FACT(share_outlives, "memory lives as long as a share of it, whoever m
     const auto imported = decltype(memory)::Imported(backend, shared->borrow());
     CHECK(Look(backend, imported.block, 6) == "ok");
   });
-}
-
-// A byte between the two processes, and a descriptor with it where there is one.
-inline bool SendByte(FdRef socket, char byte, FdRef fd = {}) {
-  return SendFds(socket, std::as_bytes(std::span(&byte, 1)),
-                 std::span(&fd, fd == FdRef() ? size_t{0} : size_t{1}))
-      .ok();
-}
-// 0: none came.
-inline char ReceiveByte(FdRef socket, UniqueFd* fd = nullptr) {
-  char byte = 0;
-  const Result<size_t> count = ReceiveFds(socket, std::as_writable_bytes(std::span(&byte, 1)),
-                                          std::span(fd, fd == nullptr ? size_t{0} : size_t{1}));
-  return count.ok() ? byte : '\0';
 }
 
 // What a child does with memory that it is sent: imports it into a backend of its own, finds 1, and
@@ -784,6 +821,8 @@ ION_SUITE_FACT(threads, "several threads allocate, write, share, import and rele
   ION_SUITE_INVOKE(bad_ranges, __VA_ARGS__);       \
   ION_SUITE_INVOKE(map_nothing, __VA_ARGS__);      \
   ION_SUITE_INVOKE(map_modes, __VA_ARGS__);        \
+  ION_SUITE_INVOKE(map_to_keep, __VA_ARGS__);      \
+  ION_SUITE_INVOKE(abandon, __VA_ARGS__);          \
   ION_SUITE_INVOKE(release, __VA_ARGS__);          \
   ION_SUITE_INVOKE(release_nothing, __VA_ARGS__);  \
   ION_SUITE_INVOKE(release_reserved, __VA_ARGS__); \

@@ -103,9 +103,10 @@ test_packages() {
   check 'and the lists were to be updated first' [ "$(<"$tmp/apt")" = 'apt-get update' ]
 }
 
-# fake_stress STATUS LINE…: what each build of the stress prints and exits with.
+# fake_stress STATUS LINE…: what each program of the stress prints and exits with. ALL: all of its controls.
 fake_stress() {
-  local status=$1
+  local status=$1 program
+  local -A controls=([pool_stress]=3 [manager_stress]=4)
   shift
   fake bazel <<END
 #!/bin/sh
@@ -116,30 +117,32 @@ case \$1 in
 esac
 END
   mkdir -p "$tmp/tests/stress"
-  printf '%s\n' "$@" >"$tmp/said"
-  printf '#!/bin/sh\necho "$1" >>%q\ncat %q\nexit %d\n' "$tmp/seconds" "$tmp/said" "$status" >"$tmp/tests/stress/pool_stress"
-  chmod +x "$tmp/tests/stress/pool_stress"
+  for program in "${!controls[@]}"; do
+    printf '%s\n' "${@//ALL/${controls[$program]}}" >"$tmp/said-$program"
+    printf '#!/bin/sh\necho "$1" >>%q\ncat %q\nexit %d\n' "$tmp/seconds" "$tmp/said-$program" "$status" >"$tmp/tests/stress/$program"
+    chmod +x "$tmp/tests/stress/$program"
+  done
 }
 
 test_stress() {
   all_packages_installed
-  fake_stress 0 'control no tag: caught by its errors' 'stress: 20 operations, 0 errors, controls caught: 3'
+  fake_stress 0 'control no tag: caught by its errors' 'stress: 20 operations, 0 errors, controls caught: ALL'
   run "$dev" stress 60
-  check 'the stress adds up its builds' ends 0 'stress: 60 operations, 0 errors, controls caught: 3'
-  check 'which share the time' [ "$(paste -sd ' ' "$tmp/seconds")" = '20 20 20' ]
+  check 'the stress adds up its programs and builds' ends 0 'stress: 120 operations, 0 errors, controls caught: 7'
+  check 'which share the time' [ "$(paste -sd ' ' "$tmp/seconds")" = '10 10 10 10 10 10' ]
   fake_stress 1 'control no tag: NOT CAUGHT' 'stress: 20 operations, 0 errors, controls caught: 2'
   run "$dev" stress
-  check 'a control that was missed fails it' ends 1 'stress: 60 operations, 0 errors, controls caught: 2'
-  fake_stress 1 'error: an object is lost' 'stress: 20 operations, 1 errors, controls caught: 3'
+  check 'a control that was missed fails it' ends 1 'stress: 120 operations, 0 errors, controls caught: 4'
+  fake_stress 1 'error: an object is lost' 'stress: 20 operations, 1 errors, controls caught: ALL'
   run "$dev" stress
-  check 'an error fails it' ends 1 'stress: 60 operations, 3 errors, controls caught: 3'
+  check 'an error fails it' ends 1 'stress: 120 operations, 6 errors, controls caught: 7'
   check 'and is shown' says 1 'error: an object is lost'
   fake_stress 66 'data race'
   run "$dev" stress
-  check 'a program without its last line fails it' ends 1 'stress: 0 operations, 3 errors, controls caught: 0'
-  fake_stress 134 'stress: 20 operations, 0 errors, controls caught: 3'
+  check 'a program without its last line fails it' ends 1 'stress: 0 operations, 6 errors, controls caught: 0'
+  fake_stress 134 'stress: 20 operations, 0 errors, controls caught: ALL'
   run "$dev" stress
-  check 'and so does one that fails without saying why' ends 1 'stress: 60 operations, 3 errors, controls caught: 3'
+  check 'and so does one that fails without saying why' ends 1 'stress: 120 operations, 6 errors, controls caught: 7'
   run "$dev" stress long
   check 'it wants a number' complains 2 'how many seconds?'
 }
@@ -291,7 +294,7 @@ test_bench() {
   fake bazel <<END
 #!/bin/sh
 case \$1 in
-  query) printf "//bench:%s\n" pool client_path placement ;;
+  query) printf "//bench:%s\n" pool client_path pool_path placement ;;
   info) echo "$tmp/bazel-bin" ;;
   build) ;;
   *) exit 9 ;;
@@ -313,10 +316,11 @@ END
   chmod +x "$bin/pool" "$bin/report"
   cp "$bin/pool" "$bin/placement"
   cp "$bin/pool" "$bin/client_path"
+  cp "$bin/pool" "$bin/pool_path"
   export ION_CACHE=$tmp/cache
 
   run "$dev" bench --list
-  check 'benchmarks are named' printed 0 $'pool\nclient_path\nplacement'
+  check 'benchmarks are named' printed 0 $'pool\nclient_path\npool_path\nplacement'
   run "$dev" bench polo
   check 'an unknown benchmark is named' complains 2 "there is no benchmark 'polo'"
   run "$dev" bench pool --benchmark_filter=X
@@ -331,8 +335,8 @@ END
   check 'which needs a file' complains 2 'which file?'
   rm "$tmp/cache/arguments"
   run "$dev" bench --check
-  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 9 runs (wanted 0) missed'
-  check 'by three runs of each program of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 9 ]
+  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 12 runs (wanted 0) missed'
+  check 'by three runs of each program of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 12 ]
   run "$dev" bench --check pool
   check 'which takes nothing else' complains 2 '--check goes alone'
   unset ION_CACHE

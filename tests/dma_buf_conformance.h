@@ -124,7 +124,7 @@ ION_SUITE_FACT(no_name_no_ioctl, "a request without a name costs no ioctl for it
 constexpr uint64_t kStart = DMA_BUF_SYNC_START, kEnd = DMA_BUF_SYNC_END;
 constexpr uint64_t kR = DMA_BUF_SYNC_READ, kW = DMA_BUF_SYNC_WRITE, kRW = DMA_BUF_SYNC_RW;
 
-ION_SUITE_FACT(syncs, "each begin and end of CPU access tells the kernel its direction") {
+ION_SUITE_FACT(syncs, "each begin and end of CPU access to cached memory tells its direction") {
   if (!T::kSyncs) return Skip("the kernel has no DMA_BUF_IOCTL_SYNC");
   Watch watch;
   const auto on_each = [&](auto& backend, uint32_t heap) {
@@ -134,7 +134,8 @@ ION_SUITE_FACT(syncs, "each begin and end of CPU access tells the kernel its dir
       watch.syncs.clear();
       CHECK(Kind(backend.BeginCpuAccess(memory.block, direction)) == "ok");
       CHECK(Kind(backend.EndCpuAccess(memory.block, direction)) == "ok");
-      CHECK((watch.syncs == std::vector{kStart | bits, kEnd | bits}));
+      CHECK(watch.syncs == (memory.block.cached ? std::vector{kStart | bits, kEnd | bits}
+                                                : std::vector<uint64_t>()));
     }
   };
   OnEachHeap<T>(on_each, WatchedSyscalls<typename T::Sys>(&watch));
@@ -154,6 +155,7 @@ ION_SUITE_FACT(nested_syncs,
     REQUIRE(buffer.ok());
     const absl::StatusOr<WritableMapping> mapping = WritableMapping::Of(*buffer);
     REQUIRE(mapping.ok());
+    if (!buffer->properties().cached) return;
     watch.syncs.clear();
     {
       const auto read = CpuRead::Begin(*mapping);
@@ -189,6 +191,37 @@ ION_SUITE_FACT(nested_syncs,
     CHECK((watch.syncs == std::vector{kStart | kRW, kEnd | kRW}));
   };
   OnEachHeap<T>(on_each, WatchedSyscalls<typename T::Sys>(&watch));
+}
+
+ION_SUITE_FACT(unshared, "it proves that nobody else holds its memory, where it says it can") {
+  OnEachHeap<T>([](auto& backend, uint32_t heap) {
+    using B = std::remove_reference_t<decltype(backend)>;
+    if constexpr (B::kCaps.proves_unshared) {
+      Memory memory(backend, heap, 8_KiB, "mine");
+      Block& block = memory.block;
+      const auto alone = [&] { return backend.IsUnshared(block); };
+      const auto is = [](const Result<bool>& answer, bool wanted) {
+        return answer.ok() && *answer == wanted;
+      };
+      CHECK(is(alone(), true));
+      const auto at = backend.MapToKeep(block);
+      REQUIRE(at.ok());
+      CHECK(is(alone(), false));  // whose mapping is it?
+      block.mapping = *at;
+      CHECK(is(alone(), true));
+      {
+        const Result<UniqueFd> shared = backend.Share(block);
+        CHECK(is(alone(), false));
+      }
+      CHECK(is(alone(), true));
+      const auto part = backend.Map(block, 0, 4_KiB, MapMode::kReadOnly);
+      REQUIRE(part.ok());
+      CHECK(is(alone(), false));
+      CHECK(Kind(backend.Unmap(*part, 4_KiB)) == "ok");
+      CHECK(is(alone(), true));
+      CHECK(Kind(backend.IsUnshared(Block()).error()) == "ENOENT prove unshared");
+    }
+  });
 }
 
 // Imports a dma-buf of somebody else's, and looks whether it is the same memory.
@@ -255,6 +288,7 @@ ION_SUITE_FACT(import_backends, "it imports what the other backends for dma-bufs
   ION_SUITE_INVOKE(no_name_no_ioctl, __VA_ARGS__); \
   ION_SUITE_INVOKE(syncs, __VA_ARGS__);            \
   ION_SUITE_INVOKE(nested_syncs, __VA_ARGS__);     \
+  ION_SUITE_INVOKE(unshared, __VA_ARGS__);         \
   ION_SUITE_INVOKE(import_vgem, __VA_ARGS__);      \
   ION_SUITE_INVOKE(import_vivid, __VA_ARGS__);     \
   ION_SUITE_INVOKE(import_backends, __VA_ARGS__);  \

@@ -2,7 +2,6 @@
 // Copyright the ion authors
 
 #include "backends/dma_heap.h"
-#include "backends/dma_heap_names.h"
 
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 #include <string_view>
 #include <utility>
 
+#include "backends/dma_heap_names.h"
 #include "doctest/doctest.h"
 #include "ion/backend.h"
 #include "ion/status.h"

@@ -32,6 +32,7 @@
 #include "ion/pressure.h"
 #include "ion/status.h"
 #include "ion/syscalls.h"
+#include "policies/pool_spec.h"
 #include "policies/pooled_heap.h"
 #include "policies/system_heap.h"
 #include "tests/support/child.h"
@@ -343,17 +344,30 @@ TEST_CASE("Manager: pressure that cannot be watched is told once, and the keeper
   }
 }
 
-TEST_CASE("Manager: a forked child's copy ends without the thread, which is the parent's") {
+TEST_CASE("Manager: what lies idle, and the thread, are the parent's; a forked child's copy ends") {
   const LeakCheck leaks;
-  Pooled manager = Open();
-  REQUIRE(manager.StartKeeper(kOnlyTicks).ok());
+  // What waits to be zeroed is in a list of the heap's own, which the child has a copy of.
+  using Waiting = Manager<B, PooledHeap<SystemHeap<B>, PoolSpec{.scrub = Scrub::kBackground}>>;
+  auto manager = Waiting::Open();
+  REQUIRE(manager.ok());
+  CHECK(manager->Allocate({.bytes = 1 << 20}).ok());
+  bool has_keeper = false;
+  SUBCASE("with a keeper") { has_keeper = true; }
+  SUBCASE("without") {}
+  KeeperOptions sleepy = kOnlyTicks;
+  sleepy.tick = 100h;
+  if (has_keeper) CHECK(manager->StartKeeper(sleepy).ok());
   const ChildEnd end = RunInChild([&]() -> std::string {
-    { const Pooled gone = std::move(manager); }
+    if (manager->Trim() != 0) return "it gave back what is the parent's";
+    manager->Tick();
+    if (manager->backend().budget().held() != 1 << 20) return "a tick did";
+    if (ErrnoOf(manager->StartKeeper(kOnlyTicks)) != EPERM) return "it started a keeper";
+    { const Waiting gone = *std::move(manager); }
     return "";
   });
+  CHECK(end.text == "");
   CHECK(end.exit_code == 0);
-  CHECK(manager.Allocate({.bytes = 1 << 20}).ok());
-  WaitUntilIdleIsGone(manager);
+  CHECK(manager->Trim() == 1 << 20);
 }
 
 }  // namespace

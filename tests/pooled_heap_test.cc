@@ -7,6 +7,11 @@
 #include "policies/pooled_heap.h"
 
 #include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -20,22 +25,30 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "backends/dma_heap.h"
 #include "backends/memfd.h"
 #include "bench/pooled_memfd.h"
 #include "doctest/doctest.h"
+#include "ion/budget.h"
 #include "ion/buffer.h"
 #include "ion/client.h"
-#include "ion/cpu_access.h"
-#include "ion/cpu_mapping.h"
+#include "ion/fd.h"
+#include "ion/heap_id.h"
 #include "ion/manager.h"
+#include "ion/report.h"
 #include "ion/status.h"
+#include "policies/dma_heap.h"
+#include "policies/pool.h"
 #include "policies/pool_classes.h"
 #include "policies/pool_spec.h"
 #include "policies/size_classes.h"
 #include "policies/system_heap.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/child.h"
+#include "tests/support/fake_platforms.h"
 #include "tests/support/leak_check.h"
+#include "tests/support/pooled.h"
+#include "tests/support/skip.h"
 
 namespace ion::testing {
 namespace {
@@ -43,57 +56,6 @@ namespace {
 using B = MemfdBackend<>;
 template <PoolSpec kSpec = kUsualPools, class Scrubber = PlainScrubber>
 using Pooled = Manager<B, PooledHeap<SystemHeap<B>, kSpec, Scrubber>>;
-
-template <class M>
-M Open(B::Options options = {}) {
-  auto manager = M::Open(options);
-  REQUIRE(manager.ok());
-  return *std::move(manager);
-}
-template <class M>
-typename M::Client Make(M& manager, const ClientOptions& options = {}) {
-  auto client = manager.CreateClient(options);
-  REQUIRE(client.ok());
-  return *std::move(client);
-}
-template <class C>
-Buffer Take(C& client, uint64_t bytes, Flags flags = Flags::kNone) {
-  auto buffer = client.Allocate({.bytes = bytes, .flags = flags});
-  REQUIRE(buffer.ok());
-  return *std::move(buffer);
-}
-
-void Write(Buffer& buffer, uint8_t seed) {
-  auto mapping = WritableMapping::Of(buffer);
-  REQUIRE(mapping.ok());
-  auto access = CpuWrite::Begin(*mapping);
-  REQUIRE(access.ok());
-  FillPages(access->bytes(), seed);
-}
-std::string Look(Buffer& buffer, uint8_t seed, int (*byte_of)(uint8_t, uint64_t) = PageByte) {
-  auto mapping = ReadOnlyMapping::Of(buffer);
-  REQUIRE(mapping.ok());
-  auto access = CpuRead::Begin(*mapping);
-  REQUIRE(access.ok());
-  return LookAtPages(access->bytes(), seed, 0, byte_of);
-}
-
-PoolReport Sum(const Report& report) {
-  PoolReport sum;
-  for (const PoolReport& pool : report.pools) {
-    sum.hits += pool.hits;
-    sum.misses += pool.misses;
-    sum.held_bytes += pool.held_bytes;
-    sum.quarantined_bytes += pool.quarantined_bytes;
-    sum.scrubs += pool.scrubs;
-    sum.moves += pool.moves;
-    for (size_t i = 0; i < kGiveBacks; ++i) sum.given_back_bytes[i] += pool.given_back_bytes[i];
-  }
-  return sum;
-}
-uint64_t Given(const Report& report, GiveBack why) {
-  return Sum(report).given_back_bytes[static_cast<size_t>(why)];
-}
 
 TEST_CASE("PoolClasses: each size has the smallest class that has room, as QuarterSteps has it") {
   CHECK(PoolClasses::Of(0) > 200);
@@ -296,7 +258,6 @@ TEST_CASE("PooledHeap: past its capacity memory goes back at once, down to the h
   // A thread has one such block at hand.
   CHECK(manager.backend().budget().held() <= (8 + 1) << 20);
   CHECK(Given(manager.MakeReport(), GiveBack::kCapacity) >= 23 << 20);
-  manager.Trim(0);
   manager.Tick();
   CHECK(manager.backend().budget().held() <= 4 << 20);
 }
@@ -363,6 +324,70 @@ TEST_CASE("PooledHeap: Trim gives back at least what was asked for, and says how
   CHECK(manager.Trim() == 0);
 }
 
+// Contiguous memory beside the system's, of a fake kernel that has 64 MiB of it.
+using D = DmaHeapBackend<FakeLinux612>;
+using TwoHeaps = Manager<D, PooledHeap<SystemHeap<D>>, PooledHeap<DmaHeap<D>>>;
+constexpr HeapMask kUsual = HeapId{0}, kScarce = HeapId{4};
+
+// Takes so many buffers of 1 MiB at once, and lets them go.
+template <class C>
+void Leave(C& client, HeapMask heap, int buffers) {
+  std::vector<Buffer> taken;
+  for (int i = 0; i < buffers; ++i) {
+    auto buffer = client.Allocate({.bytes = 1 << 20, .heaps = heap});
+    REQUIRE(buffer.ok());
+    taken.push_back(*std::move(buffer));
+  }
+}
+
+TEST_CASE("PooledHeap: Trim goes from heap to heap until it has what was asked for") {
+  const LeakCheck leaks;
+  auto opened = TwoHeaps::Open();
+  REQUIRE(opened.ok());
+  TwoHeaps& manager = *opened;
+  auto client = Make(manager);
+  Leave(client, kUsual, 4);
+  Leave(client, kScarce, 4);
+  const Budget& budget = manager.backend().budget();
+  CHECK(budget.held() == 8 << 20);
+  CHECK(manager.Trim(6 << 20) == 6 << 20);
+  CHECK(budget.held() == 2 << 20);
+  CHECK(manager.Trim() == 2 << 20);
+  CHECK(budget.held() == 0);
+}
+
+TEST_CASE("PooledHeap: of contiguous memory less lies idle, and for less long") {
+  const LeakCheck leaks;
+  auto opened = TwoHeaps::Open();
+  REQUIRE(opened.ok());
+  TwoHeaps& manager = *opened;
+  auto client = Make(manager);
+  const Budget& budget = manager.backend().budget();
+  // A thread has one such block at hand.
+  Leave(client, kScarce, 48);
+  CHECK(budget.held() <= (32 + 1) << 20);
+  manager.Trim();
+  Leave(client, kUsual, 48);
+  CHECK(budget.held() == 48 << 20);
+  manager.Trim();
+  // What lies idle at a tick, past a high watermark of 16 MiB.
+  Leave(client, kScarce, 20);
+  manager.MakeReport();  // drains
+  manager.Tick();
+  CHECK(budget.held() == 0);
+  // What nobody needs.
+  Leave(client, kScarce, 1);
+  Leave(client, kUsual, 1);
+  for (int i = 0; i < 4; ++i) manager.Tick();
+  CHECK(budget.held() == 1 << 20);
+  manager.Trim();
+  // What is large.
+  CHECK(client.Allocate({.bytes = 20 << 20, .heaps = kScarce}).ok());
+  CHECK(budget.held() == 0);
+  CHECK(client.Allocate({.bytes = 20 << 20, .heaps = kUsual}).ok());
+  CHECK(budget.held() == 20 << 20);
+}
+
 TEST_CASE("PooledHeap: a shortage empties the pools once, and the request is tried again") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<>>({.budget = std::make_shared<Budget>(1 << 20)});
@@ -382,6 +407,31 @@ TEST_CASE("PooledHeap: a heap's shortage is seen, whatever the next one answers"
   auto client = Make(manager);
   { Buffer buffer = Take(client, 512 << 10); }
   CHECK(client.Allocate({.bytes = 1 << 20, .heaps = HeapId{1} | HeapId{0}}).ok());
+}
+
+TEST_CASE("PooledHeap: where no descriptor is left, the pools have some") {
+  const LeakCheck leaks;
+  const ChildEnd end = RunInChild([]() -> std::string {
+    auto manager = Pooled<>::Open();
+    if (!manager.ok()) return "it did not open";
+    for (const uint64_t bytes : {4096, 8192}) {
+      if (!manager->Allocate({.bytes = bytes}).ok()) return "it has no memory";
+    }
+    const UniqueFd last(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    const auto most = static_cast<rlim_t>(last.get());
+    const rlimit limit{most, most};
+    if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) return "setrlimit failed";
+    const auto other = manager->Allocate({.bytes = 1 << 20});
+    if (!other.ok()) return other.status().ToString();
+    if (Given(manager->MakeReport(), GiveBack::kShortage) != 4096 + 8192) return "not drained";
+    // One of the two descriptors is left, and then there is nothing to drain.
+    const auto second = manager->Allocate({.bytes = 2 << 20});
+    if (!second.ok()) return "the second: " + second.status().ToString();
+    if (ErrnoOf(manager->Allocate({.bytes = 3 << 20}).status()) != EMFILE) return "a third";
+    return "";
+  });
+  CHECK(end.text == "");
+  CHECK(end.exit_code == 0);
 }
 
 TEST_CASE("PooledHeap: Reserve fills the pools") {
@@ -413,6 +463,31 @@ TEST_CASE("PooledHeap: reports show leases, not what lies idle") {
   CHECK(report.pools[0].open);
 }
 
+TEST_CASE("PoolText: a line for each pool, and why memory went back") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager);
+  Buffer held = Take(client, 8192);
+  { Buffer idle = Take(client, 4096); }
+  manager.Trim();
+  { const Buffer again = Take(client, 4096), other = Take(client, 4096); }
+  { Buffer hit = Take(client, 4096); }
+  const std::string head =
+      "            heap domain       size                hits     misses         held  quarantined "
+      " "
+      "   scrubs      moves  given back\n";
+  CHECK(PoolText(manager.MakeReport()) == head +
+                                              "           memfd      2       8192   cached         "
+                                              " 0          1            0            0 "
+                                              "         0          0  nothing\n"
+                                              "           memfd      2       4096   cached         "
+                                              " 1          3         8192            0 "
+                                              "         1          0  trim 4096\n");
+  { const auto gone = std::move(client); }
+  CHECK(PoolText(manager.MakeReport()).find("   gone       8192   cached ") != std::string::npos);
+  CHECK(PoolText(Report()) == head);
+}
+
 TEST_CASE("PooledHeap: when a domain's last client goes, its slot and its pools can be another's") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<>>();
@@ -432,20 +507,6 @@ TEST_CASE("PooledHeap: when a domain's last client goes, its slot and its pools 
   for (int i = 0; i < 3; ++i) {
     Buffer buffer = Take(last, 4096);
     CHECK(Look(buffer, 0, ZeroByte) == "ok");
-  }
-}
-
-TEST_CASE("PooledHeap: a pool that was another domain's counts from 0") {
-  const LeakCheck leaks;
-  auto manager = Open<Pooled<>>();
-  for (int i = 0; i < 3; ++i) {
-    auto client = Make(manager, {.recycle_as_is = true});
-    for (int take = 0; take < 5; ++take) Buffer buffer = Take(client, 4096);
-    const Report report = manager.MakeReport();
-    REQUIRE(report.pools.size() == 1);
-    CHECK(report.pools[0].misses == 1);
-    CHECK(report.pools[0].hits == 4);
-    manager.Trim();
   }
 }
 
@@ -478,6 +539,23 @@ TEST_CASE("PooledHeap: a forked child leaves alone what waits to be zeroed") {
   CHECK(end.text == "");
   manager.Tick();
   CHECK(Sum(manager.MakeReport()).held_bytes == 4096);
+}
+
+TEST_CASE("PooledHeap: a pool that was another domain's counts from zero") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  {
+    auto client = Make(manager);
+    for (int i = 0; i < 5; ++i) Buffer buffer = Take(client, 4096);
+    CHECK(Sum(manager.MakeReport()).hits == 4);
+  }
+  manager.Trim();
+  auto client = Make(manager);
+  Buffer buffer = Take(client, 4096);
+  const Report report = manager.MakeReport();
+  REQUIRE(report.pools.size() == 1);
+  CHECK(report.pools[0].hits == 0);
+  CHECK(report.pools[0].misses == 1);
 }
 
 TEST_CASE("PooledHeap: domains past the table's end have no pools, and work") {
@@ -531,6 +609,33 @@ TEST_CASE(
   CHECK(Look(lease, 5) == "ok");
   CHECK(client.Free(*handle).ok());
   CHECK(manager.backend().budget().held() == 4096 + 8192);
+}
+
+TEST_CASE("PooledHeap: under strict seccomp, a hit makes no system call") {
+  if (PoolPolicy::kOwnerFences) return Skip("TSan does not survive strict seccomp");
+  const ChildEnd end = RunInChild([]() -> std::string {
+    auto manager = Open<Pooled<>>();
+    auto client = Make(manager, {.recycle_as_is = true});
+    std::byte* at;
+    {
+      Buffer buffer = Take(client, 4096);
+      at = LeaseAccess::BlockOf(buffer).mapping;
+    }
+    { const auto buffer = client.Allocate({.bytes = 4096}); }
+    if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT) != 0) return "no strict mode";
+    // Any system call but read, write, exit and sigreturn kills us from here on.
+    uint64_t missed = 0;
+    for (int i = 0; i < 1'000'000; ++i) {
+      const auto buffer = client.Allocate({.bytes = 4096});
+      if (!buffer.ok() || LeaseAccess::BlockOf(*buffer).mapping != at) ++missed;
+      *at = static_cast<std::byte>(i);
+    }
+    ::syscall(SYS_exit, missed == 0 ? 0 : 1);
+    return "not gone";
+  });
+  CHECK(end.text == "");
+  CHECK(end.signal == 0);
+  CHECK(end.exit_code == 0);
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <memory>
@@ -18,12 +19,16 @@
 #include <utility>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "backends/dma_buf_backend.h"
 #include "doctest/doctest.h"
 #include "ion/archetypes.h"
 #include "ion/block.h"
+#include "ion/report.h"
 #include "platforms/all.h"
 #include "policies/pool.h"
+#include "policies/pool_spec.h"
+#include "policies/pooled_heap.h"
 #include "tests/porting_block_1.inc"  // IWYU pragma: keep: after what it needs
 #include "tests/porting_block_2.inc"  // IWYU pragma: keep
 
@@ -61,6 +66,17 @@ TEST_CASE("README: the pool") {
 #include "tests/readme_block_5.inc"
   CHECK(surplus.size() == 412);
   CHECK(pool->counters().held == 100);
+}
+
+TEST_CASE("README: pools behind the heaps") {
+#include "tests/readme_block_5.inc"
+  // The machine may not let us watch pressure; the keeper runs all the same.
+  CHECK(ion::ErrnoOf(manager->StartKeeper()) == EALREADY);
+  CHECK(frame.ok());
+  const ion::Report report = manager->MakeReport();
+  REQUIRE(report.pools.size() == 1);
+  CHECK(report.pools[0].hits == 1);
+  CHECK(report.pools[0].scrubs == 0);
 }
 
 TEST_CASE("PORTING: the backend is one") {

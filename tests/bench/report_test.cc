@@ -67,7 +67,10 @@ std::string Run(double pool_ns,
       Median("BM_SegregatedFit/small/iterations:400000", 27) +
       Median("BM_MapFirstFit/small/iterations:400000", 300) +
       Refusing("BM_SegregatedFit/camera/iterations:400000", 24, 8600) +
-      Refusing("BM_MapFirstFit/camera/iterations:400000", 200, 10000));
+      Refusing("BM_MapFirstFit/camera/iterations:400000", 200, 10000) +
+      Median("BM_MemfdKernel/4096", 8000) + Median("BM_MemfdHit/4096", 6) +
+      Median("BM_MemfdKernel/1048576", 300000) + Median("BM_MemfdHit/1048576", 6) +
+      Median("BM_MemfdScrubbed/1048576", 20000));
 }
 
 Results Parse(std::string_view json) {
@@ -123,7 +126,7 @@ TEST_CASE("Results: what is no result is refused") {
 TEST_CASE("Goals: all are met where all figures are small enough") {
   const std::vector<Results> runs(3, Parse(Run(1.85)));
   const std::vector<Verdict> verdicts = JudgeGoals(runs);
-  CHECK(verdicts.size() == 10);
+  CHECK(verdicts.size() == 13);
   for (const Verdict& verdict : verdicts) CHECK_MESSAGE(verdict.met, verdict.line);
   CHECK(verdicts[0].line == "goal pool_vs_dpdk: 0.37 x DPDK (wanted <= 0.40) met");
 }
@@ -158,6 +161,16 @@ TEST_CASE("Goals: a counter is compared to the yardstick's, not to its time") {
   const std::string from = "\"refused\": 8600";
   text.replace(text.find(from), from.size(), "\"refused\": 10001");
   CHECK(!JudgeGoals(std::vector<Results>{Parse(text)})[9].met);
+}
+
+TEST_CASE("Goals: some figures have to be large enough") {
+  std::string text = Run(1.85);
+  const std::string hit = Median("BM_MemfdHit/4096", 6);
+  CHECK(JudgeGoals(std::vector<Results>{Parse(text)})[10].line ==
+        "goal kernel_4k: 1333 x a hit (wanted >= 1000) met");
+  text.replace(text.find(hit), hit.size(), Median("BM_MemfdHit/4096", 10));
+  CHECK(JudgeGoals(std::vector<Results>{Parse(text)})[10].line ==
+        "goal kernel_4k: 800 x a hit (wanted >= 1000) missed");
 }
 
 TEST_CASE("Goals: runs of several programs are judged together") {

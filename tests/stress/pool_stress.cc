@@ -16,56 +16,35 @@
 
 #include <sched.h>
 #include <signal.h>
-#include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
 #include <random>
 #include <string>
-#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "policies/magazine.h"
 #include "policies/pool.h"
+#include "tests/stress/program.h"
 #include "tests/stress/searches.h"
-
-// What a sanitizer finds ends the program at once, with kSanitizer.
-// NOLINTBEGIN(bugprone-reserved-identifier): the sanitizers' names.
-extern "C" const char* __tsan_default_options() { return "halt_on_error=1:exitcode=66"; }
-extern "C" const char* __asan_default_options() { return "exitcode=66"; }
-// NOLINTEND(bugprone-reserved-identifier)
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-using std::chrono::milliseconds;
-
-constexpr uint32_t kWorkers = 8;
-constexpr milliseconds kRound{1000};
-// Arbitrary: what a round may take until it is said to hang, and what a control has to be caught
-// in.
-constexpr unsigned kHangSeconds = 60;
-constexpr milliseconds kControlTime{30000};
-
-// What a control's process ends with.
-constexpr int kMissed = 0;
-constexpr int kHang = 3;
-constexpr int kErrors = 4;
-constexpr int kFoundBySearch = 5;
-constexpr int kSanitizer = 66;
+using ion::stress::CheckSearch;
+using ion::stress::Complain;
+using ion::stress::kWorkers;
+using ion::stress::milliseconds;
+using ion::stress::misses;
+using ion::stress::operations;
 
 // --- policies ------------------------------------------------------------------------------------
 
@@ -109,16 +88,6 @@ struct RelaxedPush : ion::PoolPolicy {
 };
 
 // --- objects -------------------------------------------------------------------------------------
-
-std::atomic<uint64_t> operations{0};
-std::atomic<uint64_t> misses{0};
-std::atomic<uint64_t> errors{0};
-bool is_control = false;
-
-void Complain(const char* what) {
-  if (errors.fetch_add(1) < 10) std::fprintf(stderr, "error: %s\n", what);
-  if (is_control) std::_Exit(kErrors);
-}
 
 struct alignas(64) Object {
   // Relaxed: it must not order what it watches.
@@ -248,17 +217,6 @@ thread_local std::function<void()>* on_signal = nullptr;
 void HandleSignal(int) {
   if (on_signal != nullptr) (*on_signal)();
 }
-void HandleAlarm(int) {
-  constexpr std::string_view kWords = "error: threads hang\n";
-  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, kWords.data(), kWords.size());
-  std::_Exit(kHang);
-}
-void Handle(int signal, void (*handler)(int)) {
-  struct sigaction action = {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;
-  ::sigaction(signal, &action, nullptr);
-}
 
 // --- a round -------------------------------------------------------------------------------------
 
@@ -270,7 +228,7 @@ class Round {
   Round() : scarce_(48, (1 << 20) / 4), roomy_(2048, 4096), life_(std::make_unique<Life>()) {}
 
   void Run(milliseconds time) {
-    ::alarm(kHangSeconds);
+    const ion::stress::HangGuard guard;
     std::array<std::thread, kWorkers> workers;
     for (uint32_t i = 0; i < kWorkers; ++i) workers[i] = std::thread([this, i] { Work(i + 1); });
     std::array<std::thread, 6> others = {
@@ -289,7 +247,6 @@ class Round {
     scarce_.FinishByAcquire();
     roomy_.FinishByAcquire();
     life_->arena.FinishByClose();
-    ::alarm(0);
   }
 
  private:
@@ -439,14 +396,7 @@ void RunRound(milliseconds time) {
 
 template <class P>
 void Control() {
-  const Clock::time_point end = Clock::now() + kControlTime;
-  while (errors == 0 && Clock::now() < end) RunRound<P>(kRound);
-}
-
-void CheckSearch(const std::string& violation) {
-  if (violation.empty()) return;
-  std::fprintf(stderr, "error: %s\n", violation.c_str());
-  std::_Exit(kFoundBySearch);
+  ion::stress::RepeatRound(&RunRound<P>);
 }
 
 // Two bugs do not show in every build, and there the search of tests/model has to find them in the
@@ -464,110 +414,21 @@ void ControlNoMembarrier() {
   CheckSearch(ion::stress::ExploreNoMembarrier());
 }
 
-// Empty: it was not caught.
-std::string Outcome(int status) {
-  if (WIFSIGNALED(status)) {
-    const int signal = WTERMSIG(status);
-    return signal == SIGSEGV || signal == SIGABRT ? "a crash" : "";
-  }
-  switch (WEXITSTATUS(status)) {
-    case kErrors:
-      return "its errors";
-    case kHang:
-      return "its hang";
-    case kFoundBySearch:
-      return "the search of all orders";
-    case kSanitizer:
-      return "a sanitizer";
-    default:
-      return "";
-  }
-}
-
-std::string FirstLine(int fd, std::string_view with) {
-  char text[4096];
-  const ssize_t n = ::pread(fd, text, sizeof(text), 0);
-  std::string_view rest(text, n > 0 ? static_cast<size_t>(n) : 0);
-  const size_t at = rest.find(with);
-  if (at == std::string_view::npos) return "";
-  rest.remove_prefix(at);
-  return std::string(rest.substr(0, rest.find('\n')));
-}
-
-// True: the bug was caught. In a child, whose words are kept from the terminal: they are wanted.
-bool RunControl(const char* name, void (*control)()) {
-  const Clock::time_point begin = Clock::now();
-  const int words = ::memfd_create("control", MFD_CLOEXEC);
-  std::fflush(nullptr);
-  const pid_t child = ::fork();
-  if (child == 0) {
-    ::dup2(words, STDERR_FILENO);
-    is_control = true;
-    control();
-    std::exit(kMissed);
-  }
-  int status = 0;
-  if (words < 0 || child < 0 || ::waitpid(child, &status, 0) != child) {
-    std::printf("control %s: cannot run: is there a process to spare?\n", name);
-    return false;
-  }
-  const std::string outcome = Outcome(status);
-  std::string first = FirstLine(words, "error: ");
-  if (first.empty()) first = FirstLine(words, "Sanitizer: ");
-  ::close(words);
-  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  std::printf(
-      "control %s: %s after %.1f s%s%s\n", name,
-      outcome.empty() ? "NOT CAUGHT (are there two processors?)" : ("caught by " + outcome).c_str(),
-      seconds, first.empty() ? "" : ": ", first.c_str());
-  std::fflush(stdout);
-  return !outcome.empty();
-}
-
-int RunControls() {
-  int caught = 0;
-  caught += RunControl("relaxed push", &ControlRelaxedPush) ? 1 : 0;
-  caught += RunControl("no tag", &Control<NoTag>) ? 1 : 0;
-  caught += RunControl("no membarrier", &ControlNoMembarrier) ? 1 : 0;
-  return caught;
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
-  char* end = nullptr;
-  const long seconds = argc > 1 ? std::strtol(argv[1], &end, 10) : 10;
-  if (argc > 2 || seconds <= 0 || (end != nullptr && *end != '\0')) {
-    std::fputs("usage: pool_stress [SECONDS]\n", stderr);
-    return 2;
-  }
-  Handle(SIGUSR1, &HandleSignal);
-  Handle(SIGALRM, &HandleAlarm);
-
-  // First: a child of a process that had threads would not be like a program that begins.
-  const int caught = RunControls();
-
-  constexpr std::pair<const char*, void (*)(milliseconds)> kKinds[] = {
-      {"as shipped", &RunRound<ion::PoolPolicy>},
+  ion::stress::Handle(SIGUSR1, &HandleSignal);
+  constexpr ion::stress::Control kControls[] = {
+      {"relaxed push", &ControlRelaxedPush},
+      {"no tag", &Control<NoTag>},
+      {"no membarrier", &ControlNoMembarrier},
+  };
+  constexpr ion::stress::Kind kAsShipped{"as shipped", &RunRound<ion::PoolPolicy>};
+  constexpr ion::stress::Kind kRounds[] = {
+      kAsShipped,
       {"preempted", &RunRound<Yielding>},
+      kAsShipped,
       {"locked", &RunRound<Locked>},
   };
-  const Clock::time_point begin = Clock::now();
-  const Clock::time_point deadline = begin + std::chrono::seconds(seconds);
-  for (uint32_t i = 0; Clock::now() < deadline && errors == 0; ++i) {
-    // Two rounds as shipped for one of each of the others.
-    const auto& [name, run] = kKinds[i % 4 == 3 ? 2 : i % 2];
-    const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
-    run(std::min(kRound, left));
-    std::printf("%3.0f s  round %u, %s: %llu operations so far, %llu of them missed, %llu errors\n",
-                std::chrono::duration<double>(Clock::now() - begin).count(), i + 1, name,
-                static_cast<unsigned long long>(operations.load()),
-                static_cast<unsigned long long>(misses.load()),
-                static_cast<unsigned long long>(errors.load()));
-    std::fflush(stdout);
-  }
-  std::printf("stress: %llu operations, %llu errors, controls caught: %d\n",
-              static_cast<unsigned long long>(operations.load()),
-              static_cast<unsigned long long>(errors.load()), caught);
-  return errors == 0 && caught == 3 ? 0 : 1;
+  return ion::stress::Run(argc, argv, kControls, kRounds);
 }

@@ -7,7 +7,7 @@
 
 readonly check_runs=3
 readonly report=//bench:report
-readonly goal_programs=(//bench:pool //bench:client_path //bench:placement)
+readonly goal_programs=(//bench:pool //bench:client_path //bench:pool_path //bench:placement)
 
 benchmarks() { ask_bazel query "kind(cc_binary, //bench:all) except $report"; }
 

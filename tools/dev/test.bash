@@ -18,8 +18,17 @@ test_usage() { die "$status_usage" "$*; see ./dev help"; }
 # The kernels that are tested when none is named: a name with a dash is a variant for debugging.
 kernels() { "$root/tests/guest/guest" --list | cut -f 1 | grep -v -- -; }
 
-# A test with the tag is the same whatever the configuration, and has run without one.
-config_options() { [[ -z $test_config ]] || printf '%s\n' "--config=$test_config" --test_tag_filters=-any_config; }
+# A test with the tag any_config is the same whatever the configuration, and has run without one. A static program is a matter of
+# those that are tagged so; no_tsan has what never has a second thread.
+config_options() {
+  local filter=-any_config
+  case $test_config in
+    '') return ;;
+    static) filter=static ;;
+    tsan) filter+=,-no_tsan ;;
+  esac
+  printf '%s\n' "--config=$test_config" --build_tests_only "--test_tag_filters=$filter"
+}
 
 # One line per test program from Bazel's summary: label, tab, what became of it.
 bazel_results() { sed -nE 's,^(//[^ ]+) +(\(cached\) )?([A-Z][A-Z ]*[A-Z])( .*)?$,\1\t\3,p' "$1"; }
@@ -127,7 +136,7 @@ run_in_guest() {
 # What all parts need is asked for at once. A guest that lacks packages is a part that cannot run; without Bazel nothing can.
 test_packages() {
   local needed=("${build_packages[@]}") part
-  case $test_config in clang | tsan) needed+=("${clang_packages[@]}") ;; esac
+  case $test_config in clang | noexcept | tsan) needed+=("${clang_packages[@]}") ;; esac
   for part in "$@"; do
     case $part in harness | guest) mapfile -t -O "${#needed[@]}" needed < <(guest_packages) ;; esac
   done

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: bench/pool_path.cc
+//
+// What a lease costs with pools behind the heap, beside the kernel path of the same backend.
+//
+//   bazel run -c opt //bench:pool_path                                the host
+//   bazel build -c opt //bench:pool_path &&
+//     ION_GUEST_TIMEOUT=600 tests/guest/guest 6.12 -- bazel-bin/bench/pool_path
+//
+// Names are BM_<Backend><Case>/<bytes>; a use is a mapping, a scope of CPU access, and a byte
+// written to each page.
+//
+//   Kernel             Allocate, use, release: no pool
+//   Hit                Allocate and release of what the client's own domain left
+//   HitUsed            the same, with a use
+//   Scrubbed           as Hit, by a client that gets zeroes (Scrub::kOnAllocate)
+//   ScrubbedOnFree     the same, zeroed by who gives it back
+//   ScrubbedBefore     the same, zeroed in Manager::Tick, which is not counted
+//   Miss               Allocate, use and release by way of empty pools, and Trim
+//   Shared             Allocate, Keep, Share, close, Free: where the backend proves that nobody
+//                      holds it, a hit for the next, else from the kernel and back
+//   Camera             4 threads, each with 8 buffers of 1080p NV12 in flight: the oldest goes, the
+//                      next comes, and is used
+//   CameraKernel       the same without pools
+//
+// Backends that cannot be measured stand in the context, with the reason.
+#include <benchmark/benchmark.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "backends/dma_heap.h"
+#include "backends/ion.h"
+#include "backends/memfd.h"
+#include "backends/udmabuf.h"
+#include "bench/pinned.h"
+#include "bench/program.h"
+#include "ion/backend.h"
+#include "ion/buffer.h"
+#include "ion/bytes.h"
+#include "ion/client.h"
+#include "ion/cpu_access.h"
+#include "ion/cpu_mapping.h"
+#include "ion/handle.h"
+#include "ion/manager.h"
+#include "ion/request.h"
+#include "policies/pool_spec.h"
+#include "policies/pooled_heap.h"
+#include "policies/system_heap.h"
+
+namespace ion::bench {
+namespace {
+
+constexpr uint64_t kKiB = 1024, kMiB = 1024 * kKiB;
+constexpr uint64_t kSizes[] = {4 * kKiB, 64 * kKiB, 1 * kMiB, 8 * kMiB};
+constexpr uint64_t kFrame = uint64_t{1920} * 1080 * 3 / 2;
+constexpr size_t kFrames = 8;
+constexpr int kCameras = 4;
+
+constexpr PoolSpec With(Scrub scrub) {
+  PoolSpec spec;
+  spec.scrub = scrub;
+  return spec;
+}
+
+template <Backend B>
+using Kernel = Manager<B, SystemHeap<B>>;
+template <Backend B, Scrub kScrub = Scrub::kOnAllocate>
+using Pooled = Manager<B, PooledHeap<SystemHeap<B>, With(kScrub)>>;
+
+// A Manager, and one client that all threads of a benchmark have.
+template <class M>
+struct Side {
+  M manager;
+  typename M::Client client;
+  Flags flags;
+
+  absl::StatusOr<Buffer> Allocate(uint64_t bytes) noexcept {
+    return client.Allocate({.bytes = bytes, .flags = flags});
+  }
+};
+
+absl::Status Touch(const Buffer& buffer, uint64_t bytes) {
+  const absl::StatusOr<WritableMapping> mapping = WritableMapping::Of(buffer);
+  if (!mapping.ok()) return mapping.status();
+  absl::StatusOr<CpuWrite> cpu = CpuWrite::Begin(*mapping);
+  if (!cpu.ok()) return cpu.status();
+  const uint64_t page = PageBytes();
+  for (uint64_t at = 0; at < bytes; at += page) {
+    *static_cast<volatile std::byte*>(&cpu->bytes()[at]) = std::byte{1};
+  }
+  return std::move(*cpu).End();
+}
+
+// No use: the loop is as small as a hit is.
+template <class M>
+void Lease(benchmark::State& state, Side<M>& side, uint64_t bytes) {
+  auto& client = side.client;
+  const Request request{.bytes = bytes, .flags = side.flags};
+  for (auto _ : state) {
+    absl::StatusOr<Buffer> buffer = client.Allocate(request);
+    if (!buffer.ok()) [[unlikely]]
+      return state.SkipWithError(std::string(buffer.status().message()).c_str());
+    benchmark::DoNotOptimize(*buffer);
+  }
+}
+
+// step() -> absl::Status, once an iteration.
+template <class F>
+void Repeat(benchmark::State& state, F step) {
+  absl::Status status;
+  for (auto _ : state) {
+    status = step();
+    if (!status.ok()) break;
+  }
+  if (!status.ok()) state.SkipWithError(std::string(status.message()).c_str());
+}
+
+template <class M>
+absl::Status Use(Side<M>& side, uint64_t bytes) {
+  const absl::StatusOr<Buffer> buffer = side.Allocate(bytes);
+  return buffer.ok() ? Touch(*buffer, bytes) : buffer.status();
+}
+
+template <class M>
+absl::Status Share(Side<M>& side, uint64_t bytes) {
+  absl::StatusOr<Buffer> buffer = side.Allocate(bytes);
+  if (!buffer.ok()) return buffer.status();
+  const absl::StatusOr<Handle> handle = side.client.Keep(*std::move(buffer));
+  if (!handle.ok()) return handle.status();
+  if (const auto fd = side.client.Share(*handle); !fd.ok()) return fd.status();
+  return side.client.Free(*handle);
+}
+
+template <class M>
+void LeaseAfterTick(benchmark::State& state, Side<M>& side, uint64_t bytes) {
+  constexpr size_t kBatch = 8;
+  const auto lease = [&]() -> absl::Status {
+    Buffer batch[kBatch];
+    for (Buffer& one : batch) {
+      absl::StatusOr<Buffer> buffer = side.Allocate(bytes);
+      if (!buffer.ok()) return buffer.status();
+      one = *std::move(buffer);
+    }
+    return absl::OkStatus();
+  };
+  absl::Status status = lease();
+  side.manager.Tick();
+  while (status.ok() && state.KeepRunningBatch(kBatch)) {
+    status = lease();
+    state.PauseTiming();
+    side.manager.Tick();
+    state.ResumeTiming();
+  }
+  if (!status.ok()) state.SkipWithError(std::string(status.message()).c_str());
+}
+
+template <class M>
+void Film(benchmark::State& state, Side<M>& side) {
+  Buffer ring[kFrames];
+  size_t at = 0;
+  const auto step = [&]() -> absl::Status {
+    Buffer& frame = ring[at++ % kFrames];
+    frame = Buffer();
+    absl::StatusOr<Buffer> next = side.Allocate(kFrame);
+    if (!next.ok()) return next.status();
+    frame = *std::move(next);
+    return Touch(frame, kFrame);
+  };
+  absl::Status status;
+  for (size_t i = 0; i < kFrames; ++i) status.Update(step());
+  if (!status.ok()) return state.SkipWithError(std::string(status.message()).c_str());
+  Repeat(state, step);
+}
+
+void Missing(std::string_view what, std::string_view reason) {
+  benchmark::AddCustomContext(absl::StrCat("missing ", std::string(what)), std::string(reason));
+}
+
+// nullptr: it cannot be measured.
+template <class M>
+std::shared_ptr<Side<M>> Open(std::string_view name, Flags flags, bool as_is = false) {
+  absl::StatusOr<M> manager = M::Open();
+  if (!manager.ok()) {
+    Missing(name, std::string(manager.status().message()));
+    return nullptr;
+  }
+  auto client = manager->CreateClient({.name = "bench", .recycle_as_is = as_is});
+  if (!client.ok()) {
+    Missing(name, std::string(client.status().message()));
+    return nullptr;
+  }
+  return std::make_shared<Side<M>>(Side<M>{*std::move(manager), *std::move(client), flags});
+}
+
+// run(state, side, bytes), by as many threads. What it left idle goes back.
+template <class M, class F>
+void Add(const std::string& name, const std::shared_ptr<Side<M>>& side, uint64_t bytes, F run,
+         int threads = 1) {
+  if (side == nullptr) return;
+  auto* added = benchmark::RegisterBenchmark(
+      absl::StrCat("BM_", name, "/", bytes).c_str(), [=](benchmark::State& state) {
+        const Pinned pinned(state);
+        const absl::Status status = Use(*side, bytes);  // or the first would be no hit
+        if (!status.ok()) return state.SkipWithError(std::string(status.message()).c_str());
+        run(state, *side, bytes);
+        side->manager.Trim();
+      });
+  if (threads > 1) added->Threads(threads);
+}
+
+template <Backend B>
+void AddBackend(const std::string& name, Flags flags = Flags::kNone) {
+  const auto kernel = Open<Kernel<B>>(name, flags);
+  if (kernel == nullptr) return;
+  const auto as_is = Open<Pooled<B>>(name, flags, /*as_is=*/true);
+  const auto zeroed = Open<Pooled<B>>(name, flags);
+  const auto on_free = Open<Pooled<B, Scrub::kOnFree>>(name, flags);
+  const auto before = Open<Pooled<B, Scrub::kBackground>>(name, flags);
+  const auto use = [](benchmark::State& state, auto& side, uint64_t bytes) {
+    Repeat(state, [&] { return Use(side, bytes); });
+  };
+  const auto lease = [](benchmark::State& state, auto& side, uint64_t bytes) {
+    Lease(state, side, bytes);
+  };
+  for (const uint64_t bytes : kSizes) {
+    Add(name + "Kernel", kernel, bytes, use);
+    Add(name + "Hit", as_is, bytes, lease);
+    Add(name + "HitUsed", as_is, bytes, use);
+    Add(name + "Scrubbed", zeroed, bytes, lease);
+    Add(name + "ScrubbedOnFree", on_free, bytes, lease);
+    Add(name + "ScrubbedBefore", before, bytes,
+        [](benchmark::State& state, auto& side, uint64_t size) {
+          LeaseAfterTick(state, side, size);
+        });
+    Add(name + "Miss", as_is, bytes, [](benchmark::State& state, auto& side, uint64_t size) {
+      Repeat(state, [&] {
+        side.manager.Trim();
+        return Use(side, size);
+      });
+    });
+    Add(name + "Shared", as_is, bytes, [](benchmark::State& state, auto& side, uint64_t size) {
+      Repeat(state, [&] { return Share(side, size); });
+    });
+  }
+  const auto film = [](benchmark::State& state, auto& side, uint64_t) { Film(state, side); };
+  Add(name + "Camera", as_is, kFrame, film, kCameras);
+  Add(name + "CameraKernel", kernel, kFrame, film, kCameras);
+}
+
+void RegisterAll() {
+  AddBackend<MemfdBackend<>>("Memfd");
+  AddBackend<UdmabufBackend<>>("Udmabuf");
+  AddBackend<DmaHeapBackend<>>("DmaHeap");
+  AddBackend<IonBackend<>>("IonUncached", Flags::kUncached);
+  AddBackend<IonBackend<>>("IonCached", Flags::kCached);
+}
+
+}  // namespace
+}  // namespace ion::bench
+
+int main(int argc, char** argv) {
+  return ion::bench::RunProgram(argc, argv,
+                                {"--benchmark_repetitions=3", "--benchmark_min_time=0.02"},
+                                ion::bench::RegisterAll);
+}
