@@ -72,7 +72,8 @@ struct ClientOptions {
   // Whom it trusts with its memory's former content and its neighbours: clients of the same domain.
   // None: nobody.
   std::string_view domain = {};
-  // Takes recycled memory with what its own domain left in it; else every buffer reads as zero.
+  // Takes recycled memory with what its own domain left in it, and its buffers' properties do not
+  // say `zeroed`; else every buffer reads as zero that its heap's fresh memory does.
   bool recycle_as_is = false;
 };
 

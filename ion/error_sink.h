@@ -10,7 +10,8 @@
 // Example:
 //   auto errors = std::make_shared<ion::ErrorSink>([](const ion::Error& e, void*) { Log(e); });
 //
-// Thread-safe; the callback is called by whichever thread met the error, with no lock held.
+// Thread-safe. The callback is called by whichever thread met the error, which may hold a lock of a
+// pool: it must not call the Manager, its clients or its buffers.
 #ifndef ION_ION_ERROR_SINK_H_
 #define ION_ION_ERROR_SINK_H_
 

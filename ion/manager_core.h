@@ -304,18 +304,19 @@ struct ManagerCore {
     }
     const uint64_t pages = Pages(request.bytes);
     if (!asker.account.Take(pages)) return PastQuota(asker, request);
-    absl::StatusOr<Buffer> buffer = AllocateCharged(request, asker, pages, where);
-    if (!buffer.ok() && IsShortage(ErrnoOf(buffer.status())) &&
-        Trim(UINT64_MAX, GiveBack::kShortage) > 0) {
-      buffer = AllocateCharged(request, asker, pages, where);
+    bool shortage = false;
+    absl::StatusOr<Buffer> buffer = AllocateCharged(request, asker, pages, where, shortage);
+    if (shortage && Trim(UINT64_MAX, GiveBack::kShortage) > 0) {
+      buffer = AllocateCharged(request, asker, pages, where, shortage);
     }
     if (!buffer.ok()) asker.account.Give(pages);
     return buffer;
   }
 
-  // The rest of Allocate, once `pages` are charged. Where it fails they still are.
+  // The rest of Allocate, once `pages` are charged. Where it fails they still are, and `shortage`
+  // tells whether some heap was short of something: the last one's errno may be another.
   absl::StatusOr<Buffer> AllocateCharged(const Request& request, const Asker& asker, uint64_t pages,
-                                         CallSite where) noexcept {
+                                         CallSite where, bool& shortage) noexcept {
     const Origin origin{B::kName, Operation::kAllocate, {}, request.bytes};
     const HeapMask mask = request.heaps.value_or(usual) & asker.heaps;
     Block* block = nullptr;
@@ -358,10 +359,12 @@ struct ManagerCore {
         return true;
       }
       code = error.code();
+      shortage = shortage || IsShortage(code);
       absl::StrAppend(&tried, tried.empty() ? "" : "; ", "heap ", kIds[at].value(), ": ",
                       Describe(error));
       return false;
     });
+    shortage = shortage && !found;
     if (!found) {
       if (block != nullptr) blocks.Delete(block);
       if (tried.empty()) return ToStatus(NoHeap(request, origin));

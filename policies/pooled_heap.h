@@ -216,6 +216,7 @@ class PooledHeap {
       }
       home.scrubs.fetch_add(1, std::memory_order_relaxed);
     }
+    found.block->zeroed = !domain.as_is;
     return {found.block, home.number};
   }
 
@@ -239,6 +240,8 @@ class PooledHeap {
     } else if (!domain.as_is) {
       return 0;
     }
+    // From now on it has what the domain left in it.
+    if (domain.as_is) block.zeroed = false;
     MoveTo(block, *entry);
     entry->misses.fetch_add(1, std::memory_order_relaxed);
     return entry->number;

@@ -105,6 +105,7 @@ TEST_CASE(
   {
     Buffer same = Take(other, 4096);
     CHECK(same.fd().get() == fd);
+    CHECK(!same.properties().zeroed);
     CHECK(Look(same, 7) == "ok");
   }
   // What lies idle elsewhere comes before the kernel, zeroed.
@@ -112,11 +113,13 @@ TEST_CASE(
   {
     Buffer moved = Take(zeroed, 4096);
     CHECK(moved.fd().get() == fd);
+    CHECK(moved.properties().zeroed);
     CHECK(Look(moved, 0, ZeroByte) == "ok");
     Write(moved, 9);
   }
   manager.MakeReport();
   Buffer moved = Take(stranger, 4096);
+  CHECK(!moved.properties().zeroed);
   CHECK(Look(moved, 0, ZeroByte) == "ok");
   CHECK(Sum(manager.MakeReport()).moves <= 2);
 }
@@ -396,6 +399,16 @@ TEST_CASE("PooledHeap: a shortage empties the pools once, and the request is tri
   CHECK(ErrnoOf(client.Allocate({.bytes = 4096}).status()) == ENOMEM);
 }
 
+TEST_CASE("PooledHeap: a heap's shortage is seen, whatever the next one answers") {
+  const LeakCheck leaks;
+  using Two = Manager<B, PooledHeap<SystemHeap<B, HeapSpec{.id = 1}>>,
+                      SystemHeap<B, HeapSpec{.id = 0, .name = "nowhere"}>>;
+  auto manager = Open<Two>({.budget = std::make_shared<Budget>(1 << 20)});
+  auto client = Make(manager);
+  { Buffer buffer = Take(client, 512 << 10); }
+  CHECK(client.Allocate({.bytes = 1 << 20, .heaps = HeapId{1} | HeapId{0}}).ok());
+}
+
 TEST_CASE("PooledHeap: where no descriptor is left, the pools have some") {
   const LeakCheck leaks;
   const ChildEnd end = RunInChild([]() -> std::string {
@@ -497,23 +510,6 @@ TEST_CASE("PooledHeap: when a domain's last client goes, its slot and its pools 
   }
 }
 
-TEST_CASE("PooledHeap: a pool that was another domain's counts from zero") {
-  const LeakCheck leaks;
-  auto manager = Open<Pooled<>>();
-  {
-    auto client = Make(manager);
-    for (int i = 0; i < 5; ++i) Buffer buffer = Take(client, 4096);
-    CHECK(Sum(manager.MakeReport()).hits == 4);
-  }
-  manager.Trim();
-  auto client = Make(manager);
-  Buffer buffer = Take(client, 4096);
-  const Report report = manager.MakeReport();
-  REQUIRE(report.pools.size() == 1);
-  CHECK(report.pools[0].hits == 0);
-  CHECK(report.pools[0].misses == 1);
-}
-
 TEST_CASE("PooledHeap: a client that outlives its Manager gets memory, and none is kept") {
   const LeakCheck leaks;
   const auto budget = std::make_shared<Budget>(1 << 20);
@@ -543,6 +539,23 @@ TEST_CASE("PooledHeap: a forked child leaves alone what waits to be zeroed") {
   CHECK(end.text == "");
   manager.Tick();
   CHECK(Sum(manager.MakeReport()).held_bytes == 4096);
+}
+
+TEST_CASE("PooledHeap: a pool that was another domain's counts from zero") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  {
+    auto client = Make(manager);
+    for (int i = 0; i < 5; ++i) Buffer buffer = Take(client, 4096);
+    CHECK(Sum(manager.MakeReport()).hits == 4);
+  }
+  manager.Trim();
+  auto client = Make(manager);
+  Buffer buffer = Take(client, 4096);
+  const Report report = manager.MakeReport();
+  REQUIRE(report.pools.size() == 1);
+  CHECK(report.pools[0].hits == 0);
+  CHECK(report.pools[0].misses == 1);
 }
 
 TEST_CASE("PooledHeap: domains past the table's end have no pools, and work") {

@@ -69,7 +69,7 @@ TEST_CASE("README: the pool") {
 }
 
 TEST_CASE("README: pools behind the heaps") {
-#include "tests/readme_block_5.inc"
+#include "tests/readme_block_6.inc"
   // The machine may not let us watch pressure; the keeper runs all the same.
   CHECK(ion::ErrnoOf(manager->StartKeeper()) == EALREADY);
   CHECK(frame.ok());
