@@ -34,6 +34,7 @@
 #include "policies/system_heap.h"
 #include "tests/support/byte_socket.h"
 #include "tests/support/child.h"
+#include "tests/support/kernel_release.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/pooled.h"
 #include "tests/support/skip.h"
@@ -156,9 +157,9 @@ void ShareWithPeer(Find find, uint64_t recycles, bool as_is) {
     } else {
       CHECK(stale >= recycles / 100);
     }
-    // What was shared has been recycled, and not replaced.
+    // What was shared has been recycled, and not replaced; but where its pages may be lent.
     const PoolReport sum = Sum(manager->MakeReport());
-    if constexpr (BackendOf<M>::kCaps.proves_unshared) CHECK(sum.misses <= 64);
+    if (BackendOf<M>::kCaps.proves_unshared && !IsAs510()) CHECK(sum.misses <= 64);
   }
   const ChildEnd end = peer.Join();
   CHECK(end.text == "");
