@@ -302,7 +302,7 @@ TEST_CASE("IonLegacyBackend: without DMA_BUF_IOCTL_SYNC, what the CPU wrote goes
   auto backend = f.Open();
   REQUIRE(Told(backend.error()) == "ok");
   Block block;
-  REQUIRE(Told(backend->Allocate(0, 1, Flags::kNone, {}, block)) == "ok");
+  REQUIRE(Told(backend->Allocate(0, 1, Flags::kCached, {}, block)) == "ok");
   for (const Direction direction : {Direction::kRead, Direction::kWrite, Direction::kReadWrite}) {
     const auto before = f.node.Asked(Fixture<>::Ioctls::kSync);
     CHECK(Told(backend->BeginCpuAccess(block, direction)) == "ok");
