@@ -14,7 +14,6 @@ struct IonLegacyUnderTest : ion::testing::OnThisKernel {
   static constexpr const char* kNode = "/dev/ion";
   static constexpr bool kMakesDmaBufs = true;
   static constexpr bool kOwnInodes = false;
-  static constexpr int kAllocationIoctls = 2;  // ION_IOC_ALLOC, ION_IOC_SHARE
 };
 struct CachedIonLegacyUnderTest : IonLegacyUnderTest {
   template <ion::Syscalls Sys = ion::LinuxSyscalls>
