@@ -198,7 +198,9 @@ concept HasRecycling = requires(H& h, const H& unchanged, const Request& request
   // how many.
   { h.Trim(uint64_t{}, GiveBack{}) }
   noexcept->std::same_as<uint64_t>;
-  // The Manager has gone: nothing is taken back any more, and what lies idle goes to the kernel.
+  // The Manager has gone: the hot way finds nothing and takes nothing any more, once this has
+  // returned, and what lies idle has gone to the kernel. What the other ways leave in pools, even
+  // at this moment, the next Trim finds.
   { h.Close() }
   noexcept->std::same_as<void>;
   // Time goes on: what was not needed for too long goes back.

@@ -127,6 +127,7 @@ struct ManagerCore {
         if (heap.ok()) {
           const PoolHost host{blocks.all(), this, [](void* core, Block& block) noexcept {
                                 Of(core).Destroy(block);
+                                Of(core).forgotten.fetch_add(1, std::memory_order_relaxed);
                                 Of(core).Drop();
                               }};
           if (Error error = heap->UseBlocks(host); !error.ok()) {
@@ -180,6 +181,7 @@ struct ManagerCore {
   std::unique_ptr<Keeper<>> keeper;    // where the user wanted one
   std::atomic<size_t> owners{1};       // the Manager, each client, each block
   std::atomic<bool> abandoned{false};  // the Manager has gone: nothing is recycled any more
+  std::atomic<uint64_t> forgotten{0};  // blocks that went from pools to the kernel
 
   static ManagerCore& Of(void* core) noexcept { return *static_cast<ManagerCore*>(core); }
   static constexpr LeaseOps kOps = {
@@ -246,8 +248,10 @@ struct ManagerCore {
                                                           CallSite where) noexcept {
     LeaseToken token;
     Block* block = Recycled</*kOnTrip=*/true>(request, asker, token);
-    if (block != nullptr) return LeaseAccess::Make(block, token);
-    return AllocateSlow(request, asker, where);
+    absl::StatusOr<Buffer> buffer =
+        block != nullptr ? LeaseAccess::Make(block, token) : AllocateSlow(request, asker, where);
+    TrimIfAbandoned();
+    return buffer;
   }
 
   // From the pool of the first heap that the mask names; nullptr: the slow way. No lambda, here and
@@ -305,9 +309,14 @@ struct ManagerCore {
     const uint64_t pages = Pages(request.bytes);
     if (!asker.account.Take(pages)) return PastQuota(asker, request);
     bool shortage = false;
+    const uint64_t before = forgotten.load(std::memory_order_relaxed);
     absl::StatusOr<Buffer> buffer = AllocateCharged(request, asker, pages, where, shortage);
-    if (shortage && Trim(UINT64_MAX, GiveBack::kShortage) > 0) {
-      buffer = AllocateCharged(request, asker, pages, where, shortage);
+    if (shortage) {
+      Trim(UINT64_MAX, GiveBack::kShortage);
+      // Where several are short at once, the first of them has emptied the pools for all.
+      if (forgotten.load(std::memory_order_relaxed) != before) {
+        buffer = AllocateCharged(request, asker, pages, where, shortage);
+      }
     }
     if (!buffer.ok()) asker.account.Give(pages);
     return buffer;
@@ -489,20 +498,30 @@ struct ManagerCore {
     ReleaseOnTrip(block, token);
   }
   [[gnu::noinline]] void ReleaseOnTrip(Block& block, LeaseToken token) noexcept {
+    if (InChild()) return LetGo(block);
     if constexpr (kRecycles) {
-      if (!InChild() && !abandoned.load(std::memory_order_relaxed) &&
-          Recycle</*kOnTrip=*/true>(block, token)) {
-        return;
+      // Once the block lies in a pool, somebody else may take it from there, and be our last owner.
+      owners.fetch_add(1, std::memory_order_relaxed);
+      if (abandoned.load(std::memory_order_relaxed) || !Recycle</*kOnTrip=*/true>(block, token)) {
+        ReleaseSlow(block, token);
       }
+      TrimIfAbandoned();
+      Drop();
+    } else {
+      ReleaseSlow(block, token);
     }
-    ReleaseSlow(block, token);
   }
   void ReleaseSlow(Block& block, LeaseToken token) noexcept {
-    if (InChild()) return LetGo(block);
     AccountId::FromBits(token.account()).Give(Pages(block.bytes));
     if (RecycleSlow(block, token.pool() == 0)) return;
     Destroy(block);
     Drop();
+  }
+  // After a trip to the pools, which may leave memory in them: either Abandon finds it, or we find
+  // that Abandon has been there.
+  void TrimIfAbandoned() noexcept {
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (abandoned.load(std::memory_order_relaxed)) Trim(UINT64_MAX, GiveBack::kTrim);
   }
   // A child made by fork has a copy of all we know, and of our locks: what it inherited it lets go
   // of by closing its own descriptor, and nothing else.
@@ -644,6 +663,7 @@ struct ManagerCore {
     }
     keeper.reset();
     abandoned.store(true, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
     ForEachRecycling([](auto& heap) { heap.Close(); });
     if (blocks.live() != 0) {
       backend.errors().Report(Error(EBUSY, "buffers outlive their Manager",

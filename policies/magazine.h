@@ -103,12 +103,14 @@ class alignas(64) Magazine {
   // --- the owner ---------------------------------------------------------------------------------
 
   // Goes in, if the gate is `open` and we are not a signal handler inside a call. False: not
-  // entered, go the slow way.
-  [[gnu::always_inline]] bool Enter(const uint64_t& open) noexcept {
+  // entered, go the slow way. `open` is read while busy: an atomic one may be changed by others,
+  // and who then sees us not busy, after a barrier of all threads, is sure that we read it changed.
+  template <class Word>
+  [[gnu::always_inline]] bool Enter(const Word& open) noexcept {
     if (busy_.load(std::memory_order_relaxed) != 0) [[unlikely]]
       return false;
     SetBusy();
-    if (gate_.load(kGateOrder) == open) [[likely]]
+    if (gate_.load(kGateOrder) == Value(open)) [[likely]]
       return true;
     Leave();
     return false;
@@ -290,6 +292,11 @@ class alignas(64) Magazine {
 
   static constexpr std::memory_order kGateOrder =
       P::kOwnerFences ? std::memory_order_seq_cst : std::memory_order_acquire;
+
+  [[gnu::always_inline]] static uint64_t Value(const uint64_t& word) noexcept { return word; }
+  [[gnu::always_inline]] static uint64_t Value(const Atomic<uint64_t>& word) noexcept {
+    return word.load(P::kOwnerFences ? std::memory_order_seq_cst : std::memory_order_relaxed);
+  }
 
   // level_ and busy_ = 0 in one store of both: the hot path is bound by its stores. Whoever reads
   // them reads one at a time. Where a tool must see each, two stores.

@@ -192,6 +192,21 @@ class PoolBase {
     return Empty(claimed, fence, nullptr);
   }
 
+  // Returns when each hit, and each giving back of a thread's magazine, that was under way has
+  // ended. Waits for threads that are inside one. Not sure of hits where membarrier is refused that
+  // was allowed when the pool was made. Requires: the caller is not a signal handler inside a call.
+  void AwaitOthers() noexcept {
+    Core& core = CheckedCore();
+    if (core.alive == 0) return;
+    if (!core.locked) {
+      (void)P::Fence();
+      ForEachMagazine(core, [](Magazine<P>& magazine) {
+        while (magazine.busy()) internal::LetOthersRun();
+      });
+    }
+    internal::Table<P>()->AwaitPins(core.id);
+  }
+
   // As said at PoolCounters. Lock-free.
   PoolCounters counters() const noexcept {
     Core& core = CheckedCore();
@@ -642,7 +657,7 @@ class Pool : public PoolBase<P> {
   // A descriptor, which the caller then owns; nullptr: none lies here. A hit is wait-free, else
   // lock-free.
   [[gnu::always_inline]] T* Acquire() noexcept {
-    T* descriptor = TryAcquire(Ticket());
+    T* descriptor = TryAcquire(this->gate_, this->offset_);
     if (descriptor != nullptr) [[likely]]
       return descriptor;
     return static_cast<T*>(this->AcquireSlow());
@@ -660,7 +675,7 @@ class Pool : public PoolBase<P> {
   // the caller disposes of its own copy. Requires: the caller owns it, and it is of the array of
   // Create (checked where it leaves the magazine). A hit is wait-free, else lock-free.
   [[nodiscard, gnu::always_inline]] bool Release(T* descriptor) noexcept {
-    if (TryRelease(Ticket(), descriptor)) [[likely]]
+    if (TryRelease(this->gate_, this->offset_, this->slots_, descriptor)) [[likely]]
       return true;
     return this->ReleaseSlow(descriptor);
   }
@@ -668,19 +683,25 @@ class Pool : public PoolBase<P> {
   // The hot ways alone, for who keeps a table of many pools: by what this says, of which the offset
   // is arithmetic on the pool's id. nullptr or false: no hit, and Acquire or Release is asked.
   // Wait-free.
+  //
+  // A gate that is an Atomic may be closed: once PoolTicket::kNever is stored there (sequentially
+  // consistent) and AwaitOthers has returned, nobody takes or puts by it any more.
   PoolTicket Ticket() const noexcept { return {this->gate_, this->offset_, this->slots_}; }
   static constexpr uint64_t OffsetOf(uint64_t id) noexcept { return Base::Record::Offset(id); }
-  [[gnu::always_inline]] static T* TryAcquire(const PoolTicket& ticket) noexcept {
-    Magazine<P>& magazine = internal::Statics<P>::record->At(ticket.offset);
-    if (!magazine.Enter(ticket.gate)) [[unlikely]]
+  template <class Gate>
+  [[gnu::always_inline]] static T* TryAcquire(const Gate& gate, uint64_t offset) noexcept {
+    Magazine<P>& magazine = internal::Statics<P>::record->At(offset);
+    if (!magazine.Enter(gate)) [[unlikely]]
       return nullptr;
     return static_cast<T*>(magazine.PopAndLeave());
   }
-  [[gnu::always_inline]] static bool TryRelease(const PoolTicket& ticket, T* descriptor) noexcept {
-    Magazine<P>& magazine = internal::Statics<P>::record->At(ticket.offset);
-    if (!magazine.Enter(ticket.gate)) [[unlikely]]
+  template <class Gate>
+  [[gnu::always_inline]] static bool TryRelease(const Gate& gate, uint64_t offset,
+                                                const uint32_t& slots, T* descriptor) noexcept {
+    Magazine<P>& magazine = internal::Statics<P>::record->At(offset);
+    if (!magazine.Enter(gate)) [[unlikely]]
       return false;
-    return magazine.PushAndLeave(descriptor, ticket.slots);
+    return magazine.PushAndLeave(descriptor, slots);
   }
 
   // Drains, and calls give_back(T&) for what is more than `keep`; the caller owns it then. Returns

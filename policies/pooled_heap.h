@@ -184,12 +184,11 @@ class PooledHeap {
     return HotAt(pool).pages;
   }
   [[gnu::always_inline]] Block* TryAcquire(uint32_t pool) noexcept {
-    return Pool<Block>::TryAcquire({HotAt(pool).take_gate, OffsetOf(pool), 0});
+    return Pool<Block>::TryAcquire(HotAt(pool).take_gate, OffsetOf(pool));
   }
   [[gnu::always_inline]] bool TryRecycle(uint32_t pool, Block& block) noexcept {
     const Hot& hot = HotAt(pool);
-    return Pool<Block>::TryRelease(
-        {hot.give_gate.load(std::memory_order_relaxed), OffsetOf(pool), hot.slots}, &block);
+    return Pool<Block>::TryRelease(hot.give_gate, OffsetOf(pool), hot.slots, &block);
   }
   Block* AcquireOnTrip(uint32_t pool) noexcept { return TakeFrom(EntryAt(pool)); }
   // False: not taken; what has to be zeroed first goes the slow way.
@@ -277,15 +276,25 @@ class PooledHeap {
     return given;
   }
 
+  // From here on nothing is a hit. A trip that is under way may still leave blocks behind: the
+  // Manager has whoever makes it call Trim afterwards.
   void Close() noexcept {
     {
       std::lock_guard lock(state_->mutex);
       state_->closed = true;
       ForEachEntry([&](Entry& entry) {
-        HotOf(entry).give_gate.store(PoolTicket::kNever, std::memory_order_relaxed);
+        HotOf(entry).take_gate.store(PoolTicket::kNever, std::memory_order_seq_cst);
+        HotOf(entry).give_gate.store(PoolTicket::kNever, std::memory_order_seq_cst);
       });
     }
-    Trim(UINT64_MAX, GiveBack::kTrim);
+    // Twice: what a thread that ends had in its hands at first lies in a depot then.
+    for (int i = 0; i < 2; ++i) {
+      {
+        std::lock_guard lock(state_->mutex);
+        ForEachEntry([](Entry& entry) { entry.pool->AwaitOthers(); });
+      }
+      Trim(UINT64_MAX, GiveBack::kTrim);
+    }
   }
 
   void Tick() noexcept {
@@ -378,13 +387,13 @@ class PooledHeap {
     uint16_t own[2][kClasses];  // uncached and cached; under the mutex
   };
 
-  // What a hit reads of a pool. A pool's number is how far in bytes its own lies in the table: so
-  // it is what a LeaseToken wants, and the way to the thread's magazine is arithmetic. (It must not
-  // wait for a load: what a release stores there, the next hit loads, and waits for its address.)
+  // What a hit reads of a pool, and only the Manager's end changes. A pool's number is how far in
+  // bytes its own lies in the table: so it is what a LeaseToken wants, and the way to the thread's
+  // magazine is arithmetic. (It must not wait for a load: what a release stores there, the next hit
+  // loads, and waits for its address.)
   struct Hot {
-    uint64_t take_gate;
-    // Nobody's where blocks are zeroed on their way back, and when the Manager has gone.
-    std::atomic<uint64_t> give_gate;
+    std::atomic<uint64_t> take_gate;
+    std::atomic<uint64_t> give_gate;  // nobody's where blocks are zeroed on their way back
     uint64_t pages;
     uint32_t slots;
     uint16_t entry;
@@ -576,7 +585,7 @@ class PooledHeap {
     entry.pool.emplace(*std::move(pool));
     entry.number = (entry.pool->id() + 1) * sizeof(Hot);
     Hot& hot = HotOf(entry);
-    hot.take_gate = entry.pool->Ticket().gate;
+    hot.take_gate.store(entry.pool->Ticket().gate, std::memory_order_relaxed);
     hot.pages = entry.block_bytes / PageBytes();
     hot.slots = entry.pool->Ticket().slots;
     hot.entry = IndexOf(entry);

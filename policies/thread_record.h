@@ -30,7 +30,7 @@
 #ifndef ION_POLICIES_THREAD_RECORD_H_
 #define ION_POLICIES_THREAD_RECORD_H_
 
-#include <sched.h>
+#include <time.h>
 
 #include <atomic>
 #include <bit>
@@ -47,6 +47,13 @@ inline constexpr uint32_t kMaxPools = 1024;
 
 template <class P>
 struct PoolCore;
+
+// For who waits for another thread: sleeps, as one of lower priority might never run while we
+// yield.
+inline void LetOthersRun() noexcept {
+  const timespec moment{.tv_sec = 0, .tv_nsec = 50'000};
+  ::nanosleep(&moment, nullptr);
+}
 
 // The header; the magazines lie behind it.
 template <class P>
@@ -130,7 +137,7 @@ struct PoolTable {
   // No Pin of this id succeeds from here on, and none is held. Waits for those that are.
   void Close(uint32_t id) noexcept {
     slots[id].state.fetch_or(kClosing, std::memory_order_relaxed);
-    while (slots[id].state.load(std::memory_order_acquire) != kClosing) ::sched_yield();
+    while (slots[id].state.load(std::memory_order_acquire) != kClosing) LetOthersRun();
   }
   // The id may be given out again. Requires: closed, and no magazine is bound to it.
   void Free(uint32_t id) noexcept { slots[id].state.store(0, std::memory_order_release); }
@@ -147,6 +154,10 @@ struct PoolTable {
     return nullptr;
   }
   void Unpin(uint32_t id) noexcept { slots[id].state.fetch_sub(1, std::memory_order_release); }
+  // Returns when each pin that was held has ended. Requires: the pool lives.
+  void AwaitPins(uint32_t id) noexcept {
+    while ((slots[id].state.load(std::memory_order_acquire) & kPinMask) != 0) LetOthersRun();
+  }
 
   // f(record) for each record.
   template <class F>

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -21,6 +22,8 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -29,13 +32,17 @@
 #include "backends/memfd.h"
 #include "bench/pooled_memfd.h"
 #include "doctest/doctest.h"
+#include "ion/backend.h"
+#include "ion/block.h"
 #include "ion/budget.h"
 #include "ion/buffer.h"
 #include "ion/client.h"
+#include "ion/error.h"
 #include "ion/fd.h"
 #include "ion/heap_id.h"
 #include "ion/manager.h"
 #include "ion/report.h"
+#include "ion/request.h"
 #include "ion/status.h"
 #include "policies/dma_heap.h"
 #include "policies/pool.h"
@@ -397,6 +404,68 @@ TEST_CASE("PooledHeap: a shortage empties the pools once, and the request is tri
   Buffer large = Take(client, 1 << 20);
   CHECK(Given(manager.MakeReport(), GiveBack::kShortage) == 768 << 10);
   CHECK(ErrnoOf(client.Allocate({.bytes = 4096}).status()) == ENOMEM);
+}
+
+// Memory that runs out as the test says.
+class Scarce : public MemfdBackend<> {
+ public:
+  static Result<Scarce> Open(const Options& options) noexcept {
+    Result<MemfdBackend<>> opened = MemfdBackend<>::Open(options);
+    if (!opened.ok()) return opened.error();
+    return Scarce(*std::move(opened));
+  }
+
+  Error Allocate(uint32_t heap, uint64_t bytes, Flags flags, std::string_view name,
+                 Block& block) noexcept {
+    if (const int code = std::exchange(next, 0); code != 0) {
+      return Error(code, "as planned", {kName, Operation::kAllocate});
+    }
+    Error error = MemfdBackend<>::Allocate(heap, bytes, flags, name, block);
+    // Until all of them have failed.
+    if (!error.ok() && together.load() != 0) {
+      together.fetch_sub(1);
+      while (together.load() != 0) std::this_thread::yield();
+    }
+    return error;
+  }
+  static inline int next = 0;                       // what the next request gets, once
+  static inline std::atomic<uint32_t> together{0};  // how many fail at the same time
+
+ private:
+  explicit Scarce(MemfdBackend<>&& opened) noexcept : MemfdBackend<>(std::move(opened)) {}
+};
+using PooledScarce = Manager<Scarce, PooledHeap<SystemHeap<Scarce>>>;
+
+TEST_CASE(
+    "PooledHeap: memory and descriptors of the process or of the machine: each is a shortage") {
+  const LeakCheck leaks;
+  for (const int code : {ENOMEM, ENFILE, EMFILE, EIO}) {
+    CAPTURE(code);
+    auto manager = Open<PooledScarce>();
+    auto client = Make(manager);
+    { Buffer idle = Take(client, 4096); }
+    Scarce::next = code;
+    CHECK(ErrnoOf(client.Allocate({.bytes = 8192}).status()) == (code == EIO ? EIO : 0));
+    CHECK(Given(manager.MakeReport(), GiveBack::kShortage) == (code == EIO ? 0 : 4096));
+  }
+}
+
+TEST_CASE("PooledHeap: of two that are short at once, both try again") {
+  const LeakCheck leaks;
+  auto manager = Open<PooledScarce>({.budget = std::make_shared<Budget>(1 << 20)});
+  auto client = Make(manager);
+  {
+    std::vector<Buffer> all;
+    for (int i = 0; i < 4; ++i) all.push_back(Take(client, 256 << 10));
+  }
+  Scarce::together = 2;
+  const Request request{.bytes = 320 << 10};
+  absl::StatusOr<Buffer> other;
+  std::thread thread([&] { other = client.Allocate(request); });
+  const absl::StatusOr<Buffer> ours = client.Allocate(request);
+  thread.join();
+  CHECK(ours.ok());
+  CHECK(other.ok());
 }
 
 TEST_CASE("PooledHeap: a heap's shortage is seen, whatever the next one answers") {
