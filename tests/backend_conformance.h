@@ -53,6 +53,7 @@
 #include "tests/support/dma_buf_exporters.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
+#include "tests/support/temp_dir.h"
 #include "tests/support/watched_syscalls.h"
 
 namespace ion::testing {
@@ -705,10 +706,8 @@ inline std::vector<BadFd> BadFds() {
   add("a memfd without the shrink seal", Memfd(64_KiB, 0).release());
   add("a memfd with another seal only", Memfd(64_KiB, F_SEAL_GROW).release());
   add("an empty memfd", Memfd(0).release());
-  const std::filesystem::path file = std::filesystem::temp_directory_path() / "ion-import-XXXXXX";
-  std::string path = file.string();
-  add("a regular file", ::mkostemp(path.data(), O_CLOEXEC));
-  std::filesystem::remove(path);
+  const TempDir dir;
+  add("a regular file", ::open(dir.File("file").c_str(), O_RDWR | O_CLOEXEC));
   std::error_code none;
   for (const auto& node : std::filesystem::directory_iterator("/dev/dma_heap", none)) {
     add("the node of a dma-heap", ::open(node.path().c_str(), O_RDONLY | O_CLOEXEC));
