@@ -195,19 +195,19 @@ class BackendBase {
 
   // What a backend's Options say, with what they leave out: a budget of half of the machine's RAM,
   // and a sink that only counts.
-  static Result<std::unique_ptr<Shared>> MakeShared(const char* name, const Sys& sys,
-                                                    std::shared_ptr<Budget> budget,
-                                                    std::shared_ptr<ErrorSink> errors) noexcept {
+  template <class Options>
+  static Result<std::unique_ptr<Shared>> MakeShared(const char* name,
+                                                    const Options& options) noexcept {
     auto shared = std::make_unique<Shared>();
-    if (budget == nullptr) {
+    shared->budget = options.budget;
+    if (shared->budget == nullptr) {
       struct sysinfo info {};
-      if (const long answer = sys.Sysinfo(&info); Failed(answer)) {
+      if (const long answer = options.sys.Sysinfo(&info); Failed(answer)) {
         return Error(ErrnoFrom(answer), "sysinfo", {name, Operation::kOpen});
       }
-      budget = std::make_shared<Budget>(uint64_t{info.totalram} * info.mem_unit / 2);
+      shared->budget = std::make_shared<Budget>(uint64_t{info.totalram} * info.mem_unit / 2);
     }
-    shared->budget = std::move(budget);
-    shared->errors = errors != nullptr ? std::move(errors) : std::make_shared<ErrorSink>();
+    shared->errors = options.errors != nullptr ? options.errors : std::make_shared<ErrorSink>();
     return shared;
   }
 

@@ -59,8 +59,7 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
   // ENOENT: no such kernel interface. ENODEV: no heap in it. Otherwise, where no node could be
   // opened: the first one's reason.
   static Result<DmaHeapBackend> Open(const Options& options) noexcept {
-    auto shared =
-        DmaBufBackend<Sys>::MakeShared(kName, options.sys, options.budget, options.errors);
+    auto shared = DmaBufBackend<Sys>::MakeShared(kName, options);
     if (!shared.ok()) return shared.error();
     DmaHeapBackend backend(options.sys, std::move(*shared));
     if (Error error = backend.List(options.directory); !error.ok()) return error;

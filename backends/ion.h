@@ -52,8 +52,7 @@ class IonBackend : public DmaBufBackend<Sys> {
   // ENOENT: no such kernel interface. ENODEV: not a device of ION's kind, or no heap in it. EINVAL:
   // it speaks the other ABI. Where no heap can be used: the first one's reason.
   static Result<IonBackend> Open(const Options& options) noexcept {
-    auto shared =
-        DmaBufBackend<Sys>::MakeShared(kName, options.sys, options.budget, options.errors);
+    auto shared = DmaBufBackend<Sys>::MakeShared(kName, options);
     if (!shared.ok()) return shared.error();
     Result<ScopedFd<Sys>> node =
         OpenIonNode(kName, options.sys, *(*shared)->errors, options.node, IonAbi::kDescriptors);

@@ -79,7 +79,7 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
   // ENOENT: no such kernel interface. ENODEV: not a device of ION's kind, or no heap in it. ENOTTY:
   // it speaks the other ABI. Where no heap can be used: the first one's reason.
   static Result<IonLegacyBackend> Open(const Options& options) noexcept {
-    auto shared = Base::MakeShared(kName, options.sys, options.budget, options.errors);
+    auto shared = Base::MakeShared(kName, options);
     if (!shared.ok()) return shared.error();
     Result<ScopedFd<Sys>> node = OpenIonNode<typename Abi::ion_handle_data>(
         kName, options.sys, *(*shared)->errors, options.node, IonAbi::kHandles);

@@ -50,7 +50,7 @@ class MemfdBackend : public BackendBase<Sys> {
 
   // ENOSYS: the kernel has no memfds.
   static Result<MemfdBackend> Open(const Options& options) noexcept {
-    auto shared = Base::MakeShared(kName, options.sys, options.budget, options.errors);
+    auto shared = Base::MakeShared(kName, options);
     if (!shared.ok()) return shared.error();
     const long probe = options.sys.MemfdCreate(kName, MFD_CLOEXEC);
     if (Failed(probe)) {

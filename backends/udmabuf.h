@@ -57,8 +57,7 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
   };
 
   static Result<UdmabufBackend> Open(const Options& options) noexcept {
-    auto shared =
-        DmaBufBackend<Sys>::MakeShared(kName, options.sys, options.budget, options.errors);
+    auto shared = DmaBufBackend<Sys>::MakeShared(kName, options);
     if (!shared.ok()) return shared.error();
     const Origin origin{kName, Operation::kOpen, options.node};
     const long opened = OpenRetrying(options.sys, options.node.c_str(), O_RDWR);

@@ -13,7 +13,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
 #include <memory>
 #include <span>
@@ -44,6 +43,7 @@
 #include "platforms/linux.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
+#include "tests/support/temp_dir.h"
 
 #if ION_HAVE_PNG
 #include <png.h>
@@ -309,9 +309,8 @@ TEST_CASE("demo: a producer that is killed leaves no consumer running") {
 
 TEST_CASE("demo: --png writes the last frame") {
 #if ION_HAVE_PNG
-  std::string folder = std::filesystem::temp_directory_path() / "ion-demo.XXXXXX";
-  REQUIRE(::mkdtemp(folder.data()) != nullptr);
-  const std::string path = folder + "/frame.png";
+  const testing::TempDir dir;
+  const std::string path = dir.At("frame.png");
   CheckSuccess(RunDemo({"--frames", "7", "--backend", "memfd", "--source", "pattern", "--width",
                         "100", "--height", "70", "--png", path}),
                7, "memfd", "memfd");
@@ -325,7 +324,6 @@ TEST_CASE("demo: --png writes the last frame") {
   std::vector<std::byte> pixels(format.bytes);
   REQUIRE(png_image_finish_read(&image, nullptr, pixels.data(), 0, nullptr) != 0);
   CHECK(ChecksumOf(format, pixels) == PatternChecksum(format, 6));
-  std::filesystem::remove_all(folder);
 #else
   const Demo demo = RunDemo({"--png", "frame.png"});
   CHECK(demo.exit_code() == 1);

@@ -27,30 +27,6 @@ namespace {
 
 constexpr int kUsage = 2;
 
-// Says what runs before it runs: after a crash of the machine one sees how far it came.
-class Progress final : public doctest::IReporter {
- public:
-  explicit Progress(const doctest::ContextOptions& /*options*/) {}
-
-  void test_case_start(const doctest::TestCaseData& test_case) override {
-    std::printf("%s\n", test_case.m_name);
-  }
-
-  void report_query(const doctest::QueryData& /*data*/) override {}
-  void test_run_start() override {}
-  void test_run_end(const doctest::TestRunStats& /*stats*/) override {}
-  void test_case_end(const doctest::CurrentTestCaseStats& /*stats*/) override {}
-  void test_case_reenter(const doctest::TestCaseData& /*test_case*/) override {}
-  void test_case_exception(const doctest::TestCaseException& /*exception*/) override {}
-  void subcase_start(const doctest::SubcaseSignature& /*subcase*/) override {}
-  void subcase_end() override {}
-  void log_assert(const doctest::AssertData& /*assertion*/) override {}
-  void log_message(const doctest::MessageData& /*message*/) override {}
-  void test_case_skipped(const doctest::TestCaseData& /*test_case*/) override {}
-};
-
-REGISTER_LISTENER("ion_progress", 0, Progress);
-
 std::vector<std::string> AllBackends() {
   const auto names = AnyBackend<>::Options().order;
   return {names.begin(), names.end()};
@@ -117,7 +93,8 @@ int Run(const std::vector<std::string>& wanted) {
     }
   }
   if (!any) context.addFilter("dt-test-case-exclude", "*");
-  return RunTestCases(context);
+  // After a crash of the machine one sees how far it came.
+  return RunTestCases(context, Announce::kEachCase);
 }
 
 int Main(int argc, char** argv) {

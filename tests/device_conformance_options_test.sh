@@ -32,6 +32,7 @@ for backend in dma_heap ion ion_legacy udmabuf memfd; do
   expect 0 "^$backend: (opens|does not open: .*: E[A-Z]+: )" '[0-9] passed, ' "$program" --list
 done
 expect 0 '^  heap memfd: system, cached, zeroed' '^(dma_heap|ion|ion_legacy|udmabuf): ' "$program" --list --backend=memfd
+expect 0 '^Backend: .*<memfd>$' "$never" "$program" --backend=memfd
 expect 0 '^[1-9][0-9]* passed, 0 failed, [0-9]+ skipped$' '(<|over )(dma_heap|ion|ion_legacy|udmabuf)' "$program" --backend=memfd
 
 status=0

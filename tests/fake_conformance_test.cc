@@ -17,7 +17,7 @@
 
 namespace {
 
-using ion::testing::AlwaysCached;
+using ion::testing::CachedUnderTest;
 using ion::testing::FakeLinux42;
 using ion::testing::FakeLinux49;
 using ion::testing::FakeLinux510;
@@ -45,10 +45,7 @@ struct FakeIonUnderTest : DmaBufsOf<FakeLinux510> {
   using Backend = ion::IonBackend<S>;
   static constexpr const char* kNode = "/dev/ion";
 };
-struct FakeCachedIonUnderTest : FakeIonUnderTest {
-  template <ion::Syscalls S = Sys>
-  using Backend = AlwaysCached<ion::IonBackend<S>>;
-};
+using FakeCachedIonUnderTest = CachedUnderTest<FakeIonUnderTest>;
 
 // A choice that passes one by, and takes a backend that is not its first.
 struct FakeAnyUnderTest : DmaBufsOf<FakeLinux510WithoutDmaHeaps> {
@@ -66,14 +63,9 @@ struct FakeLegacyUnderTest : DmaBufsOf<Kernel> {
   static constexpr bool kSyncs = !std::is_same_v<Kernel, FakeLinux42>;
   static constexpr int kAllocationIoctls = 2;
 };
-template <class Kernel>
-struct FakeCachedLegacyUnderTest : FakeLegacyUnderTest<Kernel> {
-  template <ion::Syscalls S = Kernel>
-  using Backend = AlwaysCached<ion::IonLegacyBackend<S>>;
-};
 using FakeLegacy42UnderTest = FakeLegacyUnderTest<FakeLinux42>;
 using FakeLegacy49UnderTest = FakeLegacyUnderTest<FakeLinux49>;
-using FakeCachedLegacy42UnderTest = FakeCachedLegacyUnderTest<FakeLinux42>;
+using FakeCachedLegacy42UnderTest = CachedUnderTest<FakeLegacy42UnderTest>;
 
 }  // namespace
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// That the fake kernel answers as kernels do: each question of tests/kernel_probes.h, put to a fake
-// and, in a guest, to the real kernel that it is configured like.
+// That the fake kernel answers as kernels do: each question of tests/*_probes.h, put to a fake and,
+// in a guest, to the real kernel that it is configured like.
 
 #include "tests/support/fake_kernel.h"
 
@@ -11,21 +11,36 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "doctest/doctest.h"
 #include "ion/syscalls.h"
-#include "tests/kernel_probes.h"
+#include "tests/dma_heap_probes.h"
+#include "tests/ion_legacy_probes.h"
+#include "tests/ion_probes.h"
+#include "tests/kernel_probe.h"
 #include "tests/support/fake_machine.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
+#include "tests/udmabuf_probes.h"
 
 namespace ion::testing {
 namespace {
 
+template <Syscalls S>
+std::vector<probes::Probe<S>> AllProbes() {
+  std::vector<probes::Probe<S>> all;
+  probes::AddDmaHeaps(all);
+  probes::AddUdmabuf(all);
+  probes::AddIon(all);
+  probes::AddLegacyIon(all);
+  return all;
+}
+
 // Each question about a device that is there, and the answer that is known.
 template <Syscalls S>
 void AskAll(const S& sys, unsigned linux, std::string_view device) {
-  for (const Probe<S>& probe : KernelProbes<S>()) {
+  for (const probes::Probe<S>& probe : AllProbes<S>()) {
     const char* const expected = probe.expected.On(linux);
     if (probe.device != device || expected == nullptr) continue;
     const LeakCheck leaks;

@@ -14,10 +14,7 @@ struct IonUnderTest : ion::testing::OnThisKernel {
   static constexpr const char* kNode = "/dev/ion";
   static constexpr bool kMakesDmaBufs = true;
 };
-struct CachedIonUnderTest : IonUnderTest {
-  template <ion::Syscalls Sys = ion::LinuxSyscalls>
-  using Backend = ion::testing::AlwaysCached<ion::IonBackend<Sys>>;
-};
+using CachedIonUnderTest = ion::testing::CachedUnderTest<IonUnderTest>;
 
 }  // namespace
 

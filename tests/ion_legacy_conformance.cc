@@ -15,10 +15,7 @@ struct IonLegacyUnderTest : ion::testing::OnThisKernel {
   static constexpr bool kMakesDmaBufs = true;
   static constexpr bool kOwnInodes = false;
 };
-struct CachedIonLegacyUnderTest : IonLegacyUnderTest {
-  template <ion::Syscalls Sys = ion::LinuxSyscalls>
-  using Backend = ion::testing::AlwaysCached<ion::IonLegacyBackend<Sys>>;
-};
+using CachedIonLegacyUnderTest = ion::testing::CachedUnderTest<IonLegacyUnderTest>;
 
 }  // namespace
 

@@ -16,12 +16,14 @@
 
 #include "doctest/doctest.h"
 #include "tests/support/child.h"
+#include "tests/support/pinned.h"
 #include "tests/support/refuse_call.h"
 #include "tests/support/skip.h"
 
 namespace {
 
 using ion::internal::Membarrier;
+using ion::testing::Pinned;
 using ion::testing::RefuseCall;
 using ion::testing::RunInChild;
 
@@ -76,13 +78,6 @@ std::vector<int> Processors() {
   return found;
 }
 
-void StayOn(int processor) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(processor, &set);
-  REQUIRE(sched_setaffinity(0, sizeof(set), &set) == 0);
-}
-
 // What the pool builds on. Each thread writes its word, then reads the other's; the owner has a
 // compiler's fence between the two, the drainer a membarrier. In no round may both read 0.
 //
@@ -117,7 +112,7 @@ uint64_t RoundsInWhichBothReadZero(uint64_t rounds, F fence) {
     }
   };
   std::jthread owner([&] {
-    StayOn(processors.front());
+    const Pinned pinned(processors.front());
     for (uint64_t round = 1; round <= rounds; ++round) {
       meet(owner_round, drainer_round, 3 * round);
       dawdle(0, round * 37 % 256);
@@ -129,7 +124,7 @@ uint64_t RoundsInWhichBothReadZero(uint64_t rounds, F fence) {
     }
   });
   std::jthread drainer([&] {
-    StayOn(processors.back());
+    const Pinned pinned(processors.back());
     for (uint64_t round = 1; round <= rounds; ++round) {
       meet(drainer_round, owner_round, 3 * round);
       dawdle(1, round * 53 % 256);

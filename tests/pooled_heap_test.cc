@@ -349,9 +349,7 @@ void Leave(C& client, HeapMask heap, int buffers) {
 
 TEST_CASE("PooledHeap: Trim goes from heap to heap until it has what was asked for") {
   const LeakCheck leaks;
-  auto opened = TwoHeaps::Open();
-  REQUIRE(opened.ok());
-  TwoHeaps& manager = *opened;
+  auto manager = Open<TwoHeaps>();
   auto client = Make(manager);
   Leave(client, kUsual, 4);
   Leave(client, kScarce, 4);
@@ -365,9 +363,7 @@ TEST_CASE("PooledHeap: Trim goes from heap to heap until it has what was asked f
 
 TEST_CASE("PooledHeap: of contiguous memory less lies idle, and for less long") {
   const LeakCheck leaks;
-  auto opened = TwoHeaps::Open();
-  REQUIRE(opened.ok());
-  TwoHeaps& manager = *opened;
+  auto manager = Open<TwoHeaps>();
   auto client = Make(manager);
   const Budget& budget = manager.backend().budget();
   // A thread has one such block at hand.

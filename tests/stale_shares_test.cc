@@ -36,30 +36,13 @@
 #include "tests/support/child.h"
 #include "tests/support/kernel_release.h"
 #include "tests/support/leak_check.h"
+#include "tests/support/pinned.h"
 #include "tests/support/pooled.h"
 #include "tests/support/skip.h"
 #include "tests/support/stale_bytes.h"
 
 namespace ion::testing {
 namespace {
-
-// Two processes that take turns do so at once on one CPU; on two, a guest waits for a tick.
-class OneCpu {
- public:
-  OneCpu() {
-    REQUIRE(::sched_getaffinity(0, sizeof(before_), &before_) == 0);
-    cpu_set_t one;
-    CPU_ZERO(&one);
-    CPU_SET(::sched_getcpu(), &one);
-    REQUIRE(::sched_setaffinity(0, sizeof(one), &one) == 0);
-  }
-  OneCpu(const OneCpu&) = delete;
-  OneCpu& operator=(const OneCpu&) = delete;
-  ~OneCpu() { CHECK(::sched_setaffinity(0, sizeof(before_), &before_) == 0); }
-
- private:
-  cpu_set_t before_;
-};
 
 // Another process. It writes into all that it was sent, at each word, and holds on to the last four
 // of it: by a descriptor and a mapping, or by the mapping alone.
@@ -141,7 +124,8 @@ enum class Find { kNothing, kSomething };
 template <class M>
 void ShareWithPeer(Find find, uint64_t recycles, bool as_is) {
   const LeakCheck leaks;
-  const OneCpu cpu;
+  // Two processes that take turns do so at once on one CPU; on two, a guest waits for a tick.
+  const Pinned pinned(::sched_getcpu());
   Child peer(WriteAndHold);  // first: it inherits nothing
   {
     auto manager = M::Open();

@@ -4,7 +4,7 @@
 // What the kernel's interfaces answer, as this library takes it for granted: raw calls, without any
 // code of ours in between, so that a kernel that changes is noticed. Measured on Linux 6.12 and
 // 5.10; where they differ, the facts of both stand side by side. What can be asked through a
-// Syscalls policy stands in tests/kernel_probes.h.
+// Syscalls policy stands in tests/*_probes.h.
 
 #include <fcntl.h>
 #include <linux/dma-buf.h>

@@ -5,6 +5,7 @@
 //
 // AlwaysCached: a backend whose requests choose whether their memory is cached (ION), as one where
 // a request that says nothing gets cached memory. So every suite runs on both kinds.
+// CachedUnderTest: the same of a backend under test (tests/support/backend_suite.h).
 
 #ifndef ION_TESTS_SUPPORT_ALWAYS_CACHED_H_
 #define ION_TESTS_SUPPORT_ALWAYS_CACHED_H_
@@ -16,6 +17,7 @@
 #include <vector>
 
 #include "ion/backend.h"
+#include "ion/syscalls.h"
 
 namespace ion::testing {
 
@@ -46,6 +48,12 @@ class AlwaysCached : public B {
   }
 
   std::vector<KernelHeap> heaps_;
+};
+
+template <class T>
+struct CachedUnderTest : T {
+  template <Syscalls S = typename T::Sys>
+  using Backend = AlwaysCached<typename T::template Backend<S>>;
 };
 
 }  // namespace ion::testing

@@ -35,6 +35,7 @@ struct RunningCase {
 
 Results results;
 RunningCase running;
+ion::testing::Announce announced = ion::testing::Announce::kNothing;
 
 class Counter final : public doctest::IReporter {
  public:
@@ -42,6 +43,7 @@ class Counter final : public doctest::IReporter {
 
   void test_case_start(const doctest::TestCaseData& test_case) override {
     running = {.name = test_case.m_name, .skipped = false, .reasons = {}};
+    if (announced == ion::testing::Announce::kEachCase) std::printf("%s\n", test_case.m_name);
   }
 
   void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
@@ -80,7 +82,8 @@ void ion::testing::CountSkipped(std::string_view what, std::string_view reason) 
   results.AddSkipped(what, reason);
 }
 
-int ion::testing::RunTestCases(doctest::Context& context) {
+int ion::testing::RunTestCases(doctest::Context& context, Announce announce) {
+  announced = announce;
   int exit_code = context.run();
   if (context.shouldExit()) return exit_code;  // A query, such as --list-test-cases.
 

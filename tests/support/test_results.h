@@ -24,8 +24,10 @@ namespace ion::testing {
 // Adds to the count what was never begun.
 void CountSkipped(std::string_view what, std::string_view reason);
 
+enum class Announce { kNothing, kEachCase };  // by its name, on a line, before it runs
+
 // What main() returns. Where nothing ran and nothing was skipped, that is a failure.
-int RunTestCases(doctest::Context& context);
+int RunTestCases(doctest::Context& context, Announce announce = Announce::kNothing);
 
 }  // namespace ion::testing
 
