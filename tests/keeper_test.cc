@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/mman.h>
+#include <sys/types.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -16,6 +18,8 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <fstream>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -118,6 +122,14 @@ class ScriptedSyscalls : public LinuxSyscalls {
 };
 static_assert(Syscalls<ScriptedSyscalls>);
 
+// How a pressure file begins.
+constexpr std::string_view kPressure = "some ";
+std::string PressureFile(const TempDir& dir) { return dir.File("psi", kPressure); }
+std::string ContentOf(const std::string& file) {
+  std::ifstream stream(file);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
 template <class Sys>
 typename Keeper<Sys>::Duties DutiesOf(Done& done) {
   const Keeper<>::Duties duties = done.duties();
@@ -165,6 +177,7 @@ TEST_CASE("Keeper: under pressure everything idle is to go back; an error ends t
   const TempDir dir;
   Script script;
   script.file = "/psi";
+  script.text = kPressure;
   Done done;
   Keeper<ScriptedSyscalls> keeper(DutiesOf<ScriptedSyscalls>(done), ScriptedSyscalls(&script));
   KeeperOptions options = kOnlyTicks;
@@ -255,9 +268,9 @@ TEST_CASE("Keeper: what fails as it starts is told, and what can be done without
     bool runs;
   };
   const TempDir dir;
-  KeeperOptions options{.tick = 1ms, .pressure = PressureOptions{.file = dir.File("psi")}};
+  KeeperOptions options{.tick = 1ms, .pressure = PressureOptions{.file = PressureFile(dir)}};
   for (const Row& row : {Row{"eventfd2", 0, false}, Row{"openat", 0, true}, Row{"read", 0, true},
-                         Row{"openat", 1, true}, Row{"write", 0, true}}) {
+                         Row{"openat", 1, true}, Row{"read", 1, true}, Row{"write", 0, true}}) {
     for (const int code : {EMFILE, ENFILE, ENOMEM, EACCES, EPERM, EOPNOTSUPP, EINVAL}) {
       CAPTURE(row.call);
       CAPTURE(code);
@@ -278,13 +291,22 @@ TEST_CASE("Keeper: what fails as it starts is told, and what can be done without
 TEST_CASE("PressureTrigger: it writes its trigger, with the final zero") {
   const LeakCheck leaks;
   const TempDir dir;
-  const std::string file = dir.File("psi");
+  const std::string file = PressureFile(dir);
   const auto trigger = PressureTrigger<>::Open({.file = file, .stall = 70ms, .window = 1000ms});
   REQUIRE(trigger.ok());
-  char text[64] = {};
-  const UniqueFd read(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
-  CHECK(::read(read.get(), text, sizeof(text)) == 19);
-  CHECK(std::string(text) == "some 70000 1000000");
+  // A pressure file takes what is written wherever that begins.
+  CHECK(ContentOf(file) == std::string("some ") + std::string("some 70000 1000000", 19));
+}
+
+TEST_CASE("PressureTrigger: a file that tells of something else is not written") {
+  const LeakCheck leaks;
+  const TempDir dir;
+  for (const std::string_view content : {"", "some", "somebody's notes", "full avg10=0.00"}) {
+    CAPTURE(content);
+    const std::string file = dir.File("notes", content);
+    CHECK(PressureTrigger<>::Open({.file = file}).error().code() == EINVAL);
+    CHECK(ContentOf(file) == content);
+  }
 }
 
 TEST_CASE("MemoryInfo: of this machine") {
@@ -331,6 +353,7 @@ TEST_CASE("Manager: pressure that cannot be watched is told once, and the keeper
   const TempDir dir;
   // A memfd that refuses to be written.
   const UniqueFd sealed(::memfd_create("sealed", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+  REQUIRE(::write(sealed.get(), kPressure.data(), kPressure.size()) == ssize_t{kPressure.size()});
   REQUIRE(::fcntl(sealed.get(), F_ADD_SEALS, F_SEAL_WRITE) == 0);
   struct Row {
     std::string file;
@@ -338,7 +361,7 @@ TEST_CASE("Manager: pressure that cannot be watched is told once, and the keeper
   };
   for (const Row& row : {Row{dir.At("absent"), ENOENT}, Row{dir.path(), EISDIR},
                          Row{"/proc/self/fd/" + std::to_string(sealed.get()), EPERM},
-                         Row{"/dev/full", ENOSPC}, Row{"", ENOENT}}) {
+                         Row{"/dev/full", EINVAL}, Row{"", ENOENT}}) {
     CAPTURE(row.file);
     Pooled manager = Open();
     CHECK(manager.Allocate({.bytes = 1 << 20}).ok());
