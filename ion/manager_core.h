@@ -337,14 +337,21 @@ struct ManagerCore {
       if (!mask.contains(kIds[at])) return false;
       Error error = heap.ok() ? Error() : heap.error();
       if constexpr (std::decay_t<decltype(*heap)>::kCaps.recycles) {
-        const PooledBlock found =
+        const PooledBlock idle =
             error.ok() ? heap->AcquireSlow(request, asker.pools) : PooledBlock();
-        if (found.block != nullptr) {
-          if (block != nullptr) blocks.Delete(block);
-          block = found.block;
-          pool = found.pool;
-          fresh = false;
-          return true;
+        if (idle.block != nullptr) {
+          if (TakeMore(asker, *idle.block, pages)) {
+            if (block != nullptr) blocks.Delete(block);
+            block = idle.block;
+            pool = idle.pool;
+            fresh = false;
+            return true;
+          }
+          // It is of a larger class, and the quota has no room for that: fresh memory is smaller.
+          if (!RecycleSlow(*idle.block, /*shared=*/false)) {
+            Destroy(*idle.block);
+            Drop();
+          }
         }
       }
       if (block == nullptr) block = blocks.New();
@@ -379,14 +386,8 @@ struct ManagerCore {
       if (tried.empty()) return ToStatus(NoHeap(request, origin));
       return MakeStatus(code, tried);
     }
-    // A heap may give more than was asked for.
-    if (const uint64_t more = Pages(block->bytes) - pages; more != 0 && !asker.account.Take(more)) {
-      if (fresh) {
-        Destroy(*block);
-      } else if (!RecycleSlow(*block, /*shared=*/false)) {
-        Destroy(*block);
-        Drop();
-      }
+    if (fresh && !TakeMore(asker, *block, pages)) {
+      Destroy(*block);
       return PastQuota(asker, request);
     }
     const LeaseToken token = LeaseToken::Of(asker.account.bits(), pool, block->heap);
@@ -394,6 +395,13 @@ struct ManagerCore {
     if (fresh) return Lease(block, token, std::move(note));
     blocks.List(*block, std::move(note));
     return LeaseAccess::Make(block, token);
+  }
+
+  // A heap may give more than was asked for. False: the quota has no room for what is beyond
+  // `pages`.
+  static bool TakeMore(const Asker& asker, const Block& block, uint64_t pages) noexcept {
+    const uint64_t more = Pages(block.bytes) - pages;
+    return more == 0 || asker.account.Take(more);
   }
 
   Result<Buffer> Import(FdRef fd, const Asker& asker, CallSite where) noexcept {

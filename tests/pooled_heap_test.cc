@@ -240,6 +240,19 @@ TEST_CASE("PooledHeap: a request may get a block of a larger class, within the b
   CHECK(own.bytes() == 4 * 4096);
 }
 
+TEST_CASE("PooledHeap: a larger block that the quota has no room for is left where it is") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.most_percent = 150}>>();
+  auto rich = Make(manager, {.domain = "camera"});
+  auto poor = Make(manager, {.quota_bytes = 5 * 4096, .exact_quota = true, .domain = "camera"});
+  { Buffer buffer = Take(rich, 6 * 4096); }
+  Buffer fresh = Take(poor, 4 * 4096);
+  CHECK(fresh.bytes() == 4 * 4096);
+  CHECK(poor.held_bytes() == 4 * 4096);
+  Buffer larger = Take(rich, 4 * 4096);
+  CHECK(larger.bytes() == 6 * 4096);
+}
+
 TEST_CASE("PooledHeap: capacity 0 keeps nothing, and works") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<PoolSpec{.capacity_bytes = 0, .high_bytes = 0, .low_bytes = 0}>>();
