@@ -250,9 +250,9 @@ class PooledHeap {
     if (HomeOf(block) == 0) return false;
     Entry& entry = EntryOf(block);
     if (shared) return TakeShared(entry, block);
-    if (kPools.scrub == Scrub::kBackground && !entry.domain.as_is) {
-      std::lock_guard lock(state_->mutex);
-      if (state_->dirty.Put(block)) return true;
+    if (kPools.scrub == Scrub::kBackground && !entry.domain.as_is && PutDirty(block)) {
+      BoundIdle();
+      return true;
     }
     if (!Clean(entry, block) || !entry.pool->Release(&block)) {
       CountGiven(entry, block, GiveBack::kRefused);
@@ -265,7 +265,6 @@ class PooledHeap {
   uint64_t Trim(uint64_t bytes, GiveBack why) noexcept {
     std::lock_guard lock(state_->mutex);
     ExamineAll();
-    CleanDirty();
     DrainAll();
     uint64_t given = GiveIdle(bytes, why);
     while (given < bytes && state_->quarantine.count > 0) {
@@ -298,10 +297,10 @@ class PooledHeap {
   }
 
   void Tick() noexcept {
-    std::lock_guard lock(state_->mutex);
+    std::unique_lock lock(state_->mutex);
+    CleanDirty(lock);
     const uint64_t now = ++state_->tick;
     ExamineAll();
-    CleanDirty();
     for (size_t i = state_->quarantine.count; i > 0; --i) {
       if (now - state_->quarantine.tick[i - 1] >= 2 * uint64_t{kPools.age_ticks}) {
         Forget(*state_->quarantine.Take(i - 1), GiveBack::kAge);
@@ -325,6 +324,7 @@ class PooledHeap {
     DrainAll();
     for (size_t i = 0; i < state_->quarantine.count; ++i) idle.push_back(state_->quarantine.at[i]);
     for (size_t i = 0; i < state_->dirty.count; ++i) idle.push_back(state_->dirty.at[i]);
+    if (state_->cleaning != nullptr) idle.push_back(state_->cleaning);
     std::vector<Block*> lying;
     ForEachEntry([&](Entry& entry) {
       lying.clear();
@@ -358,6 +358,9 @@ class PooledHeap {
       };
       add(state_->quarantine, report.quarantined_bytes);
       add(state_->dirty, report.held_bytes);
+      if (state_->cleaning != nullptr && &EntryOf(*state_->cleaning) == &entry) {
+        report.held_bytes += entry.block_bytes;
+      }
       reports.push_back(report);
     });
   }
@@ -473,6 +476,7 @@ class PooledHeap {
     uint64_t tick = 0;
     bool closed = false;  // no pool is made any more
     List quarantine, dirty;
+    Block* cleaning = nullptr;  // in no list, while a tick zeroes it
   };
 
   struct Found {
@@ -725,10 +729,21 @@ class PooledHeap {
       if (!PutBack(EntryOf(block), block)) Forget(block, GiveBack::kRefused);
     }
   }
-  void CleanDirty() noexcept {
-    while (state_->dirty.count > 0) {
-      Block& block = *state_->dirty.Take(0);
-      if (!PutBack(EntryOf(block), block)) Forget(block, GiveBack::kRefused);
+  bool PutDirty(Block& block) noexcept {
+    std::lock_guard lock(state_->mutex);
+    return state_->dirty.Put(block);
+  }
+  // Zeroes what waits for it now, without the mutex: who comes meanwhile does not wait.
+  void CleanDirty(std::unique_lock<std::mutex>& lock) noexcept {
+    for (size_t n = state_->dirty.count; n > 0 && state_->dirty.count > 0; --n) {
+      if (state_->cleaning != nullptr) return;  // another tick is at it
+      Block& block = *(state_->cleaning = state_->dirty.Take(0));
+      lock.unlock();
+      Entry& entry = EntryOf(block);
+      const bool clean = Clean(entry, block);
+      lock.lock();
+      state_->cleaning = nullptr;
+      if (!clean || !entry.pool->Release(&block)) Forget(block, GiveBack::kRefused);
     }
   }
 
@@ -739,15 +754,20 @@ class PooledHeap {
     PoolBase<>::Drain(std::span(pools, count));
   }
   uint64_t IdleBytes() noexcept {
-    uint64_t idle = 0;
+    uint64_t idle = state_->dirty.bytes;
     ForEachEntry([&](Entry& entry) { idle += entry.pool->depth() * entry.block_bytes; });
     return idle;
   }
-  // Gives back what lies in depots: of closed domains, then where most lies. No more than there is
-  // now, though others go on putting: it ends.
+  // Gives back what waits to be zeroed, then what lies in depots: of closed domains, then where
+  // most lies. No more than there is now, though others go on putting: it ends.
   uint64_t GiveIdle(uint64_t bytes, GiveBack why) noexcept {
     bytes = std::min(bytes, IdleBytes());
     uint64_t given = 0;
+    while (given < bytes && state_->dirty.count > 0) {
+      Block& oldest = *state_->dirty.Take(0);
+      given += oldest.bytes;
+      Forget(oldest, why);
+    }
     while (given < bytes) {
       Entry* fullest = nullptr;
       uint64_t most = 0;

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -163,6 +164,61 @@ TEST_CASE("PooledHeap: what the background has not zeroed yet, the next request 
   Buffer again = Take(client, 8192);
   CHECK(Look(again, 0, ZeroByte) == "ok");
   CHECK(Sum(manager.MakeReport()).misses == 1);
+}
+
+// Zeroing that goes on until somebody has said that it may end, or has not for long.
+struct SlowScrubber {
+  static Error Scrub(B& backend, Block& block) noexcept {
+    begun = true;
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!may_end && !gave_up) {
+      std::this_thread::yield();
+      gave_up = std::chrono::steady_clock::now() > patience;
+    }
+    return PlainScrubber::Scrub(backend, block);
+  }
+  static inline std::atomic<bool> begun{false}, may_end{false}, gave_up{false};
+};
+TEST_CASE("PooledHeap: while a tick zeroes memory nobody waits for it, and it counts as idle") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.scrub = Scrub::kBackground}, SlowScrubber>>();
+  auto client = Make(manager);
+  { Buffer buffer = Take(client, 4096); }
+  std::thread ticking([&] { manager.Tick(); });
+  while (!SlowScrubber::begun) std::this_thread::yield();
+  Buffer fresh = Take(client, 8192);
+  const Report report = manager.MakeReport();
+  manager.Tick();  // finds the other at it
+  CHECK_FALSE(SlowScrubber::gave_up);
+  SlowScrubber::may_end = true;
+  ticking.join();
+  CHECK(report.buffers.size() == 1);
+  CHECK(Sum(report).held_bytes == 4096);
+  Buffer known = Take(client, 4096);
+  CHECK(Sum(manager.MakeReport()).hits == 1);
+}
+
+TEST_CASE("PooledHeap: what waits to be zeroed is within the capacity, and goes back first") {
+  const LeakCheck leaks;
+  constexpr PoolSpec kSmall{.capacity_bytes = 4 * 4096,
+                            .high_bytes = 2 * 4096,
+                            .low_bytes = 0,
+                            .scrub = Scrub::kBackground};
+  auto manager = Open<Pooled<kSmall>>();
+  auto client = Make(manager);
+  {
+    std::vector<Buffer> four;
+    for (int i = 0; i < 4; ++i) four.push_back(Take(client, 4096));
+  }
+  CHECK(Sum(manager.MakeReport()).held_bytes == 4 * 4096);
+  {
+    std::vector<Buffer> five;
+    for (int i = 0; i < 5; ++i) five.push_back(Take(client, 4096));
+  }
+  CHECK(Sum(manager.MakeReport()).held_bytes == 2 * 4096);
+  CHECK(Given(manager.MakeReport(), GiveBack::kCapacity) == 3 * 4096);
+  CHECK(manager.Trim(4096) == 4096);
+  CHECK(Sum(manager.MakeReport()).scrubs == 4);  // by those who got it
 }
 
 struct BrokenScrubber {
