@@ -482,7 +482,7 @@ class Scarce : public MemfdBackend<> {
 
   Error Allocate(uint32_t heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
-    if (const int code = std::exchange(next, 0); code != 0) {
+    if (const int code = next.exchange(0); code != 0) {
       return Error(code, "as planned", {kName, Operation::kAllocate});
     }
     Error error = MemfdBackend<>::Allocate(heap, bytes, flags, name, block);
@@ -493,7 +493,7 @@ class Scarce : public MemfdBackend<> {
     }
     return error;
   }
-  static inline int next = 0;                       // what the next request gets, once
+  static inline std::atomic<int> next{0};           // what the next request gets, once
   static inline std::atomic<uint32_t> together{0};  // how many fail at the same time
 
  private:
