@@ -44,6 +44,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ion/account.h"
+#include "ion/asker.h"
 #include "ion/backend.h"
 #include "ion/block.h"
 #include "ion/buffer.h"

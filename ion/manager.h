@@ -49,9 +49,12 @@
 #include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/heap_order.h"
 #include "ion/keeper.h"
 #include "ion/manager_core.h"
+#include "ion/manager_report.h"
 #include "ion/recycling.h"
+#include "ion/refusals.h"
 #include "ion/report.h"
 #include "ion/request.h"
 #include "ion/slab.h"
@@ -90,7 +93,7 @@ class ManagerWith {
     if (core == nullptr)
       return ToStatus(Error(ENOMEM, "operator new", {B::kName, Operation::kOpen}));
     ManagerWith manager(core);
-    if (core->bound.empty()) return core->NothingBound();
+    if (core->bound.empty()) return internal::NothingBound(*core);
     return manager;
   }
 
@@ -160,7 +163,7 @@ class ManagerWith {
   }
 
   // Who holds what, at this moment (ion/report.h).
-  Report MakeReport() const { return core().MakeReport(); }
+  Report MakeReport() const { return internal::MakeReport(core()); }
 
   B& backend() noexcept { return core().backend; }
   ErrorSink& errors() noexcept { return core().backend.errors(); }

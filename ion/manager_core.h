@@ -12,8 +12,6 @@
 #ifndef ION_ION_MANAGER_CORE_H_
 #define ION_ION_MANAGER_CORE_H_
 
-#include <time.h>
-
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -29,12 +27,12 @@
 #include <string_view>
 #include <tuple>
 #include <utility>
-#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "ion/account.h"
+#include "ion/asker.h"
 #include "ion/backend.h"
 #include "ion/block.h"
 #include "ion/buffer.h"
@@ -42,9 +40,12 @@
 #include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/heap_order.h"
 #include "ion/keeper.h"
+#include "ion/manager_report.h"
 #include "ion/pool_domains.h"
 #include "ion/recycling.h"
+#include "ion/refusals.h"
 #include "ion/region_domain.h"
 #include "ion/report.h"
 #include "ion/request.h"
@@ -54,45 +55,7 @@
 
 namespace ion::internal {
 
-template <size_t kCount>
-consteval bool AllDiffer(const std::array<HeapId, kCount>& ids) {
-  for (size_t i = 0; i < kCount; ++i) {
-    for (size_t j = 0; j < i; ++j) {
-      if (ids[i] == ids[j]) return false;
-    }
-  }
-  return true;
-}
-
-// The places of `ids`, in the order of trial.
-template <class Order, size_t kCount>
-consteval std::array<size_t, kCount> Sorted(const std::array<HeapId, kCount>& ids) {
-  std::array<size_t, kCount> order{};
-  for (size_t i = 0; i < kCount; ++i) order[i] = i;
-  std::ranges::sort(order, [&](size_t a, size_t b) { return Order::Before(ids[a], ids[b]); });
-  return order;
-}
-
-inline int64_t MonotonicNs() noexcept {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
-}
-
 static_assert(AccountId::kFreeBits == LeaseToken::kHeapBits + LeaseToken::kPoolBits);
-
-// On whose behalf something is done, and by which line.
-struct Asker {
-  AccountId account;
-  HeapMask heaps = HeapMask::All();
-  HeapMask bound = {};  // of those, the ones that have memory
-  HeapMask usual = {};  // of those, the ones that a request without a mask is served from
-  uint64_t domain = kOwnDomain;
-  PoolDomain pools = PoolDomains::kManagers;
-
-  static constexpr uint64_t kOwnDomain = 1;  // the Manager's
-  std::shared_ptr<const ClientIdentity> client = nullptr;
-};
 
 template <class Order, Backend B, class... Hs>
 struct ManagerCore {
@@ -307,7 +270,7 @@ struct ManagerCore {
       return ToStatus(Error(ENOMEM, "more than any machine has", origin));
     }
     const uint64_t pages = Pages(request.bytes);
-    if (!asker.account.Take(pages)) return PastQuota(asker, request);
+    if (!asker.account.Take(pages)) return PastQuota(B::kName, asker, request);
     bool shortage = false;
     const uint64_t before = forgotten.load(std::memory_order_relaxed);
     absl::StatusOr<Buffer> buffer = AllocateCharged(request, asker, pages, where, shortage);
@@ -383,12 +346,12 @@ struct ManagerCore {
     shortage = shortage && !found;
     if (!found) {
       if (block != nullptr) blocks.Delete(block);
-      if (tried.empty()) return ToStatus(NoHeap(request, origin));
+      if (tried.empty()) return ToStatus(NoHeap(request, bound, usual, origin));
       return MakeStatus(code, tried);
     }
     if (fresh && !TakeMore(asker, *block, pages)) {
       Destroy(*block);
-      return PastQuota(asker, request);
+      return PastQuota(B::kName, asker, request);
     }
     const LeaseToken token = LeaseToken::Of(asker.account.bits(), pool, block->heap);
     BlockNote note = Note(*block, request.name, asker, where);
@@ -422,7 +385,7 @@ struct ManagerCore {
                  CallSite where) const noexcept {
     BlockNote note{.client = asker.client,
                    .bytes = block.bytes,
-                   .born_ns = MonotonicNs(),
+                   .born_ns = BlockNote::NowNs(),
                    .where = where,
                    .heap = block.heap,
                    .foreign = block.foreign};
@@ -677,7 +640,7 @@ struct ManagerCore {
       backend.errors().Report(Error(EBUSY, "buffers outlive their Manager",
                                     {B::kName, Operation::kRelease},
                                     "release them first; their memory lives until then"));
-      std::fputs(LeakText(MakeReport()).c_str(), stderr);
+      std::fputs(LeakText(MakeReport(*this)).c_str(), stderr);
     }
     Drop();
   }
@@ -703,76 +666,6 @@ struct ManagerCore {
       return false;
     });
     return sure.value_or(Properties{});
-  }
-
-  // What lies in pools is no buffer. (While it is told apart, pools are empty for a moment.)
-  Report MakeReport() {
-    Report report;
-    if (InChild()) return report;
-    std::vector<const Block*> idle;
-    ForEachRecycling([&](auto& heap) {
-      heap.ListIdle(idle);
-      heap.ListPools(report.pools);
-    });
-    std::ranges::sort(idle);
-    Walk(*this, [&](const auto& heap, size_t at) {
-      if (heap.ok()) report.heaps.push_back({kIds[at], std::string(heap->name())});
-      return false;
-    });
-    const int64_t now = MonotonicNs();
-    blocks.ForEachListed([&](const Block& block, const BlockNote& note) {
-      if (std::ranges::binary_search(idle, &block)) return;
-      const bool known = note.client != nullptr;
-      report.buffers.push_back(
-          {.name = note.name,
-           .heap = note.foreign ? std::nullopt : std::optional<HeapId>(kIds[note.heap]),
-           .client = known ? note.client->name : "",
-           .pid = known ? note.client->pid : 0,
-           .bytes = note.bytes,
-           .age_ns = now - note.born_ns,
-           .file = note.where.file,
-           .line = note.where.line,
-           .orphaned = note.orphaned || (known && !note.client->open.load())});
-    });
-    return report;
-  }
-
-  absl::Status NothingBound() const noexcept {
-    int code = ENODEV;
-    std::string reasons;
-    Walk(*this, [&](const auto& heap, size_t at) {
-      code = heap.error().code();
-      absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", "heap ", kIds[at].value(), ": ",
-                      Describe(heap.error()));
-      return false;
-    });
-    return MakeStatus(code, reasons);
-  }
-  absl::Status PastQuota(const Asker& asker, const Request& request) const noexcept {
-    return MakeStatus(
-        EDQUOT,
-        absl::StrCat(
-            Describe(Error(EDQUOT, "past the client's quota",
-                           {B::kName, Operation::kAllocate, asker.client->name, request.bytes},
-                           "free some of its buffers, or raise its quota")),
-            "; it holds ", asker.account.held() * PageBytes(), " bytes of ",
-            asker.account.limit() * PageBytes()));
-  }
-  Error NoHeap(const Request& request, const Origin& origin) const noexcept {
-    if (request.heaps.has_value() && request.heaps->empty()) {
-      return Error(ENODEV, "the mask of heaps is empty", origin,
-                   "name a heap, or leave the mask out");
-    }
-    if (!(request.heaps.value_or(usual) & bound).empty()) {
-      return Error(ENODEV, "the client may use no heap that the request names", origin,
-                   "name one of the client's mask, or give it a wider one");
-    }
-    if (request.heaps.has_value()) {
-      return Error(ENODEV, "no heap of this Manager is in the mask", origin,
-                   "Manager::heaps() has those that are");
-    }
-    return Error(ENODEV, "only contiguous heaps are bound", origin,
-                 "contiguous memory is scarce: name the heap in the request's mask");
   }
 };
 

@@ -14,6 +14,7 @@
 #define ION_ION_SLAB_H_
 
 #include <sys/mman.h>
+#include <time.h>
 
 #include <atomic>
 #include <cstddef>
@@ -62,10 +63,17 @@ struct CallSite {
 
 // What reports know of a block. A copy, so that they never look into one that is in use.
 struct BlockNote {
+  // CLOCK_MONOTONIC.
+  static int64_t NowNs() noexcept {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+  }
+
   char name[32] = {};  // as in the request, cut
   std::shared_ptr<const ClientIdentity> client;
   uint64_t bytes = 0;
-  int64_t born_ns = 0;    // CLOCK_MONOTONIC
+  int64_t born_ns = 0;    // as NowNs
   CallSite where;         // of Allocate or Import
   uint8_t heap = 0;       // index of its heap in the Manager
   bool foreign = false;   // imported
