@@ -9,7 +9,7 @@
 //   bazel build -c opt //bench:pool_path &&
 //     ION_GUEST_TIMEOUT=600 tests/guest/guest 6.12 -- bazel-bin/bench/pool_path
 //
-// Names are BM_<Backend><Case>/<bytes>; a use is a mapping, a scope of CPU access, and a byte
+// Names are BM_<Memory><Case>/<bytes>; a use is a mapping, a scope of CPU access, and a byte
 // written to each page.
 //
 //   Kernel             Allocate, use, release: no pool
@@ -20,17 +20,19 @@
 //   ScrubbedBefore     the same, zeroed in Manager::Tick, which is not counted
 //   Miss               Allocate, use and release by way of empty pools, and Trim
 //   Shared             Allocate, Keep, Share, close, Free: where the backend proves that nobody
-//                      holds it, a hit for the next, else from the kernel and back
+//                      holds it, a hit for the next, and labelled "recycled"; else from the
+//                      kernel and back
 //   Camera             4 threads, each with 8 buffers of 1080p NV12 in flight: the oldest goes, the
 //                      next comes, and is used
 //   CameraKernel       the same without pools
 //
-// Backends that cannot be measured stand in the context, with the reason.
+// Memory that cannot be had stands in the context, with the reason.
 #include <benchmark/benchmark.h>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -44,15 +46,17 @@
 #include "backends/udmabuf.h"
 #include "bench/pinned.h"
 #include "bench/program.h"
-#include "ion/backend.h"
 #include "ion/buffer.h"
 #include "ion/bytes.h"
 #include "ion/client.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
 #include "ion/handle.h"
+#include "ion/heap_id.h"
 #include "ion/manager.h"
+#include "ion/recycling.h"
 #include "ion/request.h"
+#include "policies/dma_heap.h"
 #include "policies/pool_spec.h"
 #include "policies/pooled_heap.h"
 #include "policies/system_heap.h"
@@ -65,6 +69,10 @@ constexpr uint64_t kSizes[] = {4 * kKiB, 64 * kKiB, 1 * kMiB, 8 * kMiB};
 constexpr uint64_t kFrame = uint64_t{1920} * 1080 * 3 / 2;
 constexpr size_t kFrames = 8;
 constexpr int kCameras = 4;
+constexpr size_t kBatch = 8;
+// What ScrubbedBefore zeroes. A tick takes up to ten thousand times what is counted: as many as the
+// counted time wants would take minutes.
+constexpr uint64_t kZeroedBytes = 256 * kMiB;
 
 constexpr PoolSpec With(Scrub scrub) {
   PoolSpec spec;
@@ -72,20 +80,28 @@ constexpr PoolSpec With(Scrub scrub) {
   return spec;
 }
 
-template <Backend B>
-using Kernel = Manager<B, SystemHeap<B>>;
-template <Backend B, Scrub kScrub = Scrub::kOnAllocate>
-using Pooled = Manager<B, PooledHeap<SystemHeap<B>, With(kScrub)>>;
+template <class H>
+using Kernel = Manager<typename H::BackendType, H>;
+template <class H, Scrub kScrub = Scrub::kOnAllocate>
+using Pooled = Manager<typename H::BackendType, PooledHeap<H, With(kScrub)>>;
+
+struct Want {
+  Flags flags = Flags::kNone;
+  std::optional<HeapMask> heaps = std::nullopt;
+};
 
 // A Manager, and one client that all threads of a benchmark have.
 template <class M>
 struct Side {
   M manager;
   typename M::Client client;
-  Flags flags;
+  Want want;
 
+  Request RequestFor(uint64_t bytes) const noexcept {
+    return {.bytes = bytes, .heaps = want.heaps, .flags = want.flags};
+  }
   absl::StatusOr<Buffer> Allocate(uint64_t bytes) noexcept {
-    return client.Allocate({.bytes = bytes, .flags = flags});
+    return client.Allocate(RequestFor(bytes));
   }
 };
 
@@ -105,7 +121,7 @@ absl::Status Touch(const Buffer& buffer, uint64_t bytes) {
 template <class M>
 void Lease(benchmark::State& state, Side<M>& side, uint64_t bytes) {
   auto& client = side.client;
-  const Request request{.bytes = bytes, .flags = side.flags};
+  const Request request = side.RequestFor(bytes);
   for (auto _ : state) {
     absl::StatusOr<Buffer> buffer = client.Allocate(request);
     if (!buffer.ok()) [[unlikely]]
@@ -131,6 +147,14 @@ absl::Status Use(Side<M>& side, uint64_t bytes) {
   return buffer.ok() ? Touch(*buffer, bytes) : buffer.status();
 }
 
+// Leases of memory fresh from the kernel, by way of pools.
+template <class M>
+uint64_t Misses(const M& manager) {
+  uint64_t misses = 0;
+  for (const PoolReport& pool : manager.MakeReport().pools) misses += pool.misses;
+  return misses;
+}
+
 template <class M>
 absl::Status Share(Side<M>& side, uint64_t bytes) {
   absl::StatusOr<Buffer> buffer = side.Allocate(bytes);
@@ -143,7 +167,6 @@ absl::Status Share(Side<M>& side, uint64_t bytes) {
 
 template <class M>
 void LeaseAfterTick(benchmark::State& state, Side<M>& side, uint64_t bytes) {
-  constexpr size_t kBatch = 8;
   const auto lease = [&]() -> absl::Status {
     Buffer batch[kBatch];
     for (Buffer& one : batch) {
@@ -188,7 +211,7 @@ void Missing(std::string_view what, std::string_view reason) {
 
 // nullptr: it cannot be measured.
 template <class M>
-std::shared_ptr<Side<M>> Open(std::string_view name, Flags flags, bool as_is = false) {
+std::shared_ptr<Side<M>> Open(std::string_view name, const Want& want, bool as_is = false) {
   absl::StatusOr<M> manager = M::Open();
   if (!manager.ok()) {
     Missing(name, std::string(manager.status().message()));
@@ -199,13 +222,18 @@ std::shared_ptr<Side<M>> Open(std::string_view name, Flags flags, bool as_is = f
     Missing(name, std::string(client.status().message()));
     return nullptr;
   }
-  return std::make_shared<Side<M>>(Side<M>{*std::move(manager), *std::move(client), flags});
+  return std::make_shared<Side<M>>(Side<M>{*std::move(manager), *std::move(client), want});
 }
+
+struct Runs {
+  int threads = 1;
+  uint64_t iterations = 0;  // 0: as many as fit the time
+};
 
 // run(state, side, bytes), by as many threads. What it left idle goes back.
 template <class M, class F>
 void Add(const std::string& name, const std::shared_ptr<Side<M>>& side, uint64_t bytes, F run,
-         int threads = 1) {
+         Runs runs = {}) {
   if (side == nullptr) return;
   auto* added = benchmark::RegisterBenchmark(
       absl::StrCat("BM_", name, "/", bytes).c_str(), [=](benchmark::State& state) {
@@ -215,17 +243,18 @@ void Add(const std::string& name, const std::shared_ptr<Side<M>>& side, uint64_t
         run(state, *side, bytes);
         side->manager.Trim();
       });
-  if (threads > 1) added->Threads(threads);
+  if (runs.threads > 1) added->Threads(runs.threads);
+  if (runs.iterations != 0) added->Iterations(static_cast<int64_t>(runs.iterations));
 }
 
-template <Backend B>
-void AddBackend(const std::string& name, Flags flags = Flags::kNone) {
-  const auto kernel = Open<Kernel<B>>(name, flags);
+template <class H>
+void AddHeap(const std::string& name, const Want& want = {}) {
+  const auto kernel = Open<Kernel<H>>(name, want);
   if (kernel == nullptr) return;
-  const auto as_is = Open<Pooled<B>>(name, flags, /*as_is=*/true);
-  const auto zeroed = Open<Pooled<B>>(name, flags);
-  const auto on_free = Open<Pooled<B, Scrub::kOnFree>>(name, flags);
-  const auto before = Open<Pooled<B, Scrub::kBackground>>(name, flags);
+  const auto as_is = Open<Pooled<H>>(name, want, /*as_is=*/true);
+  const auto zeroed = Open<Pooled<H>>(name, want);
+  const auto on_free = Open<Pooled<H, Scrub::kOnFree>>(name, want);
+  const auto before = Open<Pooled<H, Scrub::kBackground>>(name, want);
   const auto use = [](benchmark::State& state, auto& side, uint64_t bytes) {
     Repeat(state, [&] { return Use(side, bytes); });
   };
@@ -241,7 +270,8 @@ void AddBackend(const std::string& name, Flags flags = Flags::kNone) {
     Add(name + "ScrubbedBefore", before, bytes,
         [](benchmark::State& state, auto& side, uint64_t size) {
           LeaseAfterTick(state, side, size);
-        });
+        },
+        {.iterations = kZeroedBytes / bytes});
     Add(name + "Miss", as_is, bytes, [](benchmark::State& state, auto& side, uint64_t size) {
       Repeat(state, [&] {
         side.manager.Trim();
@@ -249,20 +279,29 @@ void AddBackend(const std::string& name, Flags flags = Flags::kNone) {
       });
     });
     Add(name + "Shared", as_is, bytes, [](benchmark::State& state, auto& side, uint64_t size) {
+      // Takes what lies idle, which was never shared.
+      if (const absl::Status first = Share(side, size); !first.ok()) {
+        return state.SkipWithError(std::string(first.message()).c_str());
+      }
+      const uint64_t before = Misses(side.manager);
       Repeat(state, [&] { return Share(side, size); });
+      const uint64_t fresh = Misses(side.manager) - before;
+      if (2 * fresh < static_cast<uint64_t>(state.iterations())) state.SetLabel("recycled");
     });
   }
   const auto film = [](benchmark::State& state, auto& side, uint64_t) { Film(state, side); };
-  Add(name + "Camera", as_is, kFrame, film, kCameras);
-  Add(name + "CameraKernel", kernel, kFrame, film, kCameras);
+  Add(name + "Camera", as_is, kFrame, film, {.threads = kCameras});
+  Add(name + "CameraKernel", kernel, kFrame, film, {.threads = kCameras});
 }
 
 void RegisterAll() {
-  AddBackend<MemfdBackend<>>("Memfd");
-  AddBackend<UdmabufBackend<>>("Udmabuf");
-  AddBackend<DmaHeapBackend<>>("DmaHeap");
-  AddBackend<IonBackend<>>("IonUncached", Flags::kUncached);
-  AddBackend<IonBackend<>>("IonCached", Flags::kCached);
+  AddHeap<SystemHeap<MemfdBackend<>>>("Memfd");
+  AddHeap<SystemHeap<UdmabufBackend<>>>("Udmabuf");
+  AddHeap<SystemHeap<DmaHeapBackend<>>>("DmaHeap");
+  using Contiguous = DmaHeap<DmaHeapBackend<>>;
+  AddHeap<Contiguous>("DmaHeapContiguous", {.heaps = Contiguous::kId});
+  AddHeap<SystemHeap<IonBackend<>>>("IonUncached", {.flags = Flags::kUncached});
+  AddHeap<SystemHeap<IonBackend<>>>("IonCached", {.flags = Flags::kCached});
 }
 
 }  // namespace

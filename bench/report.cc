@@ -76,7 +76,12 @@ int main(int argc, char** argv) {
   if (command == "table") {
     std::cout << ion::bench::FormatTable(runs[0]);
   } else if (command == "chart") {
-    std::cout << ion::bench::DrawChart(runs[0]);
+    const std::string chart = ion::bench::DrawChart(runs[0]);
+    if (chart.empty()) {
+      std::cerr << "report: " << argv[2] << ": nothing that a chart shows was measured\n";
+      return kFailed;
+    }
+    std::cout << chart;
   } else {
     return Usage();
   }

@@ -67,6 +67,7 @@ Figure MakeFigure(const Json& entry) {
   const bool manual = figure.name.ends_with("/manual_time");
   figure.ns =
       Number(entry, manual ? "real_time" : "cpu_time") * NanosecondsOf(String(entry, "time_unit"));
+  figure.label = String(entry, "label");
   for (const auto& [key, value] : entry.items()) {
     if (IsCounter(key, value)) figure.counters[key] = value.get<double>();
   }

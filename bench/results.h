@@ -21,6 +21,7 @@ struct Figure {
   std::string name;  // BM_PoolHot/threads:1
   double ns = 0;     // thread CPU time of an iteration; the manual time where it has one
   std::map<std::string, double> counters;
+  std::string label;  // what the benchmark says of itself
   std::string error;  // why there is no figure; empty: there is one
 };
 

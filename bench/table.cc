@@ -3,15 +3,19 @@
 #include "bench/table.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <iomanip>
 #include <map>
+#include <set>
 #include <sstream>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 #include "bench/exchange_names.h"
+#include "bench/lease_names.h"
 #include "bench/text.h"
+#include "bench/units.h"
 
 namespace ion::bench {
 namespace {
@@ -88,13 +92,50 @@ std::string FormatGrid(const Exchange& exchange, const Grid& grid) {
   return text.str();
 }
 
+bool InLeases(const LeaseName& name) { return !name.lease.starts_with("Camera"); }
+
+std::string LeaseCell(const Figure& figure) {
+  if (!figure.error.empty() || figure.ns <= 0) return "-";
+  return Text(TimeText(figure.ns), figure.label.empty() ? "" : " ", figure.label);
+}
+
+std::string FormatLeases(const Results& results) {
+  std::set<uint64_t> sizes;
+  std::map<std::string, std::map<std::string_view, std::map<uint64_t, std::string>>> memories;
+  for (const Figure& figure : results.figures) {
+    const auto name = ParseLeaseName(figure.name);
+    if (!name || !InLeases(*name)) continue;
+    sizes.insert(name->bytes);
+    memories[name->memory][name->lease][name->bytes] = LeaseCell(figure);
+  }
+  std::ostringstream text;
+  for (const auto& [memory, leases] : memories) {
+    text << "\n" << std::left << std::setw(28) << memory << std::right;
+    for (const uint64_t bytes : sizes) text << std::setw(18) << SizeText(bytes);
+    text << "\n";
+    for (const std::string_view lease : kLeases) {
+      const auto line = leases.find(lease);
+      if (line == leases.end()) continue;
+      text << std::left << std::setw(28) << lease << std::right;
+      for (const uint64_t bytes : sizes) {
+        const auto cell = line->second.find(bytes);
+        text << std::setw(18) << (cell == line->second.end() ? "-" : cell->second);
+      }
+      text << "\n";
+    }
+  }
+  return text.str();
+}
+
 std::string FormatOthers(const Results& results) {
   std::ostringstream text;
   for (const Figure& figure : results.figures) {
     if (ParseExchangeName(figure.name)) continue;
+    const auto lease = ParseLeaseName(figure.name);
+    if (lease && InLeases(*lease)) continue;
     const std::string name = figure.name.substr(0, figure.name.find("/iterations:"));
     const auto line = [&](const std::string& what, const std::string& value) {
-      text << "\n" << std::left << std::setw(46) << what << std::right << value;
+      text << "\n" << std::left << std::setw(48) << what << std::right << " " << value;
     };
     line(name, figure.error.empty() ? Text(Fixed(figure.ns, 0), " ns") : figure.error);
     for (const auto& [counter, value] : figure.counters) {
@@ -121,12 +162,12 @@ std::string FormatMachine(const Results& results) {
 std::string FormatTable(const Results& results) {
   std::ostringstream text;
   text << FormatMachine(results);
-  text << "ns of CPU time, medians; in brackets: times " << kOurs << "\n";
+  text << "CPU time, medians, in ns where no unit stands; in brackets: times " << kOurs << "\n";
   for (const Exchange& exchange : kExchanges) {
     const Grid grid = MakeGrid(results, exchange.id);
     if (!grid.contenders.empty()) text << FormatGrid(exchange, grid);
   }
-  text << FormatOthers(results);
+  text << FormatLeases(results) << FormatOthers(results);
   return text.str();
 }
 

@@ -4,7 +4,7 @@
 // File: bench/table.h
 //
 // The figures of a run for people: for each exchange a line for each contender, with its ratio to
-// the pool; then everything else.
+// the pool; for each memory of leases a line for each case, by size; then everything else.
 #ifndef ION_BENCH_TABLE_H_
 #define ION_BENCH_TABLE_H_
 

@@ -331,6 +331,12 @@ END
   check 'a benchmark that fails is what it exits with' exited 5
   run "$dev" bench pool --svg "$tmp/chart.svg"
   check 'a chart is drawn' [ "$(cat "$tmp/chart.svg")" = 'chart of figures' ]
+  run "$dev" bench pool_path --svg "$tmp/leases.svg" --benchmark_filter=Y
+  check 'of leases as well' [ "$(cat "$tmp/leases.svg")" = 'chart of figures' ]
+  run "$dev" bench placement --svg "$tmp/chart.svg"
+  check 'of nothing else' complains 2 '--svg goes with one of: pool pool_path'
+  run "$dev" bench --svg "$tmp/chart.svg"
+  check 'nor of all at once' complains 2 '--svg goes with one of: pool pool_path'
   run "$dev" bench pool --svg
   check 'which needs a file' complains 2 'which file?'
   rm "$tmp/cache/arguments"

@@ -102,6 +102,14 @@ TEST_CASE("Results: a benchmark that was not repeated stands for itself") {
   CHECK(results.Find("BM_A")->ns == 3);
 }
 
+TEST_CASE("Results: what a benchmark says of itself is kept") {
+  const Results results = Parse(Document(
+      R"({"name": "BM_A", "run_name": "BM_A", "run_type": "iteration", "repetitions": 1,
+          "real_time": 2, "cpu_time": 3, "time_unit": "ns", "label": "recycled"},)"));
+  REQUIRE(results.Find("BM_A") != nullptr);
+  CHECK(results.Find("BM_A")->label == "recycled");
+}
+
 TEST_CASE("Results: a manual time is taken for the time") {
   const Results results = Parse(Run(2));
   CHECK(results.Find("BM_PoolDrain/asleep/iterations:1/manual_time")->ns == 1200);

@@ -7,6 +7,7 @@
 
 readonly check_runs=3
 readonly report=//bench:report
+readonly charted=(//bench:pool //bench:pool_path)
 readonly goal_programs=(//bench:pool //bench:client_path //bench:pool_path //bench:placement)
 
 benchmarks() { ask_bazel query "kind(cc_binary, //bench:all) except $report"; }
@@ -103,7 +104,8 @@ bench_command() {
       shift
       ;;
   esac
-  [[ -z $svg || $labels == //bench:pool ]] || die "$status_usage" "--svg goes with ./dev bench pool"
+  [[ -z $svg || " ${charted[*]} " == *" $labels "* ]] ||
+    die "$status_usage" "--svg goes with one of: ${charted[*]#//bench:}"
   # shellcheck disable=SC2086 # One label a line.
   build 'build the benchmarks' $labels "$report"
   reporter=$(program_of "$report")
