@@ -959,6 +959,33 @@ TEST_CASE_TEMPLATE("Faults: a release that fails twice tells both errors", B, Me
   CHECK(rig.problems().size() == 2);
 }
 
+TEST_CASE_TEMPLATE("Faults: a shortage is relieved though the relief meets faults", B, Memfd,
+                   Udmabuf, DmaHeap, Ion, IonLegacy) {
+  Rig<B> rig;
+  if (!Opened(rig)) return;
+  FaultPools<B> pools(rig, {.bytes = Bytes(), .heaps = rig.HeapIds()[0]});
+  // The allocation; then munmap and close of what lay idle.
+  for (const unsigned times : {1u, 2u, 3u}) {
+    CAPTURE(times);
+    pools.LeaveIdle(pools.ours(), ion::PageBytes());
+    rig.Plan({.n = 0, .code = ENOMEM, .times = times});
+    {
+      const typename Rig<B>::Window window(rig);
+      pools.Take(pools.ours());
+    }
+    CHECK(pools.ours().leases.size() == 1);
+    CHECK(rig.faults().Count("munmap") >= 1);
+    CHECK(rig.problems().size() == times - 1);
+    for (const auto& problem : rig.problems()) {
+      CHECK(problem.code == ENOMEM);
+      CHECK(!problem.returned);
+    }
+    rig.problems().clear();
+    pools.Settle();
+    CHECK(rig.problems().empty());
+  }
+}
+
 // Stands last, as it counts what the others did.
 TEST_CASE("Faults: every call of every backend here was covered") {
   Count sum;
