@@ -80,8 +80,9 @@ class BackendBase {
   // Where it fails, the mapping is kept for a later try; the caller forgets it all the same.
   Error Unmap(std::byte* at, uint64_t bytes) noexcept { return UnmapOrKeep(at, bytes, 0); }
 
-  // The pages are put in place by MADV_POPULATE_WRITE (Linux 5.14), which memory that a driver maps
-  // at once does not take, and does not need.
+  // The pages are put in place by MADV_POPULATE_WRITE (Linux 5.14). EINVAL: the kernel does not
+  // know it, or a driver has mapped them all at once. Past any other error lies a SIGBUS: EFAULT is
+  // how a memfd tells that strict overcommit has no page left for it.
   Result<std::byte*> MapToKeep(const Block& block) noexcept {
     Result<std::byte*> at =
         Map(block, 0, block.bytes, block.writable ? MapMode::kWritable : MapMode::kReadOnly);
@@ -94,7 +95,7 @@ class BackendBase {
     }
     if (block.writable) {
       const long answer = sys_.Madvise(*at, block.bytes, kPopulateWrite);
-      if (answer == -ENOMEM || answer == -EHWPOISON) {
+      if (Failed(answer) && answer != -EINVAL) {
         const Error error(ErrnoFrom(answer), "MADV_POPULATE_WRITE",
                           {name_, Operation::kMap, {}, block.bytes});
         errors().Report(Unmap(*at, block.bytes));

@@ -122,7 +122,9 @@ class DmaBufBackend : public BackendBase<Sys> {
     // A number that the text ends in may be half a number.
     if (error != std::errc{} || end == facts.data() + facts.size()) return false;
     if (count != (block.mapping != nullptr ? 2 : 1)) return false;
-    if (MayLendPages(block)) {
+    const Result<bool> lends = MayLendPages(block, origin);
+    if (!lends.ok()) return lends.error();
+    if (*lends) {
       return Error(ENOTSUP, "madvise: a pipe may hold pages of it, which nobody counts", origin);
     }
     pollfd fences{.fd = block.fd, .events = POLLIN | POLLOUT, .revents = 0};
@@ -138,12 +140,15 @@ class DmaBufBackend : public BackendBase<Sys> {
   // pages (VM_PFNMAP): madvise refuses both of these then. The first alone it also refuses where
   // memory is locked, the second for other special mappings, which are never locked. Neither does
   // anything to a mapping of shared memory. Only told of what we have mapped.
-  bool MayLendPages(const Block& block) noexcept {
+  Result<bool> MayLendPages(const Block& block, const Origin& origin) noexcept {
     if (block.mapping == nullptr) return block.cpu_mappable;
-    const auto refuses = [&](int advice) {
-      return this->sys().Madvise(block.mapping, PageBytes(), advice) == -EINVAL;
-    };
-    return !refuses(MADV_DONTNEED) || !refuses(MADV_DODUMP);
+    for (const auto& [advice, name] :
+         {std::pair{MADV_DONTNEED, "MADV_DONTNEED"}, {MADV_DODUMP, "MADV_DODUMP"}}) {
+      const long answer = this->sys().Madvise(block.mapping, PageBytes(), advice);
+      if (!Failed(answer)) return true;
+      if (answer != -EINVAL) return Error(ErrnoFrom(answer), name, origin);
+    }
+    return false;
   }
 
   // Asked of the file system, never by an ioctl: on a heap's node any ioctl number 0 allocates.

@@ -210,6 +210,7 @@ class PooledHeap {
     if (found.dirty && (found.moved || !domain.as_is)) {
       if (Error error = Scrubber::Scrub(*backend_, *found.block); !error.ok()) {
         backend_->errors().Report(error);
+        home.nulls.fetch_add(1, std::memory_order_release);  // it was counted as a hit
         Forget(*found.block, GiveBack::kRefused);
         return {};
       }

@@ -34,6 +34,7 @@ using ion::UniqueFd;
 using ion::testing::Bytes;
 using ion::testing::FaultSyscalls;
 using ion::testing::Joined;
+using ion::testing::kClosing;
 using ion::testing::MakeMemfd;
 using ion::testing::Rig;
 using ion::testing::RunClean;
@@ -139,6 +140,20 @@ TEST_CASE("FaultPoints: a next try that fails is found") {
                                    failed |= !r.Note(buffer.status());
                                  }};
   CheckFound(TryFault(rig, scenario, 0, {.call = "memfd_create"}, ENFILE), "the next try");
+}
+
+TEST_CASE("FaultPoints: a shortage that nothing idle relieved is found") {
+  Rig<Memfd> rig;
+  const Scenario<Memfd> scenario{"not relieved", Operation::kAllocate,
+                                 [](Rig<Memfd>& r) {
+                                   absl::StatusOr<Buffer> buffer;
+                                   const Rig<Memfd>::Window window(r);
+                                   buffer = r.manager().Allocate({.bytes = Bytes()});
+                                   r.Note(buffer.status());
+                                 },
+                                 kClosing, /*its_relieved=*/true};
+  CheckFound(TryFault(rig, scenario, 0, {.call = "memfd_create"}, ENFILE), "seen");
+  CHECK(TryFault(rig, scenario, 0, {.call = "memfd_create"}, EPERM).empty());
 }
 
 TEST_CASE("FaultPoints: an interrupted call that is not tried again is found") {

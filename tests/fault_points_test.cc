@@ -7,8 +7,6 @@
 
 #include "tests/support/fault_points.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -17,6 +15,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <string_view>
@@ -47,8 +46,10 @@
 #include "ion/status.h"
 #include "platforms/any_backend.h"
 #include "policies/carveout_heap.h"
+#include "policies/pool_spec.h"
 #include "tests/support/fake_kernel.h"
 #include "tests/support/fake_machine.h"
+#include "tests/support/fault_pools.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/skip.h"
 
@@ -58,11 +59,18 @@ using DmaHeap = ion::DmaHeapBackend<ion::testing::FaultSyscalls>;
 using Ion = ion::IonBackend<ion::testing::FaultSyscalls>;
 
 // On a fake: no machine here has the handle ABI.
-using IonLegacy = ion::IonLegacyBackend<
-    ion::testing::FaultSyscallsOver<ion::testing::FakeSyscallsOf<ion::testing::Linux42Machine>>>;
+template <ion::testing::FakeMachine (*kMachine)()>
+using OnFake = ion::testing::FaultSyscallsOver<ion::testing::FakeSyscallsOf<kMachine>>;
+using IonLegacy = ion::IonLegacyBackend<OnFake<ion::testing::Linux42Machine>>;
 // On one that has every kind of device: a backend that does not open leaves another to be taken.
-using Any = ion::AnyBackend<
-    ion::testing::FaultSyscallsOver<ion::testing::FakeSyscallsOf<ion::testing::Linux510Machine>>>;
+using Any = ion::AnyBackend<OnFake<ion::testing::Linux510Machine>>;
+// What pools ask of kernels that prove memory unshared, on every machine.
+using FakeUdmabuf = ion::UdmabufBackend<OnFake<ion::testing::Linux612Machine>>;
+using FakeDmaHeap = ion::DmaHeapBackend<OnFake<ion::testing::Linux612Machine>>;
+using FakeIon = ion::IonBackend<OnFake<ion::testing::Linux510Machine>>;
+TYPE_TO_STRING_AS("fake udmabuf", FakeUdmabuf);
+TYPE_TO_STRING_AS("fake dma_heap", FakeDmaHeap);
+TYPE_TO_STRING_AS("fake ion", FakeIon);
 TYPE_TO_STRING_AS("any", Any);
 TYPE_TO_STRING_AS("memfd", Memfd);
 TYPE_TO_STRING_AS("udmabuf", Udmabuf);
@@ -79,6 +87,7 @@ using ion::HeapId;
 using ion::Operation;
 using ion::UniqueFd;
 using ion::testing::Bytes;
+using ion::testing::FaultPools;
 using ion::testing::Joined;
 using ion::testing::MakeMemfd;
 using ion::testing::Rig;
@@ -86,6 +95,7 @@ using ion::testing::RunClean;
 using ion::testing::Scenario;
 using ion::testing::Step;
 using ion::testing::TryFault;
+using ion::testing::Warm;
 
 // What each call documents: the man page of that name, section 2, as far as the call can meet it
 // with our arguments; for ioctls the kernel's documentation and drivers, Linux 5.1 to 6.12. And the
@@ -100,15 +110,27 @@ const std::vector<DocumentedCall> kDocumented = {
      {EACCES, EBUSY, EINTR, EINVAL, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENODEV, ENOENT,
       ENOMEM, ENXIO, ENOTDIR, EPERM, EOVERFLOW, EROFS, EIO},
      {"udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
+    {"openat of fdinfo",
+     {EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM},
+     {"udmabuf", "dma_heap", "ion"}},
     {"close",
      {EBADF, EINTR, EIO, ENOSPC, EDQUOT},
      {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
-    {"read", {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, EISDIR}, {"udmabuf"}},
+    {"read", {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, EISDIR}, {"udmabuf", "dma_heap", "ion"}},
     {"getdents64", {EBADF, EFAULT, EINVAL, ENOENT, ENOTDIR}, {"dma_heap", "any"}},
     {"mmap",
      {EACCES, EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOMEM, EOVERFLOW, EPERM},
      {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy"}},
     {"munmap", {EINVAL, ENOMEM}, {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy"}},
+    {"madvise MADV_DONTFORK",
+     {EAGAIN, EINVAL, ENOMEM},
+     {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy"}},
+    {"madvise MADV_POPULATE_WRITE",
+     {EFAULT, EHWPOISON, EINVAL, ENOMEM},
+     {"memfd", "udmabuf", "dma_heap", "ion", "ion_legacy"}},
+    {"madvise MADV_DONTNEED", {EINVAL, ENOMEM}, {"udmabuf", "dma_heap", "ion"}},
+    {"madvise MADV_DODUMP", {EAGAIN, EINVAL, ENOMEM}, {"udmabuf", "dma_heap", "ion"}},
+    {"poll", {EFAULT, EINTR, EINVAL, ENOMEM}, {"udmabuf", "dma_heap", "ion"}},
     {"memfd_create", {EFAULT, EINVAL, EMFILE, ENFILE, ENOMEM, EPERM}, {"memfd", "udmabuf"}},
     {"ftruncate", {EBADF, EFBIG, EINTR, EINVAL, EIO, EPERM}, {"memfd", "udmabuf"}},
     {"fcntl F_DUPFD_CLOEXEC",
@@ -167,16 +189,23 @@ struct Count {
   size_t covered = 0;
   size_t survived = 0;
 };
-std::map<const DocumentedCall*, Count> counts;
+std::map<const DocumentedCall*, Count> counts, counts_on_fakes;
 std::set<std::string_view> opened_backends;
 
-const DocumentedCall* FindDocumented(std::string_view call, std::string_view backend) {
+const DocumentedCall* FindDocumented(const Step& step, std::string_view backend) {
+  const bool fdinfo = step.path.starts_with("/proc/self/fdinfo/");
+  const std::string_view call = fdinfo ? "openat of fdinfo" : step.call;
   const auto found = std::ranges::find_if(kDocumented, [&](const DocumentedCall& documented) {
     return documented.call == call &&
            std::ranges::find(documented.backends, backend) != documented.backends.end();
   });
   return found == kDocumented.end() ? nullptr : &*found;
 }
+
+// Stands in for a backend that this machine may have itself.
+template <class B>
+constexpr bool kStandsIn =
+    std::is_same_v<B, FakeUdmabuf> || std::is_same_v<B, FakeDmaHeap> || std::is_same_v<B, FakeIon>;
 
 template <class B>
 void Cover(Rig<B>& rig, const std::vector<Scenario<B>>& scenarios) {
@@ -188,7 +217,7 @@ void Cover(Rig<B>& rig, const std::vector<Scenario<B>>& scenarios) {
     const std::vector<Step> trace = rig.faults().trace();
     CHECK_MESSAGE(!trace.empty(), at, ": makes no system call");
     for (size_t n = 0; n < trace.size(); ++n) {
-      const DocumentedCall* documented = FindDocumented(trace[n].call, B::kName);
+      const DocumentedCall* documented = FindDocumented(trace[n], B::kName);
       CHECK_MESSAGE(documented != nullptr, at, ": no errnos are listed for ", trace[n].call);
       if (documented == nullptr) continue;
       for (const int code : documented->errnos) {
@@ -196,8 +225,9 @@ void Cover(Rig<B>& rig, const std::vector<Scenario<B>>& scenarios) {
         CHECK_MESSAGE(wrong.empty(), at, ": call ", n, ", ", trace[n].call, ": ",
                       ion::ErrnoName(code), Joined(wrong));
         ++covered;
-        ++counts[documented].covered;
-        counts[documented].survived += wrong.empty();
+        Count& count = (kStandsIn<B> ? counts_on_fakes : counts)[documented];
+        ++count.covered;
+        count.survived += wrong.empty();
       }
     }
   }
@@ -590,14 +620,9 @@ std::vector<Scenario<B>> ComposeScenarios() {
 template <class B>
 bool Opened(Rig<B>& rig) {
   if (rig.opened()) {
-    opened_backends.insert(B::kName);
-    // Once, for a backend that finds out then what the kernel knows.
-    Block block;
-    CHECK(
-        rig.backend().Allocate(rig.KernelHeaps()[0], Bytes(), ion::Flags::kCached, {}, block).ok());
-    CHECK(rig.backend().BeginCpuAccess(block, ion::Direction::kRead).ok());
-    CHECK(rig.backend().EndCpuAccess(block, ion::Direction::kRead).ok());
-    CHECK(rig.backend().Release(block).ok());
+    if (!kStandsIn<B>) opened_backends.insert(B::kName);
+    Warm(rig, rig.backend());
+    CHECK(rig.problems().empty());
     return true;
   }
   ion::testing::Skip(rig.refusal());
@@ -678,6 +703,223 @@ TEST_CASE_TEMPLATE("Faults: carveouts", B, Memfd, Udmabuf, DmaHeap, Ion, IonLega
   Cover(rig, CarveoutScenarios<B>());
 }
 
+// Of what goes wrong in a pool only an allocation tells; all else leaves a way that works.
+const std::set<std::string_view> kPooling = {"close",
+                                             "munmap",
+                                             "mmap",
+                                             "openat",
+                                             "read",
+                                             "poll",
+                                             "madvise MADV_DONTFORK",
+                                             "madvise MADV_POPULATE_WRITE",
+                                             "madvise MADV_DONTNEED",
+                                             "madvise MADV_DODUMP",
+                                             "ioctl DMA_BUF_IOCTL_SYNC",
+                                             "ioctl ION_IOC_SYNC",
+                                             "ioctl ION_IOC_FREE"};
+
+// The life of memory in pools, with faults in one stretch of it at a time. What makes no call of
+// such memory is left out.
+template <class B, ion::Scrub kScrub>
+struct PoolScenarios {
+  using Window = typename Rig<B>::Window;
+  using Pools = FaultPools<B, kScrub>;
+
+  // A fault in one scenario would be seen in the next ones, too.
+  std::shared_ptr<Pools> pools;
+  std::vector<Scenario<B>> all = {};
+  std::string where = {};
+  ion::Request request = {};
+
+  template <class F>
+  void Add(const std::string& name, Operation operation, F act, bool relieved = false) {
+    all.push_back({name + where, operation,
+                   [act, pools = pools, asked = request](Rig<B>& r) {
+                     pools->Ask(asked);
+                     act(r, *pools);
+                     pools->Settle();
+                   },
+                   kPooling, relieved});
+  }
+  template <class F>
+  void AddEnd(const std::string& name, F prepare) {
+    all.push_back({name + where, Operation::kRelease,
+                   [prepare, asked = request](Rig<B>& r) {
+                     Pools own(r, asked);
+                     prepare(own);
+                     const Window window(r);
+                     own.End();
+                   },
+                   kPooling});
+  }
+
+  void AddForAnyMemory() {
+    Add("a miss", Operation::kAllocate, [](Rig<B>& r, Pools& pools) {
+      const Window window(r);
+      pools.Take(pools.ours());
+    });
+    Add("a reserve", Operation::kAllocate, [](Rig<B>& r, Pools& pools) {
+      const Window window(r);
+      pools.Reserve(pools.ours(), 2);
+    });
+    // What lies idle is too small.
+    Add(
+        "a miss beside idle memory", Operation::kAllocate,
+        [](Rig<B>& r, Pools& pools) {
+          pools.LeaveIdle(pools.ours(), ion::PageBytes());
+          const Window window(r);
+          pools.Take(pools.ours());
+        },
+        /*relieved=*/true);
+    Add("keep pooled memory", Operation::kKeep, [](Rig<B>& r, Pools& pools) {
+      pools.Take(pools.ours());
+      pools.Use(pools.ours());
+      const Window window(r);
+      pools.Keep(pools.ours());
+    });
+    Add("share pooled memory", Operation::kShare, [](Rig<B>& r, Pools& pools) {
+      pools.Take(pools.ours());
+      pools.Use(pools.ours());
+      pools.Keep(pools.ours());
+      const Window window(r);
+      (void)pools.Share(pools.ours());
+    });
+    Add("a Trim", Operation::kRelease, [](Rig<B>& r, Pools& pools) {
+      for (auto* domain : {&pools.ours(), &pools.theirs()}) pools.LeaveIdle(*domain);
+      const Window window(r);
+      pools.manager().Trim();
+    });
+    Add("ticks until it is old", Operation::kRelease, [](Rig<B>& r, Pools& pools) {
+      pools.LeaveIdle(pools.ours());
+      const Window window(r);
+      for (unsigned i = 0; i < 2 * Pools::kSpec.age_ticks; ++i) pools.manager().Tick();
+    });
+    AddEnd("the end of a Manager with idle memory",
+           [](Pools& pools) { pools.LeaveIdle(pools.ours()); });
+  }
+
+  void AddForShared() {
+    Add("free what is ours alone again", Operation::kRelease, [](Rig<B>& r, Pools& pools) {
+      pools.TakeAndShare(pools.ours()).reset();
+      const Window window(r);
+      pools.Free(pools.ours());
+    });
+    Add("free what others hold", Operation::kRelease, [](Rig<B>& r, Pools& pools) {
+      const UniqueFd held = pools.TakeAndShare(pools.ours());
+      {
+        const Window window(r);
+        pools.Free(pools.ours());
+      }
+      pools.GoOnBeside(pools.ours(), held.borrow());
+    });
+    if (!B::kCaps.proves_unshared) return;
+    // In quarantine, though it is ours alone again.
+    const auto leave = [](Pools& pools) {
+      const UniqueFd held = pools.TakeAndShare(pools.ours());
+      pools.Free(pools.ours());
+    };
+    // Where nothing is proven it is still there when the kernel is asked.
+    Add(
+        "take what waits for proof", Operation::kAllocate,
+        [leave](Rig<B>& r, Pools& pools) {
+          leave(pools);
+          const Window window(r);
+          pools.Take(pools.ours());
+        },
+        /*relieved=*/true);
+    Add("prove what waits at a tick", Operation::kProve, [leave](Rig<B>& r, Pools& pools) {
+      leave(pools);
+      const Window window(r);
+      pools.manager().Tick();
+    });
+    Add("prove what waits in a Trim", Operation::kProve, [leave](Rig<B>& r, Pools& pools) {
+      leave(pools);
+      const Window window(r);
+      pools.manager().Trim();
+    });
+    AddEnd("the end of a Manager with what waits for proof", leave);
+  }
+
+  // Zeroing tells the kernel of CPU access.
+  void AddForZeroing() {
+    if (kScrub == ion::Scrub::kOnFree) {
+      Add("zero on release", Operation::kRelease, [](Rig<B>& r, Pools& pools) {
+        pools.Take(pools.ours());
+        pools.Use(pools.ours());
+        const Window window(r);
+        pools.Release(pools.ours());
+      });
+      return;
+    }
+    Add("zero for its own domain", Operation::kRelease, [](Rig<B>& r, Pools& pools) {
+      pools.LeaveIdle(pools.ours());
+      const Window window(r);
+      pools.Take(pools.ours());
+    });
+    if (kScrub == ion::Scrub::kOnAllocate) {
+      Add("zero for another domain", Operation::kRelease, [](Rig<B>& r, Pools& pools) {
+        pools.LeaveIdle(pools.ours());
+        const Window window(r);
+        pools.Take(pools.theirs());
+      });
+      return;
+    }
+    Add("zero at a tick", Operation::kRelease, [](Rig<B>& r, Pools& pools) {
+      pools.LeaveIdle(pools.ours());
+      const Window window(r);
+      pools.manager().Tick();
+    });
+  }
+};
+
+// The first heap shows what is alike of each: zeroing at another time, which matters where the
+// kernel is told of it, and the other caching. All heaps of a fake are alike.
+template <class B, ion::Scrub kScrub>
+std::vector<Scenario<B>> PoolScenariosOf(Rig<B>& rig) {
+  constexpr bool kUsual = kScrub == ion::Scrub::kOnAllocate;
+  PoolScenarios<B, kScrub> scenarios{std::make_shared<FaultPools<B, kScrub>>(rig, ion::Request())};
+  for (const HeapId id : rig.HeapIds()) {
+    if ((!kUsual || kStandsIn<B>)&&!scenarios.all.empty()) break;
+    std::set<bool> seen;
+    for (const ion::Flags flags : {ion::Flags::kNone, ion::Flags::kCached}) {
+      scenarios.request = {.bytes = Bytes(), .heaps = id, .flags = flags};
+      const absl::StatusOr<Buffer> buffer = rig.client().Allocate(scenarios.request);
+      if (!buffer.ok()) continue;
+      const bool cached = buffer->properties().cached;
+      if (!seen.insert(cached).second) continue;
+      if (seen.size() == 2 && id != rig.HeapIds()[0]) break;
+      scenarios.where =
+          ", heap " + std::to_string(id.value()) + (cached ? ", cached" : ", uncached");
+      const bool told = cached && !std::is_same_v<B, Memfd>;
+      if (kUsual) scenarios.AddForAnyMemory();
+      // What was shared waits for nothing but proof in the background.
+      if (kUsual || (told && kScrub == ion::Scrub::kOnFree)) scenarios.AddForShared();
+      if (told) scenarios.AddForZeroing();
+    }
+  }
+  return std::move(scenarios.all);
+}
+
+// A fake stands in where the machine has nothing of the kind.
+template <class B>
+bool IsNeeded() {
+  if (!kStandsIn<B> && !std::is_same_v<B, IonLegacy>) return true;
+  const bool real = Rig<Udmabuf>().opened() || Rig<DmaHeap>().opened() || Rig<Ion>().opened();
+  if (real) ion::testing::Skip("this machine has the like");
+  return !real;
+}
+
+TEST_CASE_TEMPLATE("Faults: pools", B, Memfd, Udmabuf, DmaHeap, Ion, IonLegacy, FakeUdmabuf,
+                   FakeDmaHeap, FakeIon) {
+  if (!IsNeeded<B>()) return;
+  Rig<B> rig;
+  if (!Opened(rig)) return;
+  std::vector<Scenario<B>> all = PoolScenariosOf<B, ion::Scrub::kOnAllocate>(rig);
+  Append(all, PoolScenariosOf<B, ion::Scrub::kOnFree>(rig));
+  Append(all, PoolScenariosOf<B, ion::Scrub::kBackground>(rig));
+  Cover(rig, all);
+}
+
 TEST_CASE_TEMPLATE("Faults: a storm of signals is never seen", B, Memfd, Udmabuf, DmaHeap, Ion,
                    IonLegacy) {
   Rig<B> rig;
@@ -688,6 +930,7 @@ TEST_CASE_TEMPLATE("Faults: a storm of signals is never seen", B, Memfd, Udmabuf
   Append(all, AccessScenarios(rig));
   Append(all, ShareScenarios(rig));
   Append(all, ReleaseScenarios(rig));
+  Append(all, PoolScenariosOf<B, ion::Scrub::kOnAllocate>(rig));
   if constexpr (B::kCaps.composes) Append(all, ComposeScenarios<B>());
   for (const Scenario<B>& scenario : all) {
     RunClean(rig, scenario);
@@ -717,21 +960,49 @@ TEST_CASE_TEMPLATE("Faults: a release that fails twice tells both errors", B, Me
   CHECK(rig.problems().size() == 2);
 }
 
+TEST_CASE_TEMPLATE("Faults: a shortage is relieved though the relief meets faults", B, Memfd,
+                   Udmabuf, DmaHeap, Ion, IonLegacy) {
+  Rig<B> rig;
+  if (!Opened(rig)) return;
+  FaultPools<B> pools(rig, {.bytes = Bytes(), .heaps = rig.HeapIds()[0]});
+  // The allocation; then munmap and close of what lay idle.
+  for (const unsigned times : {1u, 2u, 3u}) {
+    CAPTURE(times);
+    pools.LeaveIdle(pools.ours(), ion::PageBytes());
+    rig.Plan({.n = 0, .code = ENOMEM, .times = times});
+    {
+      const typename Rig<B>::Window window(rig);
+      pools.Take(pools.ours());
+    }
+    CHECK(pools.ours().leases.size() == 1);
+    CHECK(rig.faults().Count("munmap") >= 1);
+    CHECK(rig.problems().size() == times - 1);
+    for (const auto& problem : rig.problems()) {
+      CHECK(problem.code == ENOMEM);
+      CHECK(!problem.returned);
+    }
+    rig.problems().clear();
+    pools.Settle();
+    CHECK(rig.problems().empty());
+  }
+}
+
 // Stands last, as it counts what the others did.
 TEST_CASE("Faults: every call of every backend here was covered") {
   Count sum;
-  // Before Linux 5.14 udmabuf had constants in place of these files.
-  const bool parameters = ::access("/sys/module/udmabuf/parameters", F_OK) == 0;
   for (const DocumentedCall& documented : kDocumented) {
-    if (documented.call == "read" && !parameters) continue;
     const bool called = std::ranges::any_of(documented.backends, [](std::string_view backend) {
       return opened_backends.contains(backend);
     });
-    const Count count = counts[&documented];
-    CHECK_MESSAGE((count.covered > 0) == called, documented.call);
-    if (!called) continue;
-    std::printf("fault points %s: %zu covered, %zu survived\n",
-                std::string(documented.call).c_str(), count.covered, count.survived);
+    const Count real = counts[&documented], fake = counts_on_fakes[&documented];
+    // Where a mapping's pages may be lent the proof ends before these.
+    const bool after_lending =
+        documented.call == "madvise MADV_DODUMP" || documented.call == "poll";
+    if (!called || !after_lending) CHECK_MESSAGE((real.covered > 0) == called, documented.call);
+    const Count count{real.covered + fake.covered, real.survived + fake.survived};
+    if (count.covered == 0) continue;
+    std::printf("fault points %s: %zu covered, %zu survived, of these %zu on fakes\n",
+                std::string(documented.call).c_str(), count.covered, count.survived, fake.survived);
     sum.covered += count.covered;
     sum.survived += count.survived;
   }

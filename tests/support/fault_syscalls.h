@@ -26,6 +26,7 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
+#include <sys/mman.h>
 
 #include <cerrno>
 #include <cstddef>
@@ -46,7 +47,7 @@ namespace ion::testing {
 
 // A system call as it was made.
 struct Step {
-  std::string_view call;    // "openat", "ioctl DMA_HEAP_IOCTL_ALLOC", "fcntl F_GETFL"
+  std::string_view call;    // "openat", "ioctl DMA_HEAP_IOCTL_ALLOC", "madvise MADV_DONTFORK"
   std::string path = {};    // what was opened
   uint64_t sync_flags = 0;  // of a DMA_BUF_IOCTL_SYNC
 };
@@ -58,7 +59,7 @@ class Faults {
     std::string_view call = {};  // …among those of this name, or among all
     int code = 0;
     unsigned times = 1;       // how often in a row; a call that is retried counts as the same
-    unsigned interrupts = 0;  // EINTR that every open and ioctl gets before it reaches the kernel
+    unsigned interrupts = 0;  // EINTR that every call that is retried gets before the kernel has it
   };
 
   // From here to End calls are written down, and fail as planned.
@@ -89,7 +90,8 @@ class Faults {
   int Next(Step step) {
     std::lock_guard lock(mutex_);
     if (!on_) return 0;
-    const bool interruptible = step.call == "openat" || step.call.starts_with("ioctl ");
+    const bool interruptible =
+        step.call == "openat" || step.call == "poll" || step.call.starts_with("ioctl ");
     const bool matches = plan_.call.empty() || step.call == plan_.call;
     const size_t n = matching_;
     if (matches) ++matching_;
@@ -170,7 +172,7 @@ class FaultSyscallsOver {
     return code != 0 ? -code : kernel_.Eventfd();
   }
   long Madvise(void* at, size_t bytes, int advice) const noexcept {
-    const int code = faults_->Next({.call = "madvise"});
+    const int code = faults_->Next({.call = AdviceName(advice)});
     return code != 0 ? -code : kernel_.Madvise(at, bytes, advice);
   }
   long MemfdCreate(const char* name, unsigned flags) const noexcept {
@@ -251,6 +253,20 @@ class FaultSyscallsOver {
         return "fcntl F_GET_SEALS";
     }
     return "fcntl ?";
+  }
+  static std::string_view AdviceName(int advice) {
+    constexpr int kPopulateWrite = 23;  // Linux 5.14
+    switch (advice) {
+      case MADV_DONTFORK:
+        return "madvise MADV_DONTFORK";
+      case kPopulateWrite:
+        return "madvise MADV_POPULATE_WRITE";
+      case MADV_DONTNEED:
+        return "madvise MADV_DONTNEED";
+      case MADV_DODUMP:
+        return "madvise MADV_DODUMP";
+    }
+    return "madvise ?";
   }
 
   Kernel kernel_;
