@@ -73,7 +73,7 @@ class Keeper {
     const long event = sys_.Eventfd();
     if (Failed(event)) return Error(ErrnoFrom(event), "eventfd2", origin);
     stop_ = static_cast<int>(event);
-    tick_ = options.tick;
+    tick_ = std::min<std::chrono::milliseconds>(options.tick, kLongestTick);
     Error unwatched;
     if (options.least_available_percent != 0) {
       const Result<MemoryInfo> memory = MemoryInfo::Read(sys_);
@@ -117,6 +117,8 @@ class Keeper {
 
  private:
   using Clock = std::chrono::steady_clock;
+  // As good as never, and still a time that the clock can tell.
+  static constexpr std::chrono::hours kLongestTick{24 * 365};
 
   void Run() noexcept {
     Clock::time_point next = Clock::now() + tick_;

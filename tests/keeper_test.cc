@@ -162,6 +162,19 @@ TEST_CASE("Keeper: it does not wait for its next tick to stop") {
   CHECK_FALSE(keeper.running());
 }
 
+TEST_CASE("Keeper: a tick that never comes does not come") {
+  const LeakCheck leaks;
+  Done done;
+  {
+    Keeper<> keeper(done.duties());
+    KeeperOptions options = kOnlyTicks;
+    options.tick = std::chrono::milliseconds::max();
+    CHECK(keeper.Start(options).ok());
+    std::this_thread::sleep_for(20ms);
+  }
+  CHECK(done.ticks == 0);
+}
+
 TEST_CASE("Keeper: a tick of no time is refused") {
   const LeakCheck leaks;
   for (const std::chrono::milliseconds tick : {0ms, -1ms}) {
