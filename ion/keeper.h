@@ -13,6 +13,8 @@
 //
 // Not for users.
 //
+// Its thread takes none of the program's signals.
+//
 // Cost: a thread that sleeps; its rhythm is the clock that pools have. Three system calls a tick.
 // Not thread-safe.
 #ifndef ION_ION_KEEPER_H_
@@ -20,6 +22,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -96,9 +99,16 @@ class Keeper {
       static_cast<Keeper*>(keeper)->Run();
       return nullptr;
     };
-    if (const int code = ::pthread_create(&thread_, nullptr, run, this); code != 0) {
-      return Error(code, "pthread_create", origin);
+    // The program's signals are for its own threads, but those that a thread brings on itself.
+    sigset_t blocked, before;
+    ::sigfillset(&blocked);
+    for (const int own : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP}) {
+      ::sigdelset(&blocked, own);
     }
+    ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    const int code = ::pthread_create(&thread_, nullptr, run, this);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (code != 0) return Error(code, "pthread_create", origin);
     running_ = true;
     return unwatched;
   }
