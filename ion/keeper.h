@@ -13,6 +13,8 @@
 //
 // Not for users.
 //
+// Its thread takes none of the program's signals.
+//
 // Cost: a thread that sleeps; its rhythm is the clock that pools have. Three system calls a tick.
 // Not thread-safe.
 #ifndef ION_ION_KEEPER_H_
@@ -20,6 +22,7 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -73,7 +76,7 @@ class Keeper {
     const long event = sys_.Eventfd();
     if (Failed(event)) return Error(ErrnoFrom(event), "eventfd2", origin);
     stop_ = static_cast<int>(event);
-    tick_ = options.tick;
+    tick_ = std::min<std::chrono::milliseconds>(options.tick, kLongestTick);
     Error unwatched;
     if (options.least_available_percent != 0) {
       const Result<MemoryInfo> memory = MemoryInfo::Read(sys_);
@@ -96,9 +99,16 @@ class Keeper {
       static_cast<Keeper*>(keeper)->Run();
       return nullptr;
     };
-    if (const int code = ::pthread_create(&thread_, nullptr, run, this); code != 0) {
-      return Error(code, "pthread_create", origin);
+    // The program's signals are for its own threads, but those that a thread brings on itself.
+    sigset_t blocked, before;
+    ::sigfillset(&blocked);
+    for (const int own : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP}) {
+      ::sigdelset(&blocked, own);
     }
+    ::pthread_sigmask(SIG_SETMASK, &blocked, &before);
+    const int code = ::pthread_create(&thread_, nullptr, run, this);
+    ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    if (code != 0) return Error(code, "pthread_create", origin);
     running_ = true;
     return unwatched;
   }
@@ -117,6 +127,8 @@ class Keeper {
 
  private:
   using Clock = std::chrono::steady_clock;
+  // As good as never, and still a time that the clock can tell.
+  static constexpr std::chrono::hours kLongestTick{24 * 365};
 
   void Run() noexcept {
     Clock::time_point next = Clock::now() + tick_;

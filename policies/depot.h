@@ -103,6 +103,8 @@ class Depot {
     return std::min(lowest_.load(std::memory_order_relaxed), depth());
   }
   void NewEpoch() noexcept { lowest_.store(depth(), std::memory_order_relaxed); }
+  // For who takes what lies here and puts it back: what `lowest` was before, as nobody needed that.
+  void SetLowest(uint32_t lowest) noexcept { lowest_.store(lowest, std::memory_order_relaxed); }
 
  private:
   struct alignas(64) Block {

@@ -57,9 +57,11 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <new>
 #include <span>
 #include <utility>
+#include <vector>
 
 #include "ion/check.h"
 #include "ion/error.h"
@@ -342,6 +344,17 @@ class PoolBase {
       taken += got;
     }
     return taken;
+  }
+
+  template <class T>
+  static void PutToDepot(Core& core, std::span<T* const> descriptors) noexcept {
+    uint32_t objects[Depot<P>::kBlockObjects];
+    while (!descriptors.empty()) {
+      const size_t n = std::min(descriptors.size(), std::size(objects));
+      for (size_t i = 0; i < n; ++i) objects[i] = core.IndexOf(descriptors[i]);
+      core.depot.Put(objects, static_cast<uint32_t>(n));
+      descriptors = descriptors.subspan(n);
+    }
   }
 
   [[gnu::noinline]] void* AcquireSlow() noexcept {
@@ -729,6 +742,18 @@ class Pool : public PoolBase<P> {
         Base::TakeFromDepot(core, core.depot.lowest(), /*keep=*/0, Typed(give_back));
     core.depot.NewEpoch();
     return taken;
+  }
+  // Adds all that lies in the depot to `idle`. It is out of there for a moment, and TrimUnused does
+  // not take that for need. After a Drain.
+  void List(std::vector<T*>& idle) {
+    auto& core = this->CheckedCore();
+    if (core.alive == 0) return;
+    const uint32_t lowest = core.depot.lowest();
+    const size_t first = idle.size();
+    Base::TakeFromDepot(core, core.depot.depth(), /*keep=*/0,
+                        [&](void* descriptor) { idle.push_back(static_cast<T*>(descriptor)); });
+    Base::PutToDepot(core, std::span<T* const>(idle).subspan(first));
+    core.depot.SetLowest(lowest);
   }
 
   // Ends the pool, and calls give_back(T&) for all that lies in it. Requires: no other call is

@@ -327,13 +327,8 @@ class PooledHeap {
     for (size_t i = 0; i < state_->dirty.count; ++i) idle.push_back(state_->dirty.at[i]);
     if (state_->cleaning != nullptr) idle.push_back(state_->cleaning);
     std::vector<Block*> lying;
-    ForEachEntry([&](Entry& entry) {
-      lying.clear();
-      entry.pool->Shrink(0, [&](Block& block) { lying.push_back(&block); });
-      idle.insert(idle.end(), lying.begin(), lying.end());
-      for (Block* block : lying) (void)entry.pool->Release(block);
-    });
-    DrainAll();
+    ForEachEntry([&](Entry& entry) { entry.pool->List(lying); });
+    idle.insert(idle.end(), lying.begin(), lying.end());
   }
   void ListPools(std::vector<PoolReport>& reports) {
     std::lock_guard lock(state_->mutex);

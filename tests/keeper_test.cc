@@ -8,8 +8,10 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -160,6 +162,39 @@ TEST_CASE("Keeper: it does not wait for its next tick to stop") {
   keeper.Stop();  // returns
   keeper.Stop();  // again: nothing
   CHECK_FALSE(keeper.running());
+}
+
+TEST_CASE("Keeper: a tick that never comes does not come") {
+  const LeakCheck leaks;
+  Done done;
+  {
+    Keeper<> keeper(done.duties());
+    KeeperOptions options = kOnlyTicks;
+    options.tick = std::chrono::milliseconds::max();
+    CHECK(keeper.Start(options).ok());
+    std::this_thread::sleep_for(20ms);
+  }
+  CHECK(done.ticks == 0);
+}
+
+TEST_CASE("Keeper: the program's signals do not come to its thread") {
+  const LeakCheck leaks;
+  const auto handler = ::signal(SIGUSR1, [](int) {});
+  sigset_t one, before;
+  ::sigemptyset(&one);
+  ::sigaddset(&one, SIGUSR1);
+  Done done;
+  {
+    Keeper<> keeper(done.duties());
+    CHECK(keeper.Start(kOnlyTicks).ok());
+    ::pthread_sigmask(SIG_BLOCK, &one, &before);
+    CHECK(::kill(::getpid(), SIGUSR1) == 0);
+    WaitFor([&] { return done.ticks >= 3; });  // time enough to take it
+    const timespec now{};
+    CHECK(::sigtimedwait(&one, nullptr, &now) == SIGUSR1);
+  }
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::signal(SIGUSR1, handler);
 }
 
 TEST_CASE("Keeper: a tick of no time is refused") {

@@ -364,6 +364,18 @@ TEST_CASE("Pool: trimming what was unused gives back what the depot never went b
   CHECK(f.pool.depth() == 0);
 }
 
+TEST_CASE("Pool: listing what lies idle leaves it there, and is no need of it") {
+  PoolFixture f(100);
+  f.Fill();
+  f.pool.Drain();
+  CHECK(f.pool.TrimUnused([](Block&) {}) == 0);  // from here on all of it is unused
+  std::vector<Block*> idle;
+  f.pool.List(idle);
+  CHECK(std::set<Block*>(idle.begin(), idle.end()).size() == 100);
+  CHECK(f.pool.depth() == 100);
+  CHECK(f.pool.TrimUnused([](Block&) {}) == 100);
+}
+
 TEST_CASE("Pool: a trim in the middle of another keeps what both shall keep") {
   PoolFixture f(200);
   f.Fill();

@@ -373,6 +373,18 @@ TEST_CASE("PooledHeap: what nobody needs goes back within twice its age") {
   CHECK(Given(manager.MakeReport(), GiveBack::kAge) == 3 * (4096 + (1 << 20)));
 }
 
+TEST_CASE("PooledHeap: what nobody needs goes back, however often a report is made") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.age_ticks = 3}>>();
+  auto client = Make(manager);
+  { const Buffer buffer = Take(client, 4096), other = Take(client, 1 << 20); }
+  for (int i = 0; i < 6; ++i) {
+    CHECK(manager.MakeReport().buffers.empty());
+    manager.Tick();
+  }
+  CHECK(manager.backend().budget().held() == 0);
+}
+
 TEST_CASE("PooledHeap: what is needed in each window stays") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<PoolSpec{.age_ticks = 2}>>();
