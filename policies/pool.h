@@ -612,8 +612,8 @@ class PoolBase {
     uint32_t objects[kBlock - 1 + kSlots];
   };
 
-  // Brings the content of claimed magazines to their depots, but for `*one`, if it is wanted.
-  // Returns how many were moved.
+  // Brings the content of claimed magazines to their depots, but for `*one`, if it is wanted. Of
+  // the caller's own no barrier is wanted. Returns how many were moved.
   static uint32_t Empty(Magazine<P>* claimed, bool fence, void** one) noexcept {
     if (claimed == nullptr) return 0;
     const bool quiet = !fence || P::Fence();
@@ -623,7 +623,8 @@ class PoolBase {
       Magazine<P>& magazine = *claimed;
       claimed = magazine.next_claimed;
       Core& core = *internal::Table<P>()->slots[magazine.id()].core.load(std::memory_order_relaxed);
-      if (!core.locked && (!quiet || magazine.busy()) && magazine.OpenFlush(core.open)) continue;
+      const bool sure = quiet || &Statics::record->At(Record::Offset(magazine.id())) == &magazine;
+      if (!core.locked && (!sure || magazine.busy()) && magazine.OpenFlush(core.open)) continue;
       moved += magazine.count();
       if (one != nullptr && *one == nullptr && magazine.count() > 0) {
         *one = magazine.slot(0);

@@ -56,6 +56,7 @@
 #include "tests/support/fake_platforms.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/pooled.h"
+#include "tests/support/refuse_call.h"
 #include "tests/support/skip.h"
 
 namespace ion::testing {
@@ -669,6 +670,21 @@ TEST_CASE("PooledHeap: a client that outlives its Manager gets memory, and none 
     CHECK(budget->held() == 0);
   }
   CHECK(budget.use_count() == 1);
+}
+
+TEST_CASE("PooledHeap: a Manager leaves nothing where membarrier is refused since it was opened") {
+  const ChildEnd end = RunInChild([]() -> std::string {
+    const auto budget = std::make_shared<Budget>(1 << 20);
+    {
+      auto manager = Open<Pooled<>>({.budget = budget});
+      auto client = Make(manager);
+      { const Buffer buffer = Take(client, 4096); }
+      if (!RefuseCall(SYS_membarrier, EPERM)) return "no filter";
+    }
+    return budget->held() == 0 ? "" : "something was left";
+  });
+  CHECK(end.text == "");
+  CHECK(end.exit_code == 0);
 }
 
 // Zeroing what waits is a touch of what a child has not mapped.
