@@ -17,14 +17,14 @@
 //   depot.Put(indices, 15);
 //   uint32_t n = depot.Get(indices, 15);
 //
-// Not for one object at a time (policies/magazine.h stands before it).
+// Not for small objects one at a time (policies/magazine.h stands before it).
 //
 // An object in the arms of a thread that is inside a call is in no place where another finds it:
 // Get may find nothing while a Get or a Put of another thread is under way.
 //
-// Cost: at most 7.4 bytes per object, and 0.8 KiB. Thread-safe but for Init. Progress: Put, Get and
-// GetOne are lock-free, PutOne is wait-free; the search for strays takes a step per 64 objects, and
-// is made only where there are some.
+// Cost: at most 7.4 bytes per object, and 0.8 KiB. Thread-safe but for Init. Progress: Put and
+// Get are lock-free, PutOne is wait-free; the search for strays takes a step per 64 objects, and is
+// made only where there are some.
 #ifndef ION_POLICIES_DEPOT_H_
 #define ION_POLICIES_DEPOT_H_
 
@@ -88,10 +88,6 @@ class Depot {
   uint32_t Get(uint32_t* objects, uint32_t max) noexcept {
     if (const uint32_t n = GetFromBlock(objects, max); n != 0) return n;
     return GetStrays(objects, std::min(max, kBlockObjects));
-  }
-  // One object; false: none.
-  bool GetOne(uint32_t* object) noexcept {
-    return GetStrays(object, 1) != 0 || GetFromBlock(object, 1) != 0;
   }
 
   // How many objects lie here. Exact while no call is under way.

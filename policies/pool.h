@@ -36,8 +36,9 @@
 // claimed by a locked instruction, at about 20 ns for a call. If a filter comes later, drains ask
 // the owners instead of taking.
 //
-// Bounds. A magazine holds at most 32 descriptors, and at most 1 MiB (or one descriptor); the
-// magazines of one thread together P::kThreadBytes, checked when one of them goes to the depot.
+// Bounds. A magazine holds at most 32 descriptors, and at most 1 MiB: what is larger has none, and
+// lies in the depot. The magazines of one thread together hold P::kThreadBytes, checked when one of
+// them goes to the depot.
 //
 // Cost: a hit is a few nanoseconds, no locked instruction, no system call. At most 7.4 bytes per
 // descriptor and 1.2 KiB per pool, in whole pages; 320 bytes per thread and pool it uses.
@@ -165,7 +166,8 @@ class PoolBase {
   PoolBase& operator=(const PoolBase&) = delete;
 
   // Takes, here instead of on the first use, the memory that this thread's magazine needs. False:
-  // there is none, or the thread is in its exit; the pool works, through the depot. Lock-free.
+  // there is none, or none is wanted, or the thread is in its exit; the pool works, through the
+  // depot. Lock-free.
   bool BindThread() noexcept {
     Core& core = CheckedCore();
     if (core.alive == 0) return false;
@@ -194,18 +196,17 @@ class PoolBase {
     return Empty(claimed, fence, nullptr);
   }
 
-  // Returns when each hit, and each giving back of a thread's magazine, that was under way has
-  // ended. Waits for threads that are inside one. Not sure of hits where membarrier is refused that
-  // was allowed when the pool was made. Requires: the caller is not a signal handler inside a call.
+  // Returns when each call that is inside a magazine, and each giving back of one, that was under
+  // way has ended. Waits for threads that are inside one. Not sure of hits where membarrier is
+  // refused that was allowed when the pool was made. Requires: the caller is not a signal handler
+  // inside a call.
   void AwaitOthers() noexcept {
     Core& core = CheckedCore();
     if (core.alive == 0) return;
-    if (!core.locked) {
-      (void)P::Fence();
-      ForEachMagazine(core, [](Magazine<P>& magazine) {
-        while (magazine.busy()) internal::LetOthersRun();
-      });
-    }
+    if (!core.locked) (void)P::Fence();
+    ForEachMagazine(core, [](Magazine<P>& magazine) {
+      while (magazine.busy()) internal::LetOthersRun();
+    });
     internal::Table<P>()->AwaitPins(core.id);
   }
 
@@ -238,7 +239,7 @@ class PoolBase {
   // Inherited through a fork: empty for good.
   bool inherited() const noexcept { return CheckedCore().alive == 0; }
   // Membarrier was refused when the pool was made.
-  bool locked() const noexcept { return gate_ == kNever; }
+  bool locked() const noexcept { return CheckedCore().locked; }
 
  protected:
   using Core = internal::PoolCore<P>;
@@ -283,8 +284,8 @@ class PoolBase {
     }
     core->open = Magazine<P>::OpenGate(core->generation);
     core->locked = !P::RegisterFence();
-    core->slots = static_cast<uint32_t>(
-        std::clamp<uint64_t>(kMagazineBytes / options.object_bytes, 1, kSlots));
+    core->slots =
+        static_cast<uint32_t>(std::min<uint64_t>(kMagazineBytes / options.object_bytes, kSlots));
     core->object_bytes = options.object_bytes;
     core->descriptors = static_cast<std::byte*>(descriptors);
     core->count = objects;
@@ -297,7 +298,7 @@ class PoolBase {
       internal::UnmapWiped(memory, bytes);
       return Error(ENOSPC, "1024 pools live", origin, "destroy some first");
     }
-    gate_ = core->locked ? kNever : core->open;
+    gate_ = core->locked || core->slots == 0 ? kNever : core->open;
     offset_ = Record::Offset(core->id);
     slots_ = core->slots;
     core_ = core;
@@ -368,7 +369,7 @@ class PoolBase {
       core.away_acquires.fetch_add(1, std::memory_order_relaxed);
       core.away_trips.fetch_add(1, std::memory_order_relaxed);
       uint32_t object;
-      if (core.depot.GetOne(&object)) return core.DescriptorAt(object);
+      if (core.depot.Get(&object, 1) != 0) return core.DescriptorAt(object);
     }
     // Another thread's magazine, the whole of it: what is in excess of one goes to the depot.
     Magazine<P>* claimed = nullptr;
@@ -377,7 +378,7 @@ class PoolBase {
     Empty(claimed, !core.locked, &one);
     if (one != nullptr) return one;
     uint32_t object;  // somebody may have been draining, too
-    return core.depot.GetOne(&object) ? core.DescriptorAt(object) : nullptr;
+    return core.depot.Get(&object, 1) != 0 ? core.DescriptorAt(object) : nullptr;
   }
 
   [[gnu::noinline]] bool ReleaseSlow(void* descriptor) noexcept {
@@ -389,7 +390,8 @@ class PoolBase {
       LeaveSlow(core, *magazine);
     } else {
       core.away_trips.fetch_add(1, std::memory_order_relaxed);
-      core.depot.PutOne(core.IndexOf(descriptor));
+      const uint32_t object = core.IndexOf(descriptor);
+      core.depot.Put(&object, 1);
     }
     return true;
   }
@@ -439,6 +441,7 @@ class PoolBase {
   // The owner's way into its magazine off the hot path; nullptr: it has none, or somebody has
   // claimed it, or we are a signal handler inside a call. Such a caller goes to the depot.
   static Magazine<P>* EnterSlow(Core& core) noexcept {
+    if (core.slots == 0) return nullptr;
     Record* record = BindRecord();
     if (record == nullptr) return nullptr;
     Magazine<P>& magazine = record->At(Record::Offset(core.id));
@@ -480,8 +483,7 @@ class PoolBase {
     record.ForEachBound([&](uint32_t, Magazine<P>& bound) {
       if (bound.generation() == 0) return;
       record.capacity_bytes +=
-          std::clamp<uint64_t>(kMagazineBytes / bound.object_bytes(), 1, kSlots) *
-          bound.object_bytes();
+          std::min<uint64_t>(kMagazineBytes / bound.object_bytes(), kSlots) * bound.object_bytes();
     });
   }
 

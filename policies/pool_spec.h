@@ -24,9 +24,12 @@ enum class Scrub : uint8_t {
 };
 
 struct PoolSpec {
-  // What may lie idle, in bytes, beside what threads have at hand (at most 16 MiB each; drained
+  // What may lie idle, in bytes, beside what a thread has at hand (at most 1 MiB of a pool; drained
   // whenever memory is short). Past it a release gives memory back at once. 0: no pools.
   uint64_t capacity_bytes = uint64_t{256} << 20;
+  // The same in blocks, as each holds a file descriptor of the process, which usually has 1024 of
+  // them. Past it memory goes back until half as many lie idle.
+  uint32_t capacity_blocks = 512;
   // Where more than `high` lies idle at a tick, memory goes back until no more than `low` does.
   uint64_t high_bytes = uint64_t{128} << 20;
   uint64_t low_bytes = uint64_t{64} << 20;
@@ -45,6 +48,7 @@ struct PoolSpec {
 // Scattered memory: as above. Contiguous memory is scarce.
 inline constexpr PoolSpec kUsualPools = {};
 inline constexpr PoolSpec kScarcePools = {.capacity_bytes = 32 << 20,
+                                          .capacity_blocks = 128,
                                           .high_bytes = 16 << 20,
                                           .low_bytes = 0,
                                           .age_ticks = 2,

@@ -267,7 +267,7 @@ class PooledHeap {
     std::lock_guard lock(state_->mutex);
     ExamineAll();
     DrainAll();
-    uint64_t given = GiveIdle(bytes, why);
+    uint64_t given = GiveIdle(bytes, why, BytesOf);
     while (given < bytes && state_->quarantine.count > 0) {
       Block& oldest = *state_->quarantine.Take(0);
       given += oldest.bytes;
@@ -313,8 +313,8 @@ class PooledHeap {
         entry.pool->TrimUnused([&](Block& block) { Forget(block, GiveBack::kAge); });
       });
     }
-    if (const uint64_t idle = IdleBytes(); idle > kPools.high_bytes) {
-      GiveIdle(idle - kPools.low_bytes, GiveBack::kWatermark);
+    if (const uint64_t idle = Idle(BytesOf); idle > kPools.high_bytes) {
+      GiveIdle(idle - kPools.low_bytes, GiveBack::kWatermark, BytesOf);
     }
     ForEachEntry([](Entry& entry) { FreeIfEmpty(entry); });
   }
@@ -564,24 +564,30 @@ class PooledHeap {
     }
     return entry;
   }
-  // One that has a pool of this size. A pool is never destroyed, as somebody may still be on his
-  // way out of a call to it; so it stays with its size.
+  // One that has a pool of this size: a free one, or a new one, or in place of one of another size.
   Entry* FreeEntry(uint32_t size_class) noexcept {
+    Entry* other = nullptr;
     for (uint16_t i = 1; i < state_->entries_used; ++i) {
       Entry& entry = state_->entries[i];
       FreeIfEmpty(entry);
-      if (entry.state == Entry::kFree && entry.size_class == size_class) return &entry;
+      if (entry.state != Entry::kFree) continue;
+      if (entry.size_class == size_class) return &entry;
+      other = &entry;
     }
-    if (state_->entries_used == kMaxEntries) return nullptr;
-    Entry& entry = state_->entries[state_->entries_used];
-    entry.size_class = size_class;
-    entry.block_bytes = *RoundUpToPages(PoolClasses::Bytes(size_class));
+    const bool full = state_->entries_used == kMaxEntries;
+    if (full && other == nullptr) return nullptr;
+    const uint64_t block_bytes = *RoundUpToPages(PoolClasses::Bytes(size_class));
     Result<Pool<Block>> pool =
-        Pool<Block>::Create(state_->host.blocks, {.object_bytes = entry.block_bytes});
+        Pool<Block>::Create(state_->host.blocks, {.object_bytes = block_bytes});
     if (!pool.ok()) {
       backend_->errors().Report(pool.error());
       return nullptr;
     }
+    Entry& entry = full ? *other : state_->entries[state_->entries_used++];
+    // No block is its own, and no client: who is still in a call to it is on his way out.
+    if (entry.pool.has_value()) entry.pool->AwaitOthers();
+    entry.size_class = size_class;
+    entry.block_bytes = block_bytes;
     entry.pool.emplace(*std::move(pool));
     entry.number = (entry.pool->id() + 1) * sizeof(Hot);
     Hot& hot = HotOf(entry);
@@ -589,10 +595,9 @@ class PooledHeap {
     hot.pages = entry.block_bytes / PageBytes();
     hot.slots = entry.pool->Ticket().slots;
     hot.entry = IndexOf(entry);
-    ++state_->entries_used;
     return &entry;
   }
-  // A closed pool that has no block any more can be another domain's.
+  // A closed pool that has no block any more can be another domain's, or of another size.
   static void FreeIfEmpty(Entry& entry) noexcept {
     if (entry.state == Entry::kClosed && entry.homes.load(std::memory_order_acquire) == 0) {
       entry.state = Entry::kFree;
@@ -749,38 +754,43 @@ class PooledHeap {
     ForEachEntry([&](Entry& entry) { pools[count++] = &*entry.pool; });
     PoolBase<>::Drain(std::span(pools, count));
   }
-  uint64_t IdleBytes() noexcept {
-    uint64_t idle = state_->dirty.bytes;
-    ForEachEntry([&](Entry& entry) { idle += entry.pool->depth() * entry.block_bytes; });
+  // What lies idle can be told in two units.
+  static uint64_t BytesOf(const Entry& entry) noexcept { return entry.block_bytes; }
+  static uint64_t OneOf(const Entry&) noexcept { return 1; }
+  using Unit = uint64_t (*)(const Entry& entry) noexcept;
+  uint64_t Idle(Unit unit) noexcept {
+    uint64_t idle = 0;
+    for (size_t i = 0; i < state_->dirty.count; ++i) idle += unit(EntryOf(*state_->dirty.at[i]));
+    ForEachEntry([&](Entry& entry) { idle += entry.pool->depth() * unit(entry); });
     return idle;
   }
   // Gives back what waits to be zeroed, then what lies in depots: of closed domains, then where
   // most lies. No more than there is now, though others go on putting: it ends.
-  uint64_t GiveIdle(uint64_t bytes, GiveBack why) noexcept {
-    bytes = std::min(bytes, IdleBytes());
+  uint64_t GiveIdle(uint64_t amount, GiveBack why, Unit unit) noexcept {
+    amount = std::min(amount, Idle(unit));
     uint64_t given = 0;
-    while (given < bytes && state_->dirty.count > 0) {
+    while (given < amount && state_->dirty.count > 0) {
       Block& oldest = *state_->dirty.Take(0);
-      given += oldest.bytes;
+      given += unit(EntryOf(oldest));
       Forget(oldest, why);
     }
-    while (given < bytes) {
+    while (given < amount) {
       Entry* fullest = nullptr;
       uint64_t most = 0;
       ForEachEntry([&](Entry& entry) {
-        uint64_t lies = entry.pool->depth() * entry.block_bytes;
+        uint64_t lies = entry.pool->depth() * unit(entry);
         if (lies != 0 && entry.state == Entry::kClosed) lies |= uint64_t{1} << 63;
         if (lies <= most) return;
         most = lies;
         fullest = &entry;
       });
       if (fullest == nullptr) return given;
-      const uint64_t wanted = (bytes - given - 1) / fullest->block_bytes + 1;
+      const uint64_t wanted = (amount - given - 1) / unit(*fullest) + 1;
       const uint32_t depth = fullest->pool->depth();
       const auto keep = static_cast<uint32_t>(depth - std::min<uint64_t>(wanted, depth));
       const uint32_t taken = fullest->pool->Shrink(keep, [&](Block& block) { Forget(block, why); });
       if (taken == 0) return given;  // others took it meanwhile
-      given += taken * fullest->block_bytes;
+      given += taken * unit(*fullest);
     }
     return given;
   }
@@ -789,8 +799,11 @@ class PooledHeap {
     // Somebody else is at it, or makes a pool: the next trip looks again.
     std::unique_lock lock(state_->mutex, std::try_to_lock);
     if (!lock.owns_lock()) return;
-    if (const uint64_t idle = IdleBytes(); idle > kPools.capacity_bytes) {
-      GiveIdle(idle - kPools.high_bytes, GiveBack::kCapacity);
+    if (const uint64_t idle = Idle(BytesOf); idle > kPools.capacity_bytes) {
+      GiveIdle(idle - kPools.high_bytes, GiveBack::kCapacity, BytesOf);
+    }
+    if (const uint64_t idle = Idle(OneOf); idle > kPools.capacity_blocks) {
+      GiveIdle(idle - kPools.capacity_blocks / 2, GiveBack::kCapacity, OneOf);
     }
   }
 

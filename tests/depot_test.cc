@@ -108,7 +108,7 @@ TEST_CASE("Depot: one object goes and comes alone") {
   CHECK(d.depot.depth() == 3);
   std::set<uint32_t> got;
   uint32_t object = 0;
-  while (d.depot.GetOne(&object)) CHECK(got.insert(object).second);
+  while (d.depot.Get(&object, 1) != 0) CHECK(got.insert(object).second);
   CHECK(got == std::set<uint32_t>{0, 64, 199});
   CHECK(d.depot.depth() == 0);
 }
@@ -117,7 +117,7 @@ TEST_CASE("Depot: one object is got from a block, too") {
   TestDepot d(100);
   d.Put(Range(0, 3));
   uint32_t object = 0;
-  CHECK(d.depot.GetOne(&object));
+  CHECK(d.depot.Get(&object, 1) != 0);
   CHECK(object == 2);
   CHECK(d.depot.depth() == 2);
 }
@@ -234,7 +234,7 @@ TEST_CASE("Depot: no operation between the steps of another loses or doubles an 
       },
       [](D& d, std::vector<uint32_t>& mine) {
         uint32_t object;
-        if (d.depot.GetOne(&object)) mine.push_back(object);
+        if (d.depot.Get(&object, 1) != 0) mine.push_back(object);
       },
       [](D& d, std::vector<uint32_t>& mine) {
         get(d, mine, 15);

@@ -339,6 +339,34 @@ TEST_CASE("PooledHeap: past its capacity memory goes back at once, down to the h
   CHECK(manager.backend().budget().held() <= 4 << 20);
 }
 
+TEST_CASE("PooledHeap: what is large counts wherever it lies") {
+  const LeakCheck leaks;
+  constexpr PoolSpec kSmall{.capacity_bytes = 8 << 20, .high_bytes = 8 << 20, .low_bytes = 0};
+  auto manager = Open<Pooled<kSmall>>();
+  auto client = Make(manager, {.recycle_as_is = true});
+  std::vector<Buffer> buffers;
+  for (uint64_t bytes = 2 << 20; bytes <= 64 << 20; bytes *= 2) {
+    buffers.push_back(Take(client, bytes));
+  }
+  buffers.clear();
+  CHECK(manager.backend().budget().held() <= 8 << 20);
+  { const Buffer buffer = Take(client, 4 << 20); }
+  CHECK(Sum(manager.MakeReport()).hits == 1);
+}
+
+TEST_CASE("PooledHeap: what lies idle is bounded in blocks, too, as each holds a descriptor") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{.capacity_blocks = 64}>>();
+  auto client = Make(manager);
+  std::vector<Buffer> buffers;
+  for (int i = 0; i < 300; ++i) buffers.push_back(Take(client, i % 2 == 0 ? 4096 : 8192));
+  buffers.clear();
+  const PoolReport sum = Sum(manager.MakeReport());
+  CHECK(sum.held_bytes >= 32 * 4096);
+  CHECK(manager.backend().budget().held() <= (64 + 2 * 32) * 8192);
+  CHECK(sum.given_back_bytes[static_cast<size_t>(GiveBack::kCapacity)] >= 172 * 4096);
+}
+
 TEST_CASE("PooledHeap: a tick finds more than the high watermark, and leaves the low one") {
   const LeakCheck leaks;
   constexpr PoolSpec kMarks{.capacity_bytes = 8 << 20, .high_bytes = 4 << 20, .low_bytes = 1 << 20};
@@ -655,6 +683,60 @@ TEST_CASE("PooledHeap: when a domain's last client goes, its slot and its pools 
     Buffer buffer = Take(last, 4096);
     CHECK(Look(buffer, 0, ZeroByte) == "ok");
   }
+}
+
+TEST_CASE("PooledHeap: pools that one size has left can be another size's") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  {
+    std::vector<Pooled<>::Client> clients;
+    for (int i = 0; i < 127; ++i) {
+      clients.push_back(Make(manager));
+      { const Buffer buffer = Take(clients.back(), 36 << 10); }
+    }
+    CHECK(manager.MakeReport().pools.size() == 127);
+    auto late = Make(manager);
+    { const Buffer buffer = Take(late, 4096); }
+    CHECK(manager.MakeReport().pools.size() == 127);  // the table is full, and it works
+    CHECK(Sum(manager.MakeReport()).held_bytes == 127 * (40 << 10));
+  }
+  manager.Trim();
+  auto client = Make(manager);
+  for (int i = 0; i < 100; ++i) {
+    const Buffer small = Take(client, 4096), large = Take(client, 1 << 20);
+  }
+  const PoolReport sum = Sum(manager.MakeReport());
+  CHECK(sum.hits == 198);
+  CHECK(sum.held_bytes == 4096 + (1 << 20));
+}
+
+// More sizes than there are pools for, each left by clients that go, on threads of their own.
+TEST_CASE("PooledHeap: pools change their size while others are on their way out of them") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  constexpr uint32_t kThreads = 3;
+  std::vector<std::thread> threads;
+  for (uint32_t t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&manager, t] {
+      for (uint32_t round = 0; round < 100; ++round) {
+        const uint64_t bytes = PoolClasses::Bytes((round * kThreads + t) % 28);
+        std::vector<Pooled<>::Client> clients;
+        for (int i = 0; i < 16; ++i) {
+          clients.push_back(Make(manager, {.recycle_as_is = true}));
+          for (int lease = 0; lease < 3; ++lease) {
+            const Buffer buffer = Take(clients.back(), bytes);
+            REQUIRE(buffer.bytes() >= bytes);
+          }
+        }
+        clients.clear();
+        manager.Trim();
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  manager.Tick();
+  CHECK(manager.MakeReport().pools.empty());
+  CHECK(manager.backend().budget().held() == 0);
 }
 
 TEST_CASE("PooledHeap: a client that outlives its Manager gets memory, and none is kept") {
