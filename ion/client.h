@@ -136,11 +136,10 @@ class Client {
     return state().core.Allocate(request, state().asker, where);
   }
 
-  // Takes `count` buffers and gives them back, so that so many lie in its pools for later. As
-  // Allocate; what it had until an error stays in the pools.
+  // Takes `count` buffers and gives them back, so that so many lie in its pools for later, or as
+  // many as those may hold. As Allocate; what it had until an error stays in the pools.
   absl::Status Reserve(const Request& request, uint32_t count) {
-    std::vector<Buffer> taken;
-    taken.reserve(count);
+    std::vector<Buffer> taken;  // grows: not every count can be had
     while (taken.size() < count) {
       absl::StatusOr<Buffer> buffer = Allocate(request);
       if (!buffer.ok()) return buffer.status();

@@ -621,6 +621,7 @@ TEST_CASE("PooledHeap: Reserve fills the pools") {
   CHECK(Sum(manager.MakeReport()).misses == 5);
   auto small = Make(manager, {.quota_bytes = 8192, .exact_quota = true});
   CHECK(ErrnoOf(small.Reserve({.bytes = 4096}, 3)) == EDQUOT);
+  CHECK(ErrnoOf(small.Reserve({.bytes = 4096}, UINT32_MAX)) == EDQUOT);
 }
 
 TEST_CASE("PooledHeap: reports show leases, not what lies idle") {
