@@ -92,7 +92,7 @@ class ComposedRegion {
   // Every descriptor, mapping and attached device is in the dma-buf's count. Our pages have no
   // other way out: the memfd never leaves.
   bool HeldByOthers(FdRef share) const noexcept {
-    constexpr std::string_view kAlone = "\ncount:\t1\n";
+    constexpr std::string_view kCount = "\ncount:\t", kAlone = "1\n";
     char path[40];
     std::snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", share.get());
     const long opened = OpenRetrying(Sys(), path, O_RDONLY);
@@ -101,7 +101,11 @@ class ComposedRegion {
     char text[256];
     const long got = Sys().Read(file.get(), text, sizeof(text));
     if (Failed(got)) return true;
-    return std::string_view(text, static_cast<size_t>(got)).find(kAlone) == std::string_view::npos;
+    const std::string_view facts(text, static_cast<size_t>(got));
+    // The first: who holds the share may give it a name, which follows and may have lines of its
+    // own.
+    const size_t at = facts.find(kCount);
+    return at == facts.npos || !facts.substr(at + kCount.size()).starts_with(kAlone);
   }
 
  private:

@@ -7,6 +7,7 @@
 #include "policies/carveout_heap.h"
 
 #include <fcntl.h>
+#include <linux/dma-buf.h>
 #include <linux/memfd.h>
 #include <unistd.h>
 
@@ -40,6 +41,8 @@
 #include "policies/phys_region.h"
 #include "policies/system_heap.h"
 #include "tests/support/backend_suite.h"
+#include "tests/support/fake_kernel.h"
+#include "tests/support/fake_machine.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
 
@@ -384,6 +387,38 @@ TEST_CASE("CarveoutHeap: over a ComposedRegion a share is exactly the block") {
     CHECK(LookAtPiece(heap, backend, before.block, 1) == "ok");
     CHECK(LookAtPiece(heap, backend, after.block, 3) == "ok");
   });
+}
+
+// The region asks a policy that it makes for itself: here of the one fake kernel there is.
+struct InfoOfFake : LinuxSyscalls {
+  static inline const FakeSyscalls* fake = nullptr;
+
+  long Open(const char* path, int flags) const noexcept { return fake->Open(path, flags); }
+  long Read(int fd, void* to, size_t bytes) const noexcept { return fake->Read(fd, to, bytes); }
+};
+
+TEST_CASE("ComposedRegion: who holds a share cannot hide behind the name that he gives it") {
+  const LeakCheck leaks;
+  const FakeSyscalls sys(Linux612Machine());
+  InfoOfFake::fake = &sys;
+  using U = UdmabufBackend<FakeSyscalls>;
+  auto backend = U::Open({.sys = sys});
+  REQUIRE(backend.ok());
+  auto heap =
+      CarveoutHeap<U, kSpec, SegregatedFit,
+                   ComposedRegion<U, MemfdBackend<FakeSyscalls>, InfoOfFake>>::Bind(*backend);
+  REQUIRE(heap.ok());
+  Block block;
+  REQUIRE(heap->Allocate({.bytes = kBytes}, block).ok());
+  Result<UniqueFd> theirs = heap->Share(block);
+  REQUIRE(theirs.ok());
+  char name[DMA_BUF_NAME_LEN] = "x\ncount:\t1\n";
+  REQUIRE(sys.Ioctl(theirs->get(), DMA_BUF_SET_NAME, name) == 0);
+  REQUIRE(heap->Free(block).ok());
+  CHECK(heap->Allocate({.bytes = kPage}, block).code() == ENOMEM);
+  CHECK(sys.Close(theirs->release()) == 0);
+  CHECK(heap->Allocate({.bytes = kPage}, block).ok());
+  CHECK(heap->Free(block).ok());
 }
 
 TEST_CASE_TEMPLATE("CarveoutHeap: a block's bytes lie at its physical address", T, OverFakeMemory,
