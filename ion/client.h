@@ -176,6 +176,7 @@ class Client {
     State& self = state();
     Block& block = LeaseAccess::BlockOf(lease);
     const Origin origin{kBackendName, Operation::kKeep, {}, block.bytes};
+    if (self.core.InChild()) return ToStatus(Core::InheritedError(origin));
     if (LeaseAccess::TokenOf(lease).account() != self.asker.account.bits()) {
       return ToStatus(Error(EINVAL, "the lease is not of this client", origin,
                             "keep it with the client that allocated it"));
@@ -222,6 +223,8 @@ class Client {
   // made as they are read).
   absl::StatusOr<Handle> Import(FdRef fd, CallSite where = CallSite::Here()) noexcept {
     State& self = state();
+    const Origin origin{kBackendName, Operation::kImport};
+    if (self.core.InChild()) return ToStatus(Core::InheritedError(origin));
     std::lock_guard lock(self.mutex);
     Result<BufferIdentity> identity = self.core.backend.Identify(fd, Operation::kImport);
     if (!identity.ok()) return ToStatus(identity.error());
@@ -229,7 +232,7 @@ class Client {
       return handle;
     }
     if (!self.handles.Reserve()) {
-      return ToStatus(Error(ENOMEM, "operator new: a handle", {kBackendName, Operation::kImport}));
+      return ToStatus(Error(ENOMEM, "operator new: a handle", origin));
     }
     Result<Buffer> lease = self.core.Import(fd, self.asker, where);
     if (!lease.ok()) return ToStatus(lease.error());
@@ -342,6 +345,10 @@ class Client {
   template <class F>
   std::invoke_result_t<F, HandleTable::Entry&> With(const Handle& handle, F f) noexcept {
     State& self = state();
+    // Before the lock: in a child it may be held by a thread that is not there.
+    if (self.core.InChild()) {
+      return ToStatus(Core::InheritedError({kBackendName, Operation::kUseHandle}));
+    }
     std::lock_guard lock(self.mutex);
     HandleTable::Entry* entry = self.handles.Find(handle);
     if (entry == nullptr) return ToStatus(self.handles.Refusal(handle, kBackendName));

@@ -368,7 +368,6 @@ struct ManagerCore {
   }
 
   Result<Buffer> Import(FdRef fd, const Asker& asker, CallSite where) noexcept {
-    if (InChild()) return InheritedError({B::kName, Operation::kImport});
     Block* block = blocks.New();
     if (block == nullptr) {
       return Error(ENOMEM, "operator new: a block", {B::kName, Operation::kImport});
@@ -422,6 +421,7 @@ struct ManagerCore {
     });
   }
   Error SetName(const Block& block, std::string_view name) noexcept {
+    if (InChild()) return InheritedError({B::kName, Operation::kName, {}, block.bytes});
     if (!SharesItsDescriptor(block)) return backend.SetName(block, name);
     return Error(ENOTSUP, "its descriptor is its neighbours', too",
                  {B::kName, Operation::kName, {}, block.bytes});
@@ -600,6 +600,8 @@ struct ManagerCore {
   // kept. Where its owner has forbidden writing since we looked, who only reads gets a mapping of
   // his own.
   Result<std::byte*> Map(Block& block, uint64_t offset, uint64_t bytes, MapMode mode) noexcept {
+    // A child has not the mapping that a pooled block keeps.
+    if (InChild()) return InheritedError({B::kName, Operation::kMap, {}, bytes});
     const auto map = [&](MapMode how) {
       return WithHeapOf(block, [&](auto& heap) { return heap.Map(block, offset, bytes, how); });
     };

@@ -212,6 +212,38 @@ TEST_CASE("Client: using one that was moved from ends the program") {
   CHECK(Contains(end.text, "a Client was used after it was moved from"));
 }
 
+TEST_CASE("Client: a forked child gets nothing of its parent's, and waits for no lock of it") {
+  const LeakCheck leaks;
+  Setting<platforms::Memfd> s;
+  const Handle handle = s.Kept();
+  auto lease = s.client->Allocate({.bytes = 4_KiB});
+  REQUIRE(lease.ok());
+  const auto fd = s.client->Share(handle);
+  REQUIRE(fd.ok());
+  const ChildEnd end = RunInChild([&]() -> std::string {
+    const auto refused = [](const absl::Status& status) {
+      return ErrnoOf(status) == EPERM && Contains(Told(status), "the Manager is the parent's");
+    };
+    if (!refused(s.client->Keep(*std::move(lease)).status())) return "it keeps";
+    if (!lease->valid()) return "it lost the lease";  // NOLINT: this is the point
+    if (!refused(s.client->Import(fd->borrow()).status())) return "it imports";
+    if (!refused(s.client->Share(handle).status())) return "it shares";
+    if (!refused(s.client->ShareRange(handle).status())) return "it shares a range";
+    if (!refused(s.client->Map<MapMode::kReadOnly>(handle).status())) return "it maps a handle";
+    if (!refused(s.client->Info(handle).status())) return "it tells of a handle";
+    if (!refused(s.client->SetName(handle, "child's"))) return "it names a handle";
+    if (!refused(s.manager->SetName(*lease, "child's"))) return "it names a lease";
+    if (!refused(s.client->Free(handle))) return "it frees";
+    if (!refused(WritableMapping::Of(*lease).status())) return "it maps a lease";
+    s.client.reset();
+    return "";
+  });
+  CHECK(end.text == "");
+  CHECK(end.exit_code == 0);
+  CHECK(Fill(*s.client, handle, 1) == "ok");
+  CHECK(s.client->Free(handle).ok());
+}
+
 // ---- Quotas ----
 
 TEST_CASE_TEMPLATE("Quota: what is past it is RESOURCE_EXHAUSTED, with the figures", M,

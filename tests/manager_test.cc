@@ -582,15 +582,17 @@ TEST_CASE("Buffer: a release while a mapping lives ends the program") {
 
 TEST_CASE("CpuMapping: ending or moving one inside a scope ends the program") {
   const LeakCheck leaks;
-  auto manager = OpenWith<Two>();
-  absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
-  const auto end = [&] {
+  const auto end = [] {
+    auto manager = OpenWith<Two>();
+    absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
     auto mapping = std::make_unique<ReadOnlyMapping>(*ReadOnlyMapping::Of(*buffer));
     const auto cpu = CpuRead::Begin(*mapping);
     mapping.reset();
   };
   CheckAborts(end, "a CpuMapping ended inside a CpuAccess to it");
-  const auto move = [&] {
+  const auto move = [] {
+    auto manager = OpenWith<Two>();
+    absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
     auto mapping = ReadOnlyMapping::Of(*buffer);
     const auto cpu = CpuRead::Begin(*mapping);
     const ReadOnlyMapping other = *std::move(mapping);
@@ -600,9 +602,9 @@ TEST_CASE("CpuMapping: ending or moving one inside a scope ends the program") {
 
 TEST_CASE("CpuMapping: the 32768th of one buffer ends the program") {
   const LeakCheck leaks;
-  auto manager = OpenWith<Two>();
-  absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
-  const auto map_for_ever = [&] {
+  const auto map_for_ever = [] {
+    auto manager = OpenWith<Two>();
+    absl::StatusOr<Buffer> buffer = manager.Allocate({.bytes = 1});
     std::vector<ReadOnlyMapping> mappings;
     mappings.reserve(32768);
     for (int i = 0; i < 32768; ++i) mappings.push_back(*ReadOnlyMapping::Of(*buffer));
