@@ -16,7 +16,9 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string_view>
+#include <system_error>
 
 #include "ion/error.h"
 #include "ion/syscalls.h"
@@ -39,20 +41,25 @@ struct MemoryInfo {
     (void)sys.Close(static_cast<int>(opened));
     if (Failed(got)) return Error(ErrnoFrom(got), "read", origin);
     const std::string_view lines(text, static_cast<size_t>(got));
-    const MemoryInfo info{BytesAfter(lines, "MemTotal:"), BytesAfter(lines, "MemAvailable:")};
-    if (info.total_bytes != 0 && info.available_bytes != 0) return info;
+    const std::optional<uint64_t> total = BytesAfter(lines, "MemTotal:");
+    // 0 where memory is shortest.
+    const std::optional<uint64_t> available = BytesAfter(lines, "MemAvailable:");
+    if (total.has_value() && available.has_value()) return MemoryInfo{*total, *available};
     return Error(ENODATA, "no MemAvailable", origin, "the kernel is older than Linux 3.14");
   }
 
  private:
-  // The figure of a line "MemTotal:  242444 kB"; 0: there is none.
-  static uint64_t BytesAfter(std::string_view lines, std::string_view name) noexcept {
+  // The figure of a line "MemTotal:  242444 kB"; none: there is no such line.
+  static std::optional<uint64_t> BytesAfter(std::string_view lines,
+                                            std::string_view name) noexcept {
     const size_t at = lines.find(name);
-    if (at == std::string_view::npos) return 0;
+    if (at == std::string_view::npos) return std::nullopt;
     const size_t digit = lines.find_first_not_of(' ', at + name.size());
-    if (digit == std::string_view::npos) return 0;
+    if (digit == std::string_view::npos) return std::nullopt;
     uint64_t kib = 0;
-    (void)std::from_chars(lines.data() + digit, lines.data() + lines.size(), kib);
+    const auto [end, error] =
+        std::from_chars(lines.data() + digit, lines.data() + lines.size(), kib);
+    if (error != std::errc{}) return std::nullopt;
     return kib << 10;
   }
 };

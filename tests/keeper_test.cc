@@ -250,6 +250,13 @@ TEST_CASE("Keeper: where little is available at a tick, so much is to go back as
     WaitFor([&] { return done.reliefs >= 2; });
     CHECK(done.bytes == 1000 * 1024 / 100 * 20 - 100 * 1024);
   }
+  SUBCASE("nothing") {
+    script.text = "MemTotal:  1000 kB\nMemFree:  1 kB\nMemAvailable:  0 kB\n";
+    options.least_available_percent = 20;
+    REQUIRE(keeper.Start(options).ok());
+    WaitFor([&] { return done.reliefs >= 2; });
+    CHECK(done.bytes == 1000 * 1024 / 100 * 20);
+  }
   SUBCASE("enough") {
     options.least_available_percent = 10;
     REQUIRE(keeper.Start(options).ok());
