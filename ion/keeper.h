@@ -47,7 +47,7 @@ struct KeeperOptions {
   std::optional<PressureOptions> pressure = PressureOptions();
   // Where less of the machine's memory is available at a tick, so much idle memory goes back as is
   // missing. Who takes more than this from one tick to the next is not noticed in time. 0: not
-  // looked at.
+  // looked at. No more than 100.
   unsigned least_available_percent = 6;
 };
 
@@ -72,6 +72,9 @@ class Keeper {
     const Origin origin{"keeper", Operation::kOpen};
     if (options.tick.count() <= 0) {
       return Error(EINVAL, "a tick of no time", origin, "one second is usual");
+    }
+    if (options.least_available_percent > 100) {
+      return Error(EINVAL, "least_available_percent is more than 100", origin, "6 is usual");
     }
     const long event = sys_.Eventfd();
     if (Failed(event)) return Error(ErrnoFrom(event), "eventfd2", origin);

@@ -18,6 +18,7 @@
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <fstream>
@@ -203,6 +204,16 @@ TEST_CASE("Keeper: a tick of no time is refused") {
     Done done;
     Keeper<> keeper(done.duties());
     CHECK(keeper.Start({.tick = tick}).code() == EINVAL);
+    CHECK_FALSE(keeper.running());
+  }
+}
+
+TEST_CASE("Keeper: more than all of the memory is never available, and refused") {
+  const LeakCheck leaks;
+  for (const unsigned percent : {101u, UINT_MAX}) {
+    Done done;
+    Keeper<> keeper(done.duties());
+    CHECK(keeper.Start({.least_available_percent = percent}).code() == EINVAL);
     CHECK_FALSE(keeper.running());
   }
 }
