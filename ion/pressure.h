@@ -51,17 +51,13 @@ class PressureTrigger {
     const Origin origin{"pressure", Operation::kOpen, options.file};
     const long opened = OpenRetrying(sys, options.file.c_str(), O_RDWR | O_NONBLOCK);
     if (Failed(opened)) {
-      return Error(ErrnoFrom(opened), "open", origin,
-                   opened == -ENOENT
-                       ? "the kernel needs CONFIG_PSI=y, and psi=1 where it is off by "
-                         "default"
-                       : nullptr);
+      return Error(ErrnoFrom(opened), "open", origin, Hint(ErrnoFrom(opened)));
     }
     PressureTrigger trigger(static_cast<int>(opened), std::move(sys));
     constexpr std::string_view kStart = "some ";
     char text[64];
     const long got = trigger.sys_.Read(trigger.fd_, text, kStart.size());
-    if (Failed(got)) return Error(ErrnoFrom(got), "read", origin);
+    if (Failed(got)) return Error(ErrnoFrom(got), "read", origin, Hint(ErrnoFrom(got)));
     if (std::string_view(text, static_cast<size_t>(got)) != kStart) {
       return Error(EINVAL, "this file does not tell of pressure", origin,
                    "name /proc/pressure/memory, or the memory.pressure of a cgroup");
@@ -72,8 +68,7 @@ class PressureTrigger {
     // With the final zero, as the kernel takes the last byte for it.
     const long wrote = trigger.sys_.Write(trigger.fd_, text, static_cast<size_t>(length) + 1);
     if (Failed(wrote)) {
-      return Error(ErrnoFrom(wrote), "write: a trigger", origin,
-                   "without CAP_SYS_RESOURCE the window is a multiple of 2 s; stall is less");
+      return Error(ErrnoFrom(wrote), "write: a trigger", origin, Hint(ErrnoFrom(wrote)));
     }
     return trigger;
   }
@@ -88,6 +83,23 @@ class PressureTrigger {
   FdRef fd() const noexcept { return FdRef(fd_); }
 
  private:
+  static const char* Hint(int code) noexcept {
+    switch (code) {
+      case ENOENT:
+        return "look at its name; the kernel needs CONFIG_PSI=y, and psi=1 where it is off by "
+               "default";
+      case EOPNOTSUPP:
+        return "the kernel's command line needs psi=1";
+      case EACCES:
+      case EPERM:
+        return "before Linux 6.5 a trigger wants CAP_SYS_RESOURCE, before 5.12 root; and always "
+               "the right to write the file";
+      case EINVAL:
+        return "without CAP_SYS_RESOURCE the window is a multiple of 2 s; stall is less";
+      default:
+        return nullptr;
+    }
+  }
   PressureTrigger(int fd, Sys sys) noexcept : fd_(fd), sys_(std::move(sys)) {}
 
   int fd_;

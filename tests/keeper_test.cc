@@ -353,6 +353,29 @@ TEST_CASE("PressureTrigger: it writes its trigger, with the final zero") {
   CHECK(content.c_str() == std::string("some some 70000 1000000"));
 }
 
+TEST_CASE("PressureTrigger: where there is none, it says what to do") {
+  const LeakCheck leaks;
+  const TempDir dir;
+  struct Row {
+    std::string_view call;
+    int code;
+    std::string_view hint;
+  };
+  for (const Row& row :
+       {Row{"openat", ENOENT, "CONFIG_PSI=y"}, Row{"openat", EACCES, "CAP_SYS_RESOURCE"},
+        Row{"openat", EPERM, "CAP_SYS_RESOURCE"}, Row{"read", EOPNOTSUPP, "psi=1"},
+        Row{"write", EOPNOTSUPP, "psi=1"}, Row{"write", EINVAL, "multiple of 2 s"},
+        Row{"write", ENOMEM, "free some"}}) {
+    CAPTURE(row.call);
+    CAPTURE(row.code);
+    const auto faults = std::make_shared<Faults>();
+    faults->Begin({.n = 0, .call = row.call, .code = row.code});
+    const auto trigger =
+        PressureTrigger<FaultSyscalls>::Open({.file = PressureFile(dir)}, FaultSyscalls(faults));
+    CHECK(Describe(trigger.error()).find(row.hint) != std::string::npos);
+  }
+}
+
 TEST_CASE("PressureTrigger: a file that tells of something else is not written") {
   const LeakCheck leaks;
   const TempDir dir;
