@@ -138,10 +138,10 @@ class Client {
 
   // Takes `count` buffers and gives them back, so that so many lie in its pools for later, or as
   // many as those may hold. As Allocate; what it had until an error stays in the pools.
-  absl::Status Reserve(const Request& request, uint32_t count) {
+  absl::Status Reserve(const Request& request, uint32_t count, CallSite where = CallSite::Here()) {
     std::vector<Buffer> taken;  // grows: not every count can be had
     while (taken.size() < count) {
-      absl::StatusOr<Buffer> buffer = Allocate(request);
+      absl::StatusOr<Buffer> buffer = Allocate(request, where);
       if (!buffer.ok()) return buffer.status();
       taken.push_back(*std::move(buffer));
     }

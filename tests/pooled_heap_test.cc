@@ -624,6 +624,19 @@ TEST_CASE("PooledHeap: Reserve fills the pools") {
   CHECK(ErrnoOf(small.Reserve({.bytes = 4096}, UINT32_MAX)) == EDQUOT);
 }
 
+TEST_CASE("PooledHeap: what was reserved is of the line that reserved it") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager, {.recycle_as_is = true});  // a hit tells nobody
+  CHECK(client.Reserve({.bytes = 4096}, 1).ok());
+  const uint32_t line = __LINE__ - 1;
+  const Buffer buffer = Take(client, 4096);
+  const Report report = manager.MakeReport();
+  REQUIRE(report.buffers.size() == 1);
+  CHECK(std::string_view(report.buffers[0].file) == __FILE__);
+  CHECK(report.buffers[0].line == line);
+}
+
 TEST_CASE("PooledHeap: reports show leases, not what lies idle") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<>>();
