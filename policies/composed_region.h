@@ -16,7 +16,8 @@
 // udmabuf does not tell the kernel that the pages are mapped.
 //
 // The kernel counts who holds a share (Linux 5.3, /proc): so it is known when its pages may be
-// given out again.
+// given out again. Not where who maps a share can lend its pages on, to a pipe (Linux 5.10): nobody
+// counts that, and what was shared is given to nobody any more.
 //
 // Cost: two allocations from the kernel; a share is one ioctl and a duplicated descriptor. The
 // composing backend's limit on a dma-buf's size (64 MiB where nobody changed udmabuf's) bounds the
@@ -25,6 +26,7 @@
 #define ION_POLICIES_COMPOSED_REGION_H_
 
 #include <fcntl.h>
+#include <sys/mman.h>
 
 #include <cerrno>
 #include <cstddef>
@@ -39,6 +41,7 @@
 
 #include "ion/backend.h"
 #include "ion/block.h"
+#include "ion/bytes.h"
 #include "ion/error.h"
 #include "ion/fd.h"
 #include "ion/heap_spec.h"
@@ -73,6 +76,9 @@ class ComposedRegion {
     if (Error error = backend.Compose(std::span(&all, 1), region.whole_.block); !error.ok()) {
       return error;
     }
+    const Result<bool> lends = LendsPages(backend, region.whole_.block);
+    if (!lends.ok()) return lends.error();
+    region.lends_pages_ = *lends;
     return region;
   }
 
@@ -90,8 +96,9 @@ class ComposedRegion {
   }
 
   // Every descriptor, mapping and attached device is in the dma-buf's count. Our pages have no
-  // other way out: the memfd never leaves.
+  // other way out: the memfd never leaves, and pages are not lent.
   bool HeldByOthers(FdRef share) const noexcept {
+    if (lends_pages_) return true;
     constexpr std::string_view kCount = "\ncount:\t", kAlone = "1\n";
     char path[40];
     std::snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", share.get());
@@ -112,7 +119,21 @@ class ComposedRegion {
   ComposedRegion(B& backend, std::unique_ptr<Memfds> memfds) noexcept
       : backend_(&backend), memfds_(std::move(memfds)), pages_(*memfds_), whole_(backend) {}
 
+  // Whether a mapping is of pages (vmsplice takes a reference of each), and not of addresses
+  // (VM_PFNMAP): then madvise refuses both of these. The first alone it also refuses where memory
+  // is locked.
+  static Result<bool> LendsPages(B& backend, const Block& whole) noexcept {
+    const uint64_t page = PageBytes();
+    const Result<std::byte*> at = backend.Map(whole, 0, page, MapMode::kReadOnly);
+    if (!at.ok()) return at.error();
+    const bool lends = Sys().Madvise(*at, page, MADV_DONTNEED) != -EINVAL ||
+                       Sys().Madvise(*at, page, MADV_DODUMP) != -EINVAL;
+    if (Error error = backend.Unmap(*at, page); !error.ok()) return error;
+    return lends;
+  }
+
   B* backend_;
+  bool lends_pages_ = false;
   std::unique_ptr<Memfds> memfds_;
   OwnedBlock<Memfds> pages_;
   OwnedBlock<B> whole_;
