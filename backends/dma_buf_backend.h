@@ -30,6 +30,7 @@
 #include "ion/block.h"
 #include "ion/bytes.h"
 #include "ion/cpu_sync.h"
+#include "ion/dma_buf_holders.h"
 #include "ion/error.h"
 #include "ion/fd.h"
 #include "ion/syscalls.h"
@@ -110,19 +111,13 @@ class DmaBufBackend : public BackendBase<Sys> {
     char text[512];
     const long got = this->sys().Read(file.get(), text, sizeof(text));
     if (Failed(got)) return Error(ErrnoFrom(got), "read: fdinfo", origin);
-    const std::string_view facts(text, static_cast<size_t>(got));
-    constexpr std::string_view kCount = "\ncount:\t";
-    const size_t at = facts.find(kCount);
-    if (at == facts.npos) {
-      return Error(ENOTSUP, "read: fdinfo has no count of references", origin);
-    }
-    const char* digits = facts.data() + at + kCount.size();
-    uint64_t count = 0;
-    const auto [end, error] = std::from_chars(digits, facts.data() + facts.size(), count);
-    // A number that the text ends in may be half a number.
-    if (error != std::errc{} || end == facts.data() + facts.size()) return false;
-    if (count != (block.mapping != nullptr ? 2 : 1)) return false;
-    const Result<bool> lends = MayLendPages(block, origin);
+    const Result<uint64_t> count = DmaBufCountIn({text, static_cast<size_t>(got)}, origin);
+    if (!count.ok()) return count.error();
+    if (*count != (block.mapping != nullptr ? 2 : 1)) return false;
+    // Only told of what we have mapped.
+    const bool mapped = block.mapping != nullptr;
+    const Result<bool> lends =
+        mapped ? MayLendPages(this->sys(), block.mapping, origin) : block.cpu_mappable;
     if (!lends.ok()) return lends.error();
     if (*lends) {
       return Error(ENOTSUP, "madvise: a pipe may hold pages of it, which nobody counts", origin);
@@ -133,22 +128,6 @@ class DmaBufBackend : public BackendBase<Sys> {
     while (answer == -EINTR);
     if (Failed(answer)) return Error(ErrnoFrom(answer), "poll", origin);
     return fences.revents == (POLLIN | POLLOUT);
-  }
-
-  // Whether who maps the block can lend its pages to the kernel (vmsplice, io_uring): they stay
-  // lent when the mapping and the descriptor have gone. Not where a driver maps addresses, and no
-  // pages (VM_PFNMAP): madvise refuses both of these then. The first alone it also refuses where
-  // memory is locked, the second for other special mappings, which are never locked. Neither does
-  // anything to a mapping of shared memory. Only told of what we have mapped.
-  Result<bool> MayLendPages(const Block& block, const Origin& origin) noexcept {
-    if (block.mapping == nullptr) return block.cpu_mappable;
-    for (const auto& [advice, name] :
-         {std::pair{MADV_DONTNEED, "MADV_DONTNEED"}, {MADV_DODUMP, "MADV_DODUMP"}}) {
-      const long answer = this->sys().Madvise(block.mapping, PageBytes(), advice);
-      if (!Failed(answer)) return true;
-      if (answer != -EINVAL) return Error(ErrnoFrom(answer), name, origin);
-    }
-    return false;
   }
 
   // Asked of the file system, never by an ioctl: on a heap's node any ioctl number 0 allocates.

@@ -42,6 +42,7 @@
 #include "ion/backend.h"
 #include "ion/block.h"
 #include "ion/bytes.h"
+#include "ion/dma_buf_holders.h"
 #include "ion/error.h"
 #include "ion/fd.h"
 #include "ion/heap_spec.h"
@@ -99,7 +100,6 @@ class ComposedRegion {
   // other way out: the memfd never leaves, and pages are not lent.
   bool HeldByOthers(FdRef share) const noexcept {
     if (lends_pages_) return true;
-    constexpr std::string_view kCount = "\ncount:\t", kAlone = "1\n";
     char path[40];
     std::snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", share.get());
     const long opened = OpenRetrying(Sys(), path, O_RDONLY);
@@ -108,27 +108,20 @@ class ComposedRegion {
     char text[256];
     const long got = Sys().Read(file.get(), text, sizeof(text));
     if (Failed(got)) return true;
-    const std::string_view facts(text, static_cast<size_t>(got));
-    // The first: who holds the share may give it a name, which follows and may have lines of its
-    // own.
-    const size_t at = facts.find(kCount);
-    return at == facts.npos || !facts.substr(at + kCount.size()).starts_with(kAlone);
+    const Result<uint64_t> count =
+        DmaBufCountIn({text, static_cast<size_t>(got)}, {B::kName, Operation::kProve});
+    return !count.ok() || *count != 1;
   }
 
  private:
   ComposedRegion(B& backend, std::unique_ptr<Memfds> memfds) noexcept
       : backend_(&backend), memfds_(std::move(memfds)), pages_(*memfds_), whole_(backend) {}
 
-  // Whether a mapping is of pages (vmsplice takes a reference of each), and not of addresses
-  // (VM_PFNMAP): then madvise refuses both of these. The first alone it also refuses where memory
-  // is locked.
   static Result<bool> LendsPages(B& backend, const Block& whole) noexcept {
-    const uint64_t page = PageBytes();
-    const Result<std::byte*> at = backend.Map(whole, 0, page, MapMode::kReadOnly);
+    const Result<std::byte*> at = backend.Map(whole, 0, PageBytes(), MapMode::kReadOnly);
     if (!at.ok()) return at.error();
-    const bool lends = Sys().Madvise(*at, page, MADV_DONTNEED) != -EINVAL ||
-                       Sys().Madvise(*at, page, MADV_DODUMP) != -EINVAL;
-    if (Error error = backend.Unmap(*at, page); !error.ok()) return error;
+    const Result<bool> lends = MayLendPages(Sys(), *at, {B::kName, Operation::kOpen});
+    if (Error error = backend.Unmap(*at, PageBytes()); !error.ok()) return error;
     return lends;
   }
 
