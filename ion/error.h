@@ -8,8 +8,8 @@
 // and the bytes. Result<T> is a T or an Error. Inside the library only; the public edge makes an
 // absl::Status from it once (ion/status.h).
 //
-// Cost: trivially copyable, 104 bytes, no heap memory; the node's path is cut at 42 bytes.
-// Thread-compatible.
+// Cost: trivially copyable, 104 bytes, no heap memory; of a longer path than 42 bytes the end is
+// told. Thread-compatible.
 #ifndef ION_ION_ERROR_H_
 #define ION_ION_ERROR_H_
 
@@ -112,8 +112,16 @@ class [[nodiscard]] Error {
         what_(what),
         hint_(hint),
         bytes_(origin.bytes) {
-    const size_t n = std::min(origin.node.size(), sizeof(node_) - 1);
-    std::copy_n(origin.node.data(), n, node_);
+    constexpr size_t kMost = sizeof(node_) - 1;
+    constexpr std::string_view kCut = "...";
+    // The end of a path tells more than its beginning.
+    std::string_view end = origin.node;
+    char* to = node_;
+    if (end.size() > kMost) {
+      to = std::copy_n(kCut.data(), kCut.size(), to);
+      end.remove_prefix(end.size() - (kMost - kCut.size()));
+    }
+    std::copy_n(end.data(), end.size(), to);
   }
 
   // The same, with the figures.

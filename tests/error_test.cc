@@ -51,12 +51,15 @@ TEST_CASE("Error: keeps what it was made of") {
   CHECK(error.hint() == std::string_view("wait"));
 }
 
-TEST_CASE("Error: outlives the node's name, of which it keeps 42 bytes") {
-  auto path = std::make_unique<std::string>("/dev/dma_heap/" + std::string(100, 'x'));
-  const std::string kept = path->substr(0, 42);
-  const Error error(ENOENT, "open", {"dma_heap", Operation::kOpen, *path});
+TEST_CASE("Error: outlives the node's name, and of a long one keeps the end") {
+  const std::string one = "0123456789";
+  auto path = std::make_unique<std::string>(one + one + one + one + "ab");
+  const Error whole(ENOENT, "open", {"dma_heap", Operation::kOpen, *path});
+  *path += "c";
+  const Error end(ENOENT, "open", {"dma_heap", Operation::kOpen, *path});
   path.reset();
-  CHECK(error.node() == kept);
+  CHECK(whole.node() == one + one + one + one + "ab");
+  CHECK(end.node() == "...456789" + one + one + one + "abc");
 }
 
 TEST_CASE("Error: the figures of what there was stay with it, and are told") {

@@ -19,6 +19,11 @@
 
 namespace ion::testing {
 
+// A path as an Error tells it.
+inline std::string AsNode(const std::string& path) {
+  return path.size() <= 42 ? path : "..." + path.substr(path.size() - 39);
+}
+
 class TempDir {
  public:
   TempDir() {
