@@ -25,7 +25,8 @@ enum class Scrub : uint8_t {
 
 struct PoolSpec {
   // What may lie idle, in bytes, beside what a thread has at hand (at most 1 MiB of a pool; drained
-  // whenever memory is short). Past it a release gives memory back at once. 0: no pools.
+  // whenever memory is short) and what waits for proof. Past it a release gives memory back at
+  // once. 0, here or in blocks: no pools.
   uint64_t capacity_bytes = uint64_t{256} << 20;
   // The same in blocks, as each holds a file descriptor of the process, which usually has 1024 of
   // them. Past it memory goes back until half as many lie idle.

@@ -489,8 +489,8 @@ class PooledHeap {
         inner_(std::move(inner)) {}
 
   static bool Recycles(const Request& request) noexcept {
-    return kPools.capacity_bytes != 0 && HeapPrivateBits(request.flags) == 0 &&
-           PoolClasses::Of(request.bytes) < kClasses;
+    return kPools.capacity_bytes != 0 && kPools.capacity_blocks != 0 &&
+           HeapPrivateBits(request.flags) == 0 && PoolClasses::Of(request.bytes) < kClasses;
   }
   uint16_t& HomeOf(const Block& block) const noexcept {
     return state_->homes[static_cast<size_t>(&block - state_->host.blocks.data())];

@@ -310,9 +310,10 @@ TEST_CASE("PooledHeap: a larger block that the quota has no room for is left whe
   CHECK(larger.bytes() == 6 * 4096);
 }
 
-TEST_CASE("PooledHeap: capacity 0 keeps nothing, and works") {
+template <PoolSpec kNone>
+void KeepsNothing() {
   const LeakCheck leaks;
-  auto manager = Open<Pooled<PoolSpec{.capacity_bytes = 0, .high_bytes = 0, .low_bytes = 0}>>();
+  auto manager = Open<Pooled<kNone>>();
   auto client = Make(manager);
   {
     Buffer buffer = Take(client, 5000);
@@ -321,6 +322,10 @@ TEST_CASE("PooledHeap: capacity 0 keeps nothing, and works") {
   CHECK(manager.backend().budget().held() == 0);
   CHECK(manager.MakeReport().pools.empty());
   CHECK(manager.Trim() == 0);
+}
+TEST_CASE("PooledHeap: capacity 0 keeps nothing, and works") {
+  KeepsNothing<PoolSpec{.capacity_bytes = 0, .high_bytes = 0, .low_bytes = 0}>();
+  KeepsNothing<PoolSpec{.capacity_blocks = 0}>();
 }
 
 TEST_CASE("PooledHeap: past its capacity memory goes back at once, down to the high watermark") {
