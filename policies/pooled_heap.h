@@ -313,7 +313,7 @@ class PooledHeap {
         entry.pool->TrimUnused([&](Block& block) { Forget(block, GiveBack::kAge); });
       });
     }
-    if (const uint64_t idle = Idle(BytesOf); idle > kPools.high_bytes) {
+    if (const uint64_t idle = Idle().bytes; idle > kPools.high_bytes) {
       GiveIdle(idle - kPools.low_bytes, GiveBack::kWatermark, BytesOf);
     }
     ForEachEntry([](Entry& entry) { FreeIfEmpty(entry); });
@@ -754,43 +754,52 @@ class PooledHeap {
     ForEachEntry([&](Entry& entry) { pools[count++] = &*entry.pool; });
     PoolBase<>::Drain(std::span(pools, count));
   }
-  // What lies idle can be told in two units.
-  static uint64_t BytesOf(const Entry& entry) noexcept { return entry.block_bytes; }
-  static uint64_t OneOf(const Entry&) noexcept { return 1; }
-  using Unit = uint64_t (*)(const Entry& entry) noexcept;
-  uint64_t Idle(Unit unit) noexcept {
-    uint64_t idle = 0;
-    for (size_t i = 0; i < state_->dirty.count; ++i) idle += unit(EntryOf(*state_->dirty.at[i]));
-    ForEachEntry([&](Entry& entry) { idle += entry.pool->depth() * unit(entry); });
+  struct Amount {
+    uint64_t bytes;
+    uint64_t blocks;
+  };
+  static uint64_t BytesOf(Amount amount) noexcept { return amount.bytes; }
+  static uint64_t BlocksOf(Amount amount) noexcept { return amount.blocks; }
+  using Unit = uint64_t (*)(Amount amount) noexcept;
+  static Amount OneOf(const Entry& entry) noexcept { return {entry.block_bytes, 1}; }
+
+  Amount Idle() noexcept {
+    Amount idle{state_->dirty.bytes, state_->dirty.count};
+    ForEachEntry([&](Entry& entry) {
+      const uint32_t depth = entry.pool->depth();
+      idle.bytes += depth * entry.block_bytes;
+      idle.blocks += depth;
+    });
     return idle;
   }
   // Gives back what waits to be zeroed, then what lies in depots: of closed domains, then where
   // most lies. No more than there is now, though others go on putting: it ends.
   uint64_t GiveIdle(uint64_t amount, GiveBack why, Unit unit) noexcept {
-    amount = std::min(amount, Idle(unit));
+    amount = std::min(amount, unit(Idle()));
     uint64_t given = 0;
     while (given < amount && state_->dirty.count > 0) {
       Block& oldest = *state_->dirty.Take(0);
-      given += unit(EntryOf(oldest));
+      given += unit(OneOf(EntryOf(oldest)));
       Forget(oldest, why);
     }
     while (given < amount) {
       Entry* fullest = nullptr;
       uint64_t most = 0;
       ForEachEntry([&](Entry& entry) {
-        uint64_t lies = entry.pool->depth() * unit(entry);
+        uint64_t lies = entry.pool->depth() * unit(OneOf(entry));
         if (lies != 0 && entry.state == Entry::kClosed) lies |= uint64_t{1} << 63;
         if (lies <= most) return;
         most = lies;
         fullest = &entry;
       });
       if (fullest == nullptr) return given;
-      const uint64_t wanted = (amount - given - 1) / unit(*fullest) + 1;
+      const uint64_t one = unit(OneOf(*fullest));
+      const uint64_t wanted = (amount - given - 1) / one + 1;
       const uint32_t depth = fullest->pool->depth();
       const auto keep = static_cast<uint32_t>(depth - std::min<uint64_t>(wanted, depth));
       const uint32_t taken = fullest->pool->Shrink(keep, [&](Block& block) { Forget(block, why); });
       if (taken == 0) return given;  // others took it meanwhile
-      given += taken * unit(*fullest);
+      given += taken * one;
     }
     return given;
   }
@@ -799,11 +808,11 @@ class PooledHeap {
     // Somebody else is at it, or makes a pool: the next trip looks again.
     std::unique_lock lock(state_->mutex, std::try_to_lock);
     if (!lock.owns_lock()) return;
-    if (const uint64_t idle = Idle(BytesOf); idle > kPools.capacity_bytes) {
-      GiveIdle(idle - kPools.high_bytes, GiveBack::kCapacity, BytesOf);
-    }
-    if (const uint64_t idle = Idle(OneOf); idle > kPools.capacity_blocks) {
-      GiveIdle(idle - kPools.capacity_blocks / 2, GiveBack::kCapacity, OneOf);
+    const Amount idle = Idle();
+    if (idle.bytes > kPools.capacity_bytes) {
+      GiveIdle(idle.bytes - kPools.high_bytes, GiveBack::kCapacity, BytesOf);
+    } else if (idle.blocks > kPools.capacity_blocks) {
+      GiveIdle(idle.blocks - kPools.capacity_blocks / 2, GiveBack::kCapacity, BlocksOf);
     }
   }
 
