@@ -267,7 +267,7 @@ class PooledHeap {
     std::lock_guard lock(state_->mutex);
     ExamineAll();
     DrainAll();
-    uint64_t given = GiveIdle(bytes, why, BytesOf);
+    uint64_t given = GiveIdle(bytes, why, &Amount::bytes);
     while (given < bytes && state_->quarantine.count > 0) {
       Block& oldest = *state_->quarantine.Take(0);
       given += oldest.bytes;
@@ -314,7 +314,7 @@ class PooledHeap {
       });
     }
     if (const uint64_t idle = Idle().bytes; idle > kPools.high_bytes) {
-      GiveIdle(idle - kPools.low_bytes, GiveBack::kWatermark, BytesOf);
+      GiveIdle(idle - kPools.low_bytes, GiveBack::kWatermark, &Amount::bytes);
     }
     ForEachEntry([](Entry& entry) { FreeIfEmpty(entry); });
   }
@@ -758,9 +758,7 @@ class PooledHeap {
     uint64_t bytes;
     uint64_t blocks;
   };
-  static uint64_t BytesOf(Amount amount) noexcept { return amount.bytes; }
-  static uint64_t BlocksOf(Amount amount) noexcept { return amount.blocks; }
-  using Unit = uint64_t (*)(Amount amount) noexcept;
+  // One of an entry's blocks.
   static Amount OneOf(const Entry& entry) noexcept { return {entry.block_bytes, 1}; }
 
   Amount Idle() noexcept {
@@ -774,26 +772,26 @@ class PooledHeap {
   }
   // Gives back what waits to be zeroed, then what lies in depots: of closed domains, then where
   // most lies. No more than there is now, though others go on putting: it ends.
-  uint64_t GiveIdle(uint64_t amount, GiveBack why, Unit unit) noexcept {
-    amount = std::min(amount, unit(Idle()));
+  uint64_t GiveIdle(uint64_t amount, GiveBack why, uint64_t Amount::*unit) noexcept {
+    amount = std::min(amount, Idle().*unit);
     uint64_t given = 0;
     while (given < amount && state_->dirty.count > 0) {
       Block& oldest = *state_->dirty.Take(0);
-      given += unit(OneOf(EntryOf(oldest)));
+      given += OneOf(EntryOf(oldest)).*unit;
       Forget(oldest, why);
     }
     while (given < amount) {
       Entry* fullest = nullptr;
       uint64_t most = 0;
       ForEachEntry([&](Entry& entry) {
-        uint64_t lies = entry.pool->depth() * unit(OneOf(entry));
+        uint64_t lies = entry.pool->depth() * OneOf(entry).*unit;
         if (lies != 0 && entry.state == Entry::kClosed) lies |= uint64_t{1} << 63;
         if (lies <= most) return;
         most = lies;
         fullest = &entry;
       });
       if (fullest == nullptr) return given;
-      const uint64_t one = unit(OneOf(*fullest));
+      const uint64_t one = OneOf(*fullest).*unit;
       const uint64_t wanted = (amount - given - 1) / one + 1;
       const uint32_t depth = fullest->pool->depth();
       const auto keep = static_cast<uint32_t>(depth - std::min<uint64_t>(wanted, depth));
@@ -810,9 +808,9 @@ class PooledHeap {
     if (!lock.owns_lock()) return;
     const Amount idle = Idle();
     if (idle.bytes > kPools.capacity_bytes) {
-      GiveIdle(idle.bytes - kPools.high_bytes, GiveBack::kCapacity, BytesOf);
+      GiveIdle(idle.bytes - kPools.high_bytes, GiveBack::kCapacity, &Amount::bytes);
     } else if (idle.blocks > kPools.capacity_blocks) {
-      GiveIdle(idle.blocks - kPools.capacity_blocks / 2, GiveBack::kCapacity, BlocksOf);
+      GiveIdle(idle.blocks - kPools.capacity_blocks / 2, GiveBack::kCapacity, &Amount::blocks);
     }
   }
 
