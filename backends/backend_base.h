@@ -3,9 +3,9 @@
 //
 // File: backends/backend_base.h
 //
-// BackendBase: what every backend over a Syscalls policy does in the same way: list its heaps,
-// bound a request, map and unmap descriptors, hand out copies of them, give memory back. A backend
-// derives from it and adds how memory is made.
+// BackendBase: the common part of all backends over a Syscalls policy: it lists heaps, bounds
+// requests, maps and unmaps descriptors, copies them, and releases memory. A backend derives from
+// it and adds the allocation.
 //
 // A mapping that munmap refuses is kept, and tried again at the next allocation or release; that of
 // a whole buffer keeps the buffer's bytes charged until then (a part's does not).
@@ -26,18 +26,24 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
-#include "backends/scoped_fd.h"
 #include "ion/backend.h"
+#include "ion/backends/scoped_fd.h"
+#include "ion/base/budget.h"
+#include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/error_sink.h"
+#include "ion/base/fd.h"
+#include "ion/base/lacks_pages.h"
+#include "ion/base/linux_release.h"
+#include "ion/base/memory_limit.h"
+#include "ion/base/syscalls.h"
+#include "ion/base/told_once.h"
+#include "ion/base/with_memory.h"
 #include "ion/block.h"
-#include "ion/budget.h"
-#include "ion/bytes.h"
-#include "ion/error.h"
-#include "ion/error_sink.h"
-#include "ion/fd.h"
-#include "ion/syscalls.h"
 
 namespace ion {
 
@@ -45,72 +51,42 @@ template <Syscalls Sys>
 class BackendBase {
  public:
   const char* name() const noexcept { return name_; }
-  std::span<const KernelHeap> heaps() const noexcept { return heaps_; }
+  std::span<const KernelHeap> heaps() const noexcept {
+    return {heaps_.data(), shared_->heap_count.load(std::memory_order_acquire)};
+  }
+  // For advice.
+  LinuxRelease linux_release() const noexcept { return LinuxRelease::Read(sys_); }
   Budget& budget() const noexcept { return *shared_->budget; }
   ErrorSink& errors() const noexcept { return *shared_->errors; }
 
-  // Maps whole pages; the last may be cut by the block's end, where a foreign exporter gave it an
-  // odd size. EINVAL: not pages, empty, or past the end. EACCES: to write what may only be read.
+  // Maps whole pages; the last page may be cut by the block's end if a foreign exporter gave it an
+  // odd size. EINVAL: the range is not whole pages, is empty, or ends past the block. EACCES: a
+  // writable mapping of memory that may only be read.
   Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
                          MapMode mode) noexcept {
-    const Origin origin{name_, Operation::kMap, {}, bytes};
-    if (!block.filled()) return Error(EINVAL, "the block has no memory", origin);
-    if (bytes == 0 || offset > block.bytes || bytes > block.bytes - offset) {
-      return Error(EINVAL, "the range is empty, or ends past the buffer", origin);
-    }
-    if (!IsPageAligned(offset) || (!IsPageAligned(bytes) && offset + bytes != block.bytes)) {
-      return Error(EINVAL, "the range is not whole pages", origin);
-    }
-    if (mode == MapMode::kWritable && !block.writable) {
-      return Error(EACCES, "the descriptor is read-only", origin);
-    }
-    const int protection = mode == MapMode::kWritable ? PROT_READ | PROT_WRITE : PROT_READ;
-    const long at =
-        sys_.Mmap(bytes, protection, block.fd, static_cast<off_t>(block.offset + offset));
-    if (Failed(at)) {
-      return Error(ErrnoFrom(at), "mmap", origin,
-                   at == -EPERM && mode == MapMode::kReadOnly
-                       ? "what is sealed with F_SEAL_WRITE is not mapped before Linux 6.7: its "
-                         "owner can seal it with F_SEAL_FUTURE_WRITE"
-                       : nullptr);
-    }
-    return reinterpret_cast<std::byte*>(at);
+    if (Error error = CheckMap(block, offset, bytes, mode); !error.ok()) return error;
+    return MapDescriptor(FdRef(block.fd), block.offset + offset, bytes, mode);
   }
 
-  // Where it fails, the mapping is kept for a later try; the caller forgets it all the same.
-  Error Unmap(std::byte* at, uint64_t bytes) noexcept { return UnmapOrKeep(at, bytes, 0); }
+  // Unmaps. After an error the backend keeps the mapping and tries again later; to the caller it is
+  // gone.
+  Error Unmap(std::byte* at, uint64_t bytes) noexcept {
+    if (shared_->part_count.load(std::memory_order_relaxed) != 0) TakePart(at, bytes);
+    return UnmapOrKeep(at, bytes, 0);
+  }
 
-  // The pages are put in place by MADV_POPULATE_WRITE (Linux 5.14). EINVAL: the kernel does not
-  // know it, or a driver has mapped them all at once. Past any other error lies a SIGBUS: EFAULT is
-  // how a memfd tells that strict overcommit has no page left for it.
+  // MADV_POPULATE_WRITE (Linux 5.14) puts the pages in place; if its error is one of memory
+  // (internal::IsOfPages), the next touch would be a SIGBUS, and there is no mapping. After another
+  // error the pages come when they are touched: the kernel does not know the call, a driver has
+  // mapped them all at once (EINVAL), or a sandbox refuses it.
   Result<std::byte*> MapToKeep(const Block& block) noexcept {
-    Result<std::byte*> at =
-        Map(block, 0, block.bytes, block.writable ? MapMode::kWritable : MapMode::kReadOnly);
-    if (!at.ok()) return at;
-    if (const long answer = sys_.Madvise(*at, block.bytes, MADV_DONTFORK); Failed(answer)) {
-      const Error error(ErrnoFrom(answer), "MADV_DONTFORK",
-                        {name_, Operation::kMap, {}, block.bytes});
-      errors().Report(Unmap(*at, block.bytes));
-      return error;
-    }
-    if (block.writable) {
-      const long answer = sys_.Madvise(*at, block.bytes, kPopulateWrite);
-      if (Failed(answer) && answer != -EINVAL) {
-        const Error error(ErrnoFrom(answer), "MADV_POPULATE_WRITE",
-                          {name_, Operation::kMap, {}, block.bytes});
-        errors().Report(Unmap(*at, block.bytes));
-        return error;
-      }
-    }
-    return at;
+    return MakeKept(block, Map(block, 0, block.bytes, WidestMode(block)));
   }
 
   Error Abandon(Block& block) noexcept {
     const uint64_t bytes = block.bytes;
     const long answer = sys_.Close(block.fd);
-    const uint32_t generation = block.generation;
-    block = Block{};
-    block.generation = generation;
+    block.Empty();
     if (!Failed(answer)) return {};
     return Error(ErrnoFrom(answer), "close", {name_, Operation::kRelease, {}, bytes});
   }
@@ -151,9 +127,7 @@ class BackendBase {
       }
     }
     budget().Give(charge);
-    const uint32_t generation = block.generation;
-    block = Block{};
-    block.generation = generation;
+    block.Empty();
     return first;
   }
 
@@ -172,12 +146,20 @@ class BackendBase {
     uint64_t charge;
     Kept* next;
   };
+  // A part that was handed out of a mapping of the whole.
+  struct Part {
+    std::byte* at;
+    std::byte* whole;
+    uint64_t bytes;  // of the whole
+    Part* next;
+  };
   struct Shared {
     Shared() = default;
     Shared(const Shared&) = delete;
     Shared& operator=(const Shared&) = delete;
     ~Shared() {
       while (kept != nullptr) delete std::exchange(kept, kept->next);
+      while (parts != nullptr) delete std::exchange(parts, parts->next);
     }
 
     std::shared_ptr<Budget> budget;
@@ -185,6 +167,11 @@ class BackendBase {
     std::mutex mutex;
     Kept* kept = nullptr;
     std::atomic<size_t> kept_count{0};
+    Part* parts = nullptr;
+    std::atomic<size_t> part_count{0};
+    std::atomic<size_t> heap_count{0};  // those that are listed
+    std::mutex list_mutex;              // who appends to them
+    internal::ToldOnce holders_hidden, lending;
   };
 
   BackendBase(const char* name, const Sys& sys, std::unique_ptr<Shared> shared) noexcept
@@ -194,28 +181,46 @@ class BackendBase {
     if (shared_ != nullptr) RetryUnmaps();
   }
 
-  // What a backend's Options say, with what they leave out: a budget of half of the machine's RAM,
-  // and a sink that only counts.
+  // Makes the state from a backend's Options and the defaults: a budget of half of the memory that
+  // this process can have, and a sink that only counts. May throw bad_alloc.
   template <class Options>
-  static Result<std::unique_ptr<Shared>> MakeShared(const char* name,
-                                                    const Options& options) noexcept {
-    auto shared = std::make_unique<Shared>();
+  static Result<std::unique_ptr<Shared>> MakeShared(const char* name, const Options& options) {
+    std::unique_ptr<Shared> shared(new (std::nothrow) Shared);
+    if (shared == nullptr) return Error(ENOMEM, "operator new", {name, Operation::kOpen});
     shared->budget = options.budget;
     if (shared->budget == nullptr) {
-      struct sysinfo info {};
-      if (const long answer = options.sys.Sysinfo(&info); Failed(answer)) {
-        return Error(ErrnoFrom(answer), "sysinfo", {name, Operation::kOpen});
-      }
-      shared->budget = std::make_shared<Budget>(uint64_t{info.totalram} * info.mem_unit / 2);
+      const Result<MemoryLimit> limit = MemoryLimit::Read(name, options.sys);
+      if (!limit.ok()) return limit.error();
+      shared->budget = std::make_shared<Budget>(limit->bytes / 2);
     }
     shared->errors = options.errors != nullptr ? options.errors : std::make_shared<ErrorSink>();
     return shared;
   }
 
-  // The heaps are added while the backend is opened.
-  void AddHeap(KernelHeap heap) noexcept { heaps_.push_back(std::move(heap)); }
-  // What stands in the way of a backend with these heaps: `none` where there is no heap, and where
-  // none can be used, the first one's reason.
+  // The most that a block can name (Block::kernel_heap).
+  static constexpr size_t kMaxHeaps = 256;
+
+  // Heaps are added while the backend is opened; and later, under list_mutex, by a backend that
+  // called KeepHeapsInPlace. False: there is no room for more. May
+  // throw bad_alloc.
+  bool AddHeap(KernelHeap heap) {
+    if (heaps_.size() == kMaxHeaps) return false;
+    heaps_.push_back(std::move(heap));
+    shared_->heap_count.store(heaps_.size(), std::memory_order_release);
+    return true;
+  }
+  // From here on heaps that are added move none that others read.
+  void KeepHeapsInPlace() { heaps_.reserve(kMaxHeaps); }
+  std::mutex& list_mutex() noexcept { return shared_->list_mutex; }
+  // open(), which makes a backend; ENOMEM where operator new throws in it.
+  template <class F>
+  static std::invoke_result_t<F> OpenWithMemory(const char* name, F open) noexcept {
+    return internal::WithMemory(open, [&] {
+      return Error(ENOMEM, "operator new", {name, Operation::kOpen});
+    });
+  }
+  // Returns the error of a backend without a usable heap: `none` if it has no heap, else the first
+  // heap's reason.
   Error CheckHeaps(const Error& none) const noexcept {
     if (heaps_.empty()) return none;
     const auto usable = [](const KernelHeap& heap) { return heap.unusable.ok(); };
@@ -226,7 +231,7 @@ class BackendBase {
   // budget. ENODEV: there is no such heap. One that cannot be used answers with its reason.
   Result<Charge> Admit(uint32_t kernel_heap, uint64_t bytes) noexcept {
     RetryUnmaps();
-    if (kernel_heap >= heaps_.size()) {
+    if (kernel_heap >= heaps().size()) {
       return Error(ENODEV, "no such heap", {name_, Operation::kAllocate, {}, bytes});
     }
     const KernelHeap& heap = heaps_[kernel_heap];
@@ -239,12 +244,104 @@ class BackendBase {
     if (!rounded.has_value() || *rounded > PTRDIFF_MAX) {
       return Error(EINVAL, "more bytes than there are addresses", origin);
     }
-    if (!budget().Take(*rounded)) {
-      return Error(
-          ENOMEM, "past the bound on the bytes held", origin,
-          "release some buffers, or give the backend a larger Budget (half of RAM by default)");
-    }
+    if (!budget().Take(*rounded)) return PastBound(origin);
     return Charge(budget(), *rounded);
+  }
+  // Charges the bytes that came, if the kernel has given more than Admit charged. ENOMEM: they are
+  // past the bound; EIO: they are fewer, or no whole pages. The memory has to go back then. Fill the
+  // block with the bytes that came.
+  Error AdmitMore(Charge& charge, uint64_t came_bytes, const Origin& origin) noexcept {
+    if (came_bytes < charge.bytes() || came_bytes > PTRDIFF_MAX || !IsPageAligned(came_bytes)) {
+      return Error(EIO, "the driver gave fewer bytes than it was asked for, or no whole pages",
+                   origin);
+    }
+    return charge.GrowTo(came_bytes) ? Error() : PastBound(origin);
+  }
+
+  // Returns the error of a Map, if one can be told before the kernel is asked. EINVAL: the block has
+  // no memory, or the range is not whole pages, is empty, or ends past the block. EACCES: a writable
+  // mapping of memory that may only be read.
+  Error CheckMap(const Block& block, uint64_t offset, uint64_t bytes, MapMode mode) const noexcept {
+    const Origin origin{name_, Operation::kMap, {}, bytes};
+    if (!block.filled()) return Error(EINVAL, "the block has no memory", origin);
+    if (bytes == 0 || offset > block.bytes || bytes > block.bytes - offset) {
+      return Error(EINVAL, "the range is empty, or ends past the buffer", origin);
+    }
+    if (!IsPageAligned(offset) || (!IsPageAligned(bytes) && offset + bytes != block.bytes)) {
+      return Error(EINVAL, "the range is not whole pages", origin);
+    }
+    if (mode == MapMode::kWritable && !block.writable) {
+      return Error(EACCES, "the descriptor is read-only", origin);
+    }
+    return {};
+  }
+  // Maps `bytes` of a descriptor from `offset` on, in bytes from its start, shared. Checks nothing:
+  // call CheckMap first. The error is mmap's. For a Map whose memory lies elsewhere than at the
+  // block's place in the block's descriptor, such as at an offset of a driver's node.
+  Result<std::byte*> MapDescriptor(FdRef fd, uint64_t offset, uint64_t bytes,
+                                   MapMode mode) noexcept {
+    const int protection = mode == MapMode::kWritable ? PROT_READ | PROT_WRITE : PROT_READ;
+    const long at =
+        sys_.Mmap(AddressableBytes(bytes), protection, fd.get(), static_cast<off_t>(offset));
+    if (!Failed(at)) return reinterpret_cast<std::byte*>(at);
+    return Error(ErrnoFrom(at), "mmap", {name_, Operation::kMap, {}, bytes},
+                 at == -ENOMEM ? "this process has no room for the mapping: unmap others, or raise "
+                                 "vm.max_map_count or `ulimit -v`"
+                               : nullptr);
+  }
+  // Returns the mode of a mapping that lasts: writable if the block is.
+  static MapMode WidestMode(const Block& block) noexcept {
+    return block.writable ? MapMode::kWritable : MapMode::kReadOnly;
+  }
+  // Makes of a mapping of the whole block one that MapToKeep may return, or unmaps it. An error of
+  // `at` is returned as it is. For the MapToKeep of a backend with a Map of its own.
+  Result<std::byte*> MakeKept(const Block& block, Result<std::byte*> at) noexcept {
+    if (!at.ok()) return at;
+    if (const long answer = sys_.Madvise(*at, AddressableBytes(block.bytes), MADV_DONTFORK);
+        Failed(answer)) {
+      const Error error(ErrnoFrom(answer), "MADV_DONTFORK",
+                        {name_, Operation::kMap, {}, block.bytes},
+                        answer == -EPERM || answer == -ENOSYS
+                            ? "a sandbox (seccomp) refuses madvise, and so memory is not recycled: "
+                              "allow it there"
+                            : nullptr);
+      errors().Report(Unmap(*at, block.bytes));
+      return error;
+    }
+    if (block.writable) {
+      const long answer = sys_.Madvise(*at, AddressableBytes(block.bytes), kPopulateWrite);
+      if (Failed(answer) && internal::IsOfPages(ErrnoFrom(answer))) {
+        const Error error(ErrnoFrom(answer), internal::kPutsPages,
+                          {name_, Operation::kMap, {}, block.bytes});
+        errors().Report(Unmap(*at, block.bytes));
+        return error;
+      }
+    }
+    return at;
+  }
+  // As Map, for memory that must be mapped whole: returns the part from `offset` on of such a
+  // mapping. Unmap ends it.
+  Result<std::byte*> MapPart(const Block& block, uint64_t offset, MapMode mode) noexcept {
+    const Result<std::byte*> whole = BackendBase::Map(block, 0, block.bytes, mode);
+    if (!whole.ok()) return whole;
+    auto* part = new (std::nothrow) Part{*whole + offset, *whole, block.bytes, nullptr};
+    if (part == nullptr) {
+      errors().Report(UnmapOrKeep(*whole, block.bytes, 0));
+      return Error(ENOMEM, "operator new: a mapping", {name_, Operation::kMap, {}, block.bytes});
+    }
+    std::lock_guard lock(shared_->mutex);
+    part->next = std::exchange(shared_->parts, part);
+    shared_->part_count.fetch_add(1, std::memory_order_relaxed);
+    return part->at;
+  }
+
+  // Returns true if two descriptors of one identity lead to one buffer. If the kernel cannot be
+  // asked (a sandbox, an old kernel), it trusts numbers that never come back: those of 64 bits,
+  // since Linux 5.19.
+  bool SameFile(FdRef a, FdRef b) const noexcept {
+    const long same = sys_.SameInode(a.get(), b.get());
+    if (!Failed(same)) return same != 0;
+    return same != -EBADF && sizeof(long) == 8 && LinuxRelease::Read(sys_).IsSince(5, 19);
   }
 
   // A copy of a descriptor from elsewhere, that lives as long as we need it.
@@ -254,7 +351,7 @@ class BackendBase {
     return Own(copy);
   }
 
-  // Fills a block with what a kernel heap gave.
+  // Fills a block with the memory that a kernel heap returned.
   static void Fill(Block& block, ScopedFd<Sys> fd, uint64_t bytes, uint32_t kernel_heap,
                    const Properties& properties) noexcept {
     block.fd = fd.release();
@@ -267,13 +364,13 @@ class BackendBase {
     block.cached = properties.cached;
     block.contiguous = properties.contiguous;
     block.zeroed = properties.zeroed;
-    block.alignment_log2 = static_cast<uint8_t>(std::countr_zero(properties.alignment));
+    block.alignment_log2 = static_cast<uint8_t>(std::countr_zero(properties.alignment)) & 63;
   }
-  // Fills a block with somebody else's memory. Whether it lies in one run is not known, and it is
-  // taken to be cached, so that CPU access is always announced.
-  static void FillForeign(Block& block, ScopedFd<Sys> fd, uint64_t bytes, bool writable) noexcept {
+  // Fills a block with imported memory, of which `cached` is the only known property.
+  static void FillForeign(Block& block, ScopedFd<Sys> fd, uint64_t bytes, bool writable,
+                          Known cached = {}) noexcept {
     Fill(block, std::move(fd), bytes, 0,
-         {.cpu_mappable = true, .cached = true, .alignment = PageBytes()});
+         {.cached = cached, .zeroed = false, .alignment = PageBytes()});
     block.writable = writable;
     block.foreign = true;
   }
@@ -283,15 +380,31 @@ class BackendBase {
   }
   const Sys& sys() const noexcept { return sys_; }
 
+  // The kernel does not show who holds memory, for a reason that lasts: `why` is reported, once
+  // until SeesHolders. Returns what to answer, ENOTSUP.
+  Error HidesHolders(const Error& why) noexcept {
+    shared_->holders_hidden.Report(errors(), why);
+    return Error(ENOTSUP, "the kernel does not show who holds it",
+                 {name_, why.operation(), {}, why.bytes()}, why.hint());
+  }
+  // Its holders can hide from the kernel, too: reported once, as a kernel does not change in that.
+  void TellOfLending(const Error& why) noexcept { shared_->lending.Report(errors(), why); }
+  void SeesHolders() noexcept { shared_->holders_hidden.End(); }
+
  private:
+  static Error PastBound(const Origin& origin) noexcept {
+    return Error(ENOMEM, "past the bound on the bytes held", origin,
+                 "release some buffers, or give the backend a larger Budget (by default half of "
+                 "RAM, or of the cgroup's memory limit)");
+  }
   Error UnmapOrKeep(std::byte* at, uint64_t bytes, uint64_t charge) noexcept {
-    const long answer = sys_.Munmap(at, bytes);
+    const long answer = sys_.Munmap(at, AddressableBytes(bytes));
     if (!Failed(answer)) return {};
     const Origin origin{name_, Operation::kUnmap, {}, bytes};
     Kept* kept = new (std::nothrow) Kept{at, bytes, charge, nullptr};
     if (kept == nullptr) {
       return Error(ErrnoFrom(answer), "munmap", origin,
-                   "there was no memory to remember the mapping by: it stays");
+                   "out of memory while recording the failed munmap: the mapping leaks");
     }
     std::lock_guard lock(shared_->mutex);
     kept->next = shared_->kept;
@@ -300,12 +413,25 @@ class BackendBase {
     return Error(ErrnoFrom(answer), "munmap", origin,
                  "the mapping is kept, and unmapped at the next allocation or release");
   }
+  // A part's whole, which is no longer known then; else what it is is left as it is.
+  void TakePart(std::byte*& at, uint64_t& bytes) noexcept {
+    std::lock_guard lock(shared_->mutex);
+    for (Part** link = &shared_->parts; *link != nullptr; link = &(*link)->next) {
+      if ((*link)->at != at) continue;
+      Part* part = std::exchange(*link, (*link)->next);
+      at = part->whole;
+      bytes = part->bytes;
+      delete part;
+      shared_->part_count.fetch_sub(1, std::memory_order_relaxed);
+      return;
+    }
+  }
   void RetryUnmaps() noexcept {
     if (kept_mappings() == 0) return;
     std::lock_guard lock(shared_->mutex);
     for (Kept** link = &shared_->kept; *link != nullptr;) {
       Kept* kept = *link;
-      if (Failed(sys_.Munmap(kept->at, kept->bytes))) {
+      if (Failed(sys_.Munmap(kept->at, AddressableBytes(kept->bytes)))) {
         link = &kept->next;
         continue;
       }

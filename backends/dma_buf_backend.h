@@ -3,37 +3,36 @@
 //
 // File: backends/dma_buf_backend.h
 //
-// DmaBufBackend: what every backend that makes dma-bufs does with them: begin and end CPU access,
-// name, import. A backend derives from it and adds how a dma-buf is made.
+// DmaBufBackend: the common part of all backends that make dma-bufs: CPU access, names, import. A
+// backend derives from it and adds the allocation.
 //
 // Cost: one ioctl each; an import is four system calls. Thread-safe.
 #ifndef ION_BACKENDS_DMA_BUF_BACKEND_H_
 #define ION_BACKENDS_DMA_BUF_BACKEND_H_
 
 #include <fcntl.h>
-#include <linux/dma-buf.h>
 #include <linux/magic.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/vfs.h>
 
 #include <cerrno>
-#include <charconv>
 #include <cstdint>
 #include <cstring>
-#include <iterator>
 #include <string_view>
 #include <utility>
 
-#include "backends/backend_base.h"
 #include "ion/backend.h"
+#include "ion/backends/backend_base.h"
+#include "ion/backends/local_file.h"
+#include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/fd.h"
+#include "ion/base/syscalls.h"
 #include "ion/block.h"
-#include "ion/bytes.h"
 #include "ion/cpu_sync.h"
 #include "ion/dma_buf_holders.h"
-#include "ion/error.h"
-#include "ion/fd.h"
-#include "ion/syscalls.h"
+#include "third_party/ion_uapi/dma_buf.h"
 
 namespace ion {
 
@@ -45,15 +44,21 @@ inline constexpr uint32_t kAnonymousFileMagic = ANON_INODE_FS_MAGIC;
 template <Syscalls Sys>
 class DmaBufBackend : public BackendBase<Sys> {
  public:
+  static constexpr bool kMakesDmaBufs = true;
+
   Error BeginCpuAccess(const Block& block, Direction direction) noexcept {
-    return Sync(block, direction, DMA_BUF_SYNC_START, Operation::kBeginAccess);
+    return Sync(block, direction, ion_uapi::kDmaBufSyncStart, Operation::kBeginAccess);
   }
   Error EndCpuAccess(const Block& block, Direction direction) noexcept {
-    return Sync(block, direction, DMA_BUF_SYNC_END, Operation::kEndAccess);
+    return Sync(block, direction, ion_uapi::kDmaBufSyncEnd, Operation::kEndAccess);
   }
 
   // Unknown where it is no dma-buf, or the kernel has one inode for all of them (before Linux 5.3).
   Result<BufferIdentity> Identify(FdRef fd, Operation operation) noexcept {
+    const Result<bool> may_be =
+        MayBeDmaBuf(this->sys(), this->errors(), fd.get(), From(operation, 0));
+    if (!may_be.ok()) return may_be.error();
+    if (!*may_be) return BufferIdentity();
     struct statfs fs {};
     if (const long answer = this->sys().Fstatfs(fd.get(), &fs); Failed(answer)) {
       return Error(ErrnoFrom(answer), "fstatfs", From(operation, 0));
@@ -64,24 +69,47 @@ class DmaBufBackend : public BackendBase<Sys> {
 
   // Linux 5.3. Shown in /proc/*/maps, fdinfo and debugfs; cut at 31 bytes.
   Error SetName(const Block& block, std::string_view name) noexcept {
-    char text[DMA_BUF_NAME_LEN] = {};
+    char text[ion_uapi::kDmaBufNameBytes] = {};
     name.copy(text, sizeof(text) - 1);
-    const long answer = IoctlRetrying(this->sys(), block.fd, DMA_BUF_SET_NAME, text);
+    const long answer = IoctlRetrying(this->sys(), block.fd, ion_uapi::kDmaBufSetName, text);
     if (!Failed(answer)) return {};
     return Error(ErrnoFrom(answer), "DMA_BUF_SET_NAME", From(Operation::kName, block.bytes));
+  }
+
+  // As BackendBase. To map a part of an imported dma-buf it maps all of it: exporters of DRM shmem
+  // memory (vgem, vkms, virtio-gpu; Linux 6.12) ignore the offset of mmap, and show the start. If
+  // the exporter refuses the mapping, the error has advice for the exporter.
+  Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
+                         MapMode mode) noexcept {
+    const Result<std::byte*> at = MapOwnOrWhole(block, offset, bytes, mode);
+    if (at.ok()) return at;
+    const Error error = at.error();
+    if (std::string_view(error.what()) == "mmap") {
+      return RefusesCpu(error.code())
+                 ? error.Advised(
+                       "its exporter lets no CPU map it (protected or device memory): "
+                       "give it to a device, or have it exported from other memory")
+                 : error;
+    }
+    if (error.code() != EACCES) return error;
+    return error.Advised(
+        "its exporter must give a descriptor that may write: O_RDWR (VIDIOC_EXPBUF, a dma-heap's "
+        "fd_flags), DRM_RDWR (PRIME)");
   }
 
   // EBADF: not open. EINVAL: not a dma-buf.
   Error Import(FdRef fd, Block& block) noexcept {
     const Origin origin = From(Operation::kImport, 0);
-    Result<ScopedFd<Sys>> copy = this->Duplicate(fd, origin);
-    if (!copy.ok()) return copy.error();
-    const Result<bool> is_dma_buf = IsDmaBuf(copy->get(), origin);
+    // Before there is a copy, which would have to be closed.
+    Result<bool> is_dma_buf = MayBeDmaBuf(this->sys(), this->errors(), fd.get(), origin);
+    if (is_dma_buf.ok() && *is_dma_buf) is_dma_buf = IsDmaBuf(fd.get(), origin);
     if (!is_dma_buf.ok()) return is_dma_buf.error();
     if (!*is_dma_buf) {
-      return Error(EINVAL, "fstatfs: not a dma-buf", origin,
+      return Error(EINVAL, "FIOQSIZE, fstatfs: not a dma-buf", origin,
                    "this backend imports dma-bufs only; a memfd wants the memfd backend");
     }
+    Result<ScopedFd<Sys>> copy = this->Duplicate(fd, origin);
+    if (!copy.ok()) return copy.error();
     const long mode = this->sys().Fcntl(copy->get(), F_GETFL, 0);
     if (Failed(mode)) return Error(ErrnoFrom(mode), "F_GETFL", origin);
     const long bytes = this->sys().Lseek(copy->get(), 0, SEEK_END);
@@ -95,33 +123,47 @@ class DmaBufBackend : public BackendBase<Sys> {
  protected:
   using BackendBase<Sys>::BackendBase;
 
-  // What the kernel counts of a dma-buf in /proc/self/fdinfo, in the one state in which it can be
-  // compared: our descriptor and our one mapping, and not one reference more; and no fence pending.
-  // ENOTSUP: the kernel counts nothing there (before Linux 5.3), or not who was lent a page of it
-  // (dma-heaps and udmabuf of Linux 5.10). Requires: the memory is of a heap of ours, and
-  // whatever it was made from never left us. (A queue of a driver that exported its own buffer
-  // holds it without a reference.)
+  // Returns true if the kernel's count of references in /proc/self/fdinfo is exactly our descriptor
+  // and our one mapping, and no fence is pending. ENOTSUP: the kernel has no count (before Linux
+  // 5.3), hides it from this process (no /proc, not dumpable), or leaves out borrowers of single
+  // pages (dma-heaps and udmabuf of Linux 5.10); each is reported once. Requires: the memory is of
+  // a heap of ours, and the memory it was made from never left us. (A queue of a driver that
+  // exported its own buffer holds it without a reference.)
   Result<bool> ProveUnshared(const Block& block) noexcept {
     const Origin origin = From(Operation::kProve, block.bytes);
-    char path[32] = "/proc/self/fdinfo/";
-    *std::to_chars(path + std::strlen(path), std::end(path), block.fd).ptr = 0;
-    const long opened = OpenRetrying(this->sys(), path, O_RDONLY);
-    if (Failed(opened)) return Error(ErrnoFrom(opened), "open: fdinfo", origin);
-    const ScopedFd<Sys> file = this->Own(opened);
-    char text[512];
-    const long got = this->sys().Read(file.get(), text, sizeof(text));
-    if (Failed(got)) return Error(ErrnoFrom(got), "read: fdinfo", origin);
-    const Result<uint64_t> count = DmaBufCountIn({text, static_cast<size_t>(got)}, origin);
-    if (!count.ok()) return count.error();
+    const Result<FdInfo> info = ReadFdInfo(this->sys(), this->errors(), block.fd, origin);
+    if (!info.ok()) {
+      const char* const hint = HiddenHoldersHint(info.error().code());
+      // Of a descriptor that is not open there is no such file either, which hides nothing.
+      const bool hides = hint != nullptr && !Failed(this->sys().Fcntl(block.fd, F_GETFD, 0));
+      return hides ? this->HidesHolders(info.error().Advised(hint)) : info.error();
+    }
+    const Result<uint64_t> count = DmaBufCountIn(info->view(), origin);
+    if (!count.ok()) {
+      return count.error().code() == ENOTSUP ? this->HidesHolders(count.error()) : count.error();
+    }
+    this->SeesHolders();
     if (*count != (block.mapping != nullptr ? 2 : 1)) return false;
-    // Only told of what we have mapped.
+    // Needs a mapping. Memory that another process can map can be lent.
     const bool mapped = block.mapping != nullptr;
     const Result<bool> lends =
-        mapped ? MayLendPages(this->sys(), block.mapping, origin) : block.cpu_mappable;
+        mapped ? MayLendPages(this->sys(), block.mapping, origin) : !block.cpu_mappable.no();
     if (!lends.ok()) return lends.error();
     if (*lends) {
-      return Error(ENOTSUP, "madvise: a pipe may hold pages of it, which nobody counts", origin);
+      const Error error = LentPagesError(origin);
+      // Memory that is not mapped might not lend.
+      if (mapped) this->TellOfLending(error);
+      return error;
     }
+    return PollFences(block, origin);
+  }
+  Result<bool> PollFences(const Block& block) noexcept {
+    return PollFences(block, From(Operation::kBeginAccess, block.bytes));
+  }
+
+  // Returns true if no fence of a dma-buf is pending. Never waits. (Before Linux 3.17 a dma-buf has
+  // no poll, and the kernel says that it is ready.)
+  Result<bool> PollFences(const Block& block, const Origin& origin) noexcept {
     pollfd fences{.fd = block.fd, .events = POLLIN | POLLOUT, .revents = 0};
     long answer;
     do answer = this->sys().Poll(&fences, 1, 0);
@@ -151,26 +193,40 @@ class DmaBufBackend : public BackendBase<Sys> {
   }
 
  private:
+  Result<std::byte*> MapOwnOrWhole(const Block& block, uint64_t offset, uint64_t bytes,
+                                   MapMode mode) noexcept {
+    if (!block.foreign || bytes == block.bytes) {
+      return BackendBase<Sys>::Map(block, offset, bytes, mode);
+    }
+    if (Error error = this->CheckMap(block, offset, bytes, mode); !error.ok()) return error;
+    return this->MapPart(block, offset, mode);
+  }
+  // The errors by which exporters say that they have no mmap, or that it is forbidden: the range
+  // was checked before.
+  static bool RefusesCpu(int code) noexcept {
+    return code == EINVAL || code == EPERM || code == EACCES || code == ENODEV || code == ENOTTY ||
+           code == ENXIO || code == EOPNOTSUPP;
+  }
   Origin From(Operation operation, uint64_t bytes) const noexcept {
     return {this->name(), operation, {}, bytes};
   }
 
-  // Memory that no CPU caches (only ION makes it: flag 0, mapped write-combining) needs no word of
-  // ours: there is nothing to clean or to invalidate. The kernel's documentation asks to try again
-  // on EAGAIN as on EINTR.
+  // Memory that is known to be uncached (ION's of flag 0, vendors' `-uncached` heaps) needs no word
+  // of ours: there is nothing to clean or to invalidate. Memory whose caching is unknown gets one.
+  // The kernel's documentation asks to try again on EAGAIN as on EINTR.
   Error Sync(const Block& block, Direction direction, uint64_t phase,
              Operation operation) noexcept {
-    if (!block.cached) return {};
-    dma_buf_sync sync{.flags = phase | static_cast<uint64_t>(direction)};
+    if (block.cached.no()) return {};
+    ion_uapi::dma_buf_sync sync{.flags = phase | static_cast<uint64_t>(direction)};
     long answer;
-    do answer = IoctlRetrying(this->sys(), block.fd, DMA_BUF_IOCTL_SYNC, &sync);
+    do answer = IoctlRetrying(this->sys(), block.fd, ion_uapi::kDmaBufIoctlSync, &sync);
     while (answer == -EAGAIN);
     if (!Failed(answer)) return {};
     return Error(ErrnoFrom(answer), "DMA_BUF_IOCTL_SYNC", From(operation, block.bytes));
   }
 };
-static_assert(static_cast<int>(Direction::kRead) == DMA_BUF_SYNC_READ &&
-              static_cast<int>(Direction::kWrite) == DMA_BUF_SYNC_WRITE);
+static_assert(static_cast<uint64_t>(Direction::kRead) == ion_uapi::kDmaBufSyncRead &&
+              static_cast<uint64_t>(Direction::kWrite) == ion_uapi::kDmaBufSyncWrite);
 
 }  // namespace ion
 

@@ -3,8 +3,8 @@
 //
 // File: backends/dma_heap_names.h
 //
-// What the name of a dma-heap says of its memory, as the kernel says no more: for the backend, and
-// for a platform's table of heaps, whose build need not have that backend.
+// The properties that the name of a dma-heap promises; the kernel tells no more. For the backend,
+// and for a platform's table of heaps, whose build need not have that backend.
 //
 // Example:
 //   static_assert(ion::DmaHeapNameTraits("linux,cma").type == ion::HeapType::kDma);
@@ -18,14 +18,15 @@
 #include <span>
 #include <string_view>
 
+#include "ion/base/known.h"
 #include "ion/heap_id.h"
 
 namespace ion {
 
-// What a heap's name says of its memory.
+// The properties that a heap's name promises.
 struct DmaHeapTraits {
   HeapType type = HeapType::kCustom;
-  bool cached = true;
+  Known cached = {};
   std::span<const std::string_view> aliases = {};  // the names of this memory, its own among them
 };
 
@@ -34,6 +35,15 @@ struct DmaHeapTraits {
 // `cma` is Rockchip's name.
 inline constexpr std::string_view kDefaultCmaNames[] = {"default_cma_region", "reserved",
                                                         "linux,cma", "default-pool", "cma"};
+// Returns true for the two names that Linux 6.17 and later give one region, with a device number
+// each, if CONFIG_DMABUF_HEAPS_CMA_LEGACY is set.
+constexpr bool AreTwinDmaHeaps(std::string_view a, std::string_view b) noexcept {
+  const auto is_old = [](std::string_view name) {
+    return name == "reserved" || name == "linux,cma" || name == "default-pool";
+  };
+  constexpr std::string_view kNew = kDefaultCmaNames[0];
+  return (a == kNew && is_old(b)) || (b == kNew && is_old(a));
+}
 // The vendors' heaps over the same region.
 inline constexpr std::string_view kUncachedDefaultCmaNames[] = {
     "default_cma_region-uncached", "reserved-uncached", "linux,cma-uncached",
@@ -45,18 +55,15 @@ constexpr DmaHeapTraits DmaHeapNameTraits(std::string_view name) noexcept {
   constexpr std::string_view kUncached = "-uncached";
   constexpr std::string_view kSystem[] = {"system", "system-dma32", "system-uncached-dma32"};
   DmaHeapTraits traits;
-  if (name.ends_with(kUncached)) {
-    traits.cached = false;
-    name.remove_suffix(kUncached.size());
-  } else if (name == "system-uncached-dma32") {
-    traits.cached = false;
-  }
+  const bool uncached = name.ends_with(kUncached) || name == "system-uncached-dma32";
+  if (name.ends_with(kUncached)) name.remove_suffix(kUncached.size());
   if (std::ranges::find(kSystem, name) != std::end(kSystem)) traits.type = HeapType::kSystem;
   if (name == "vidbuf_cached") traits.type = HeapType::kDma;
   if (std::ranges::find(kDefaultCmaNames, name) != std::end(kDefaultCmaNames)) {
     traits.type = HeapType::kDma;
-    traits.aliases = traits.cached ? std::span(kDefaultCmaNames) : kUncachedDefaultCmaNames;
+    traits.aliases = uncached ? std::span(kUncachedDefaultCmaNames) : kDefaultCmaNames;
   }
+  if (traits.type != HeapType::kCustom) traits.cached = !uncached;
   return traits;
 }
 

@@ -3,8 +3,8 @@
 //
 // File: backends/ion.h
 //
-// IonBackend: dma-bufs from the heaps of /dev/ion as it was from Linux 4.12 to 5.10, where an
-// allocation answers with a descriptor. As it was before, see backends/ion_legacy.h.
+// IonBackend: dma-bufs from the heaps of /dev/ion of Linux 4.12 to 5.10, whose allocation answers
+// with a descriptor. For older kernels see backends/ion_legacy.h.
 //
 // Memory is uncached where a request says nothing; each request chooses (Flags::kCached). The
 // kernel drops heap-private flags that its heaps do not know, so a platform declares which ones
@@ -19,18 +19,22 @@
 #ifndef ION_BACKENDS_ION_H_
 #define ION_BACKENDS_ION_H_
 
+#include <algorithm>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "backends/dma_buf_backend.h"
-#include "backends/ion_node.h"
 #include "ion/backend.h"
-#include "ion/syscalls.h"
+#include "ion/backends/dma_buf_backend.h"
+#include "ion/backends/ion_node.h"
+#include "ion/base/syscalls.h"
+#include "ion/base/with_memory.h"
 #include "third_party/ion_uapi/ion.h"
 
 namespace ion {
@@ -39,36 +43,54 @@ template <Syscalls Sys = LinuxSyscalls>
 class IonBackend : public DmaBufBackend<Sys> {
  public:
   static constexpr const char* kName = "ion";
-  static constexpr BackendCaps kCaps = {.proves_unshared = true};
+  static constexpr BackendCaps kCaps = {
+      .proves_unshared = true, .fences = true, .compares = true, .relists = true};
 
   struct Options {
     Sys sys = {};
-    std::shared_ptr<Budget> budget = nullptr;     // half of RAM where none is given
+    std::shared_ptr<Budget> budget = nullptr;     // half of a MemoryLimit where none is given
     std::shared_ptr<ErrorSink> errors = nullptr;  // one that only counts
     std::string node = "/dev/ion";
     uint16_t private_flags = 0;  // HeapPrivate bits that this board's heaps know
   };
 
-  // ENOENT: no such kernel interface. ENODEV: not a device of ION's kind, or no heap in it. EINVAL:
-  // it speaks the other ABI. Where no heap can be used: the first one's reason.
+  // Opens the node. ENOENT: the kernel has no ION. ENODEV: the node is no device of ION's kind, or
+  // has no heap. EINVAL: it speaks the other ABI. If no heap can be used: the first one's error.
   static Result<IonBackend> Open(const Options& options) noexcept {
+    return IonBackend::OpenWithMemory(kName, [&] { return OpenOrThrow(options); });
+  }
+  // Not for users: Open, which may throw bad_alloc.
+  static Result<IonBackend> OpenOrThrow(const Options& options) {
     auto shared = DmaBufBackend<Sys>::MakeShared(kName, options);
     if (!shared.ok()) return shared.error();
     Result<ScopedFd<Sys>> node =
         OpenIonNode(kName, options.sys, *(*shared)->errors, options.node, IonAbi::kDescriptors);
     if (!node.ok()) return node.error();
-    IonBackend backend(options.sys, std::move(*shared), *std::move(node), options.private_flags);
-    if (Error error = backend.List(options.node); !error.ok()) return error;
+    IonBackend backend(options.sys, std::move(*shared), *std::move(node), options);
+    if (Error error = backend.List(); !error.ok()) return error;
+    backend.KeepHeapsInPlace();
+    backend.ids_.reserve(backend.kMaxHeaps);
     return backend;
   }
 
+  // Appends the heaps that have come since, with their modules: two system calls.
+  bool LookAgain() noexcept {
+    std::lock_guard lock(this->list_mutex());
+    const size_t before = this->heaps().size();
+    // Without memory for it the list stays as it is.
+    (void)internal::TryWithMemory([&] { AppendNew(); });
+    return this->heaps().size() != before;
+  }
+
   Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
+  bool SameBuffer(FdRef a, FdRef b) const noexcept { return this->SameFile(a, b); }
+  Result<bool> IsIdle(const Block& block) noexcept { return this->PollFences(block); }
 
   // 2: the heaps are modules (Android's 4.19 and later). 0: the kernel does not tell.
   uint32_t abi_version() const noexcept { return abi_version_; }
 
   // EINVAL: 0 bytes, or a flag that the heap cannot honour. ENOMEM: past the bound, or the
-  // kernel's. ENODEV: the kernel's, where a heap's module has gone.
+  // kernel's. ENODEV: the kernel's, after a heap's module was removed.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
     Result<Charge> charge = this->Admit(kernel_heap, bytes);
@@ -82,9 +104,13 @@ class IonBackend : public DmaBufBackend<Sys> {
                                        .fd = 0,
                                        .unused = 0};
     const long answer = IoctlRetrying(this->sys(), node_.get(), ion_uapi::kIocAlloc, &data);
-    if (Failed(answer)) return Error(ErrnoFrom(answer), "ION_IOC_ALLOC", origin);
-    this->Fill(block, this->Own(data.fd), charge->bytes(), kernel_heap, heap.properties);
-    block.cached = Has(flags, Flags::kCached);
+    if (Failed(answer)) {
+      return Error(ErrnoFrom(answer), "ION_IOC_ALLOC", origin,
+                   IonAllocationHint(answer, heap.type, charge->bytes()));
+    }
+    this->Fill(block, this->Own(static_cast<int>(data.fd)), charge->bytes(), kernel_heap,
+               heap.properties);
+    block.cached = IonCaching(heap, flags);
     charge->Keep();
     this->NameOrReport(block, name);
     return {};
@@ -92,20 +118,34 @@ class IonBackend : public DmaBufBackend<Sys> {
 
  private:
   IonBackend(const Sys& sys, std::unique_ptr<typename DmaBufBackend<Sys>::Shared> shared,
-             ScopedFd<Sys> node, uint16_t private_flags) noexcept
+             ScopedFd<Sys> node, const Options& options)
       : DmaBufBackend<Sys>(kName, sys, std::move(shared)),
+        path_(options.node),
         node_(std::move(node)),
-        private_flags_(private_flags) {}
+        private_flags_(options.private_flags) {}
 
-  Error List(const std::string& path) noexcept {
-    const Origin origin{kName, Operation::kOpen, path};
-    Result<std::vector<IonHeap>> listed =
-        QueryIonHeaps(kName, this->sys(), node_.get(), path, /*cached_cma=*/true);
-    if (!listed.ok()) return listed.error();
+  Result<std::vector<IonHeap>> Query() {
+    return QueryIonHeaps(kName, this->sys(), node_.get(), path_, /*cached_cma=*/true);
+  }
+  void Append(IonHeap& heap) {
+    if (ids_.size() == this->kMaxHeaps) return;
+    // First: once the heap is listed, others may ask for it.
+    ids_.push_back(heap.id);
+    this->AddHeap(std::move(heap.heap));
+  }
+  void AppendNew() {
+    Result<std::vector<IonHeap>> listed = Query();
+    if (!listed.ok()) return;
     for (IonHeap& heap : *listed) {
-      ids_.push_back(heap.id);
-      this->AddHeap(std::move(heap.heap));
+      const bool is_listed = std::ranges::find(ids_, heap.id) != ids_.end();
+      if (!is_listed && heap.heap.unusable.ok()) Append(heap);
     }
+  }
+  Error List() {
+    const Origin origin{kName, Operation::kOpen, path_};
+    Result<std::vector<IonHeap>> listed = Query();
+    if (!listed.ok()) return listed.error();
+    for (IonHeap& heap : *listed) Append(heap);
     const Error none(ENODEV, "ION_IOC_HEAP_QUERY: no heap", origin,
                      "the kernel needs CONFIG_ION_SYSTEM_HEAP=y or CONFIG_ION_CMA_HEAP=y");
     if (Error error = this->CheckHeaps(none); !error.ok()) return error;
@@ -117,6 +157,7 @@ class IonBackend : public DmaBufBackend<Sys> {
     return Error(ErrnoFrom(answer), "ION_IOC_ABI_VERSION", origin);
   }
 
+  std::string path_;
   ScopedFd<Sys> node_;
   uint16_t private_flags_;
   uint32_t abi_version_ = 0;

@@ -3,15 +3,15 @@
 //
 // File: backends/ion_legacy.h
 //
-// IonLegacyBackend: dma-bufs from the heaps of /dev/ion as it was from Linux 3.0 to 4.11, where an
-// allocation answers with a handle of the client (which a descriptor of /dev/ion is). As it was
-// since, see backends/ion.h.
+// IonLegacyBackend: dma-bufs from the heaps of /dev/ion of Linux 3.0 to 4.11, whose allocation
+// answers with a handle of the client (a descriptor of /dev/ion is a client). For newer kernels see
+// backends/ion.h.
 //
-// A block keeps both, the handle and one dma-buf of it. The dma-buf is what is mapped, handed out
-// and sent to drivers. The handle is what the kernel knows the memory by: all dma-bufs there have
-// one inode, and two dma-bufs may be the same pages, but IMPORT answers with the handle that the
-// client has of them already. It only lasts while it is kept. It also keeps the kernel's report of
-// who holds what (debugfs) true, and vendors' ioctls ask by it. The price is one ioctl a release.
+// A block keeps both, the handle and one dma-buf of it. The dma-buf is mapped, handed out and sent
+// to drivers. The handle identifies the memory: all dma-bufs there have one inode, and two dma-bufs
+// may be the same pages, but IMPORT answers with the handle that the client has of them already, as
+// long as it keeps it. The handle also keeps the kernel's report of holders (debugfs) true, and
+// vendors' ioctls take it. The price is one ioctl per release.
 //
 // The kernel does not tell what its heaps are (but for Linux 4.9 to 4.11): each id is tried with
 // one page, and one that has no room for it is there all the same. Types and names are the
@@ -19,17 +19,32 @@
 // example. So are a layout of the structs that is not Linux 3.10's (Abi:
 // third_party/ion_uapi/ion_legacy.h), and a vendor's ioctls (backends/PORTING.md).
 //
-// CPU access: Linux 4.6 has DMA_BUF_IOCTL_SYNC. Before, ION_IOC_SYNC makes what the CPU wrote
-// visible to devices, and there is no call for the other way. Cached memory is asked for without
-// ION_FLAG_CACHED_NEEDS_SYNC, so that the kernel itself keeps track of what the CPU wrote.
+// CPU access: cached memory is asked for with ION_FLAG_CACHED_NEEDS_SYNC. With ION_FLAG_CACHED
+// alone the kernel maps page by page, at each first touch, and if two threads touch one page at
+// once its handler fails and the process is killed (Linux 4.2 and 4.9). So ION_IOC_SYNC makes the
+// CPU's writes to ION's memory, imported or not, visible to devices at the end of each access that
+// writes. The kernel has no call for the other way: the driver that maps the buffer for a device
+// does that. DMA_BUF_IOCTL_SYNC of Linux 4.6 to 4.11 does nothing for caches of ION's memory, and
+// answers 0; it is sent for other drivers' dma-bufs only. Fences are waited for by poll.
+//
+// Frees: a thread of the kernel's gives the memory of a carveout and of a heap of chunks back some
+// time after a release, and until then the heap may answer ENOMEM. An allocation waits for it, up
+// to kLongestWaitMs in all, the first time, and again if this backend has released memory since the
+// last wait in vain.
+//
+// Linux 4.9 oopses where 1 MiB or more of cached memory is asked for and the system heap has no
+// chunk of 1 MiB: /dev/ion hangs from then on. Nothing here can tell.
 //
 // Example:
 //   ion::Result<ion::IonLegacyBackend<>> backend = ion::IonLegacyBackend<>::Open({});
 //
-// Cost: two ioctls an allocation, one a release, two to identify; one descriptor in all.
+// Cost: two ioctls an allocation, one a release, two to identify, one poll or one ioctl a CPU
+// access of cached memory; one descriptor in all.
 // Thread-safe but for Open.
 #ifndef ION_BACKENDS_ION_LEGACY_H_
 #define ION_BACKENDS_ION_LEGACY_H_
+
+#include <poll.h>
 
 #include <algorithm>
 #include <atomic>
@@ -37,20 +52,21 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <new>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
-#include "backends/dma_buf_backend.h"
-#include "backends/ion_node.h"
 #include "ion/backend.h"
-#include "ion/syscalls.h"
+#include "ion/backends/dma_buf_backend.h"
+#include "ion/backends/ion_node.h"
+#include "ion/base/syscalls.h"
 #include "third_party/ion_uapi/ion_legacy.h"
 
 namespace ion {
 
-// What a platform knows of a heap of which the kernel tells no more than that there is one.
+// A platform's description of a heap, of which the kernel tells only that it exists.
 struct IonLegacyHeap {
   unsigned id = 0;
   std::string name;
@@ -65,20 +81,25 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
 
  public:
   static constexpr const char* kName = "ion_legacy";
-  static constexpr BackendCaps kCaps = {.customs = true};
+  static constexpr BackendCaps kCaps = {.customs = true, .fences = true};
+  static constexpr int kLongestWaitMs = 63;
 
   struct Options {
     Sys sys = {};
-    std::shared_ptr<Budget> budget = nullptr;     // half of RAM where none is given
+    std::shared_ptr<Budget> budget = nullptr;     // half of a MemoryLimit where none is given
     std::shared_ptr<ErrorSink> errors = nullptr;  // one that only counts
     std::string node = "/dev/ion";
     std::vector<IonLegacyHeap> heaps = {};  // empty: a heap's id is its type
     uint16_t private_flags = 0;             // HeapPrivate bits that this board's heaps know
   };
 
-  // ENOENT: no such kernel interface. ENODEV: not a device of ION's kind, or no heap in it. ENOTTY:
-  // it speaks the other ABI. Where no heap can be used: the first one's reason.
+  // Opens the node. ENOENT: the kernel has no ION. ENODEV: the node is no device of ION's kind, or
+  // has no heap. ENOTTY: it speaks the other ABI. If no heap can be used: the first one's error.
   static Result<IonLegacyBackend> Open(const Options& options) noexcept {
+    return IonLegacyBackend::OpenWithMemory(kName, [&] { return OpenOrThrow(options); });
+  }
+  // Not for users: Open, which may throw bad_alloc.
+  static Result<IonLegacyBackend> OpenOrThrow(const Options& options) {
     auto shared = Base::MakeShared(kName, options);
     if (!shared.ok()) return shared.error();
     Result<ScopedFd<Sys>> node = OpenIonNode<typename Abi::ion_handle_data>(
@@ -86,13 +107,16 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     if (!node.ok()) return node.error();
     IonLegacyBackend backend(options.sys, std::move(*shared), *std::move(node),
                              options.private_flags);
+    if (backend.frees_ == nullptr) {
+      return Error(ENOMEM, "operator new: its frees", {kName, Operation::kOpen, options.node});
+    }
     if (Error error = backend.List(options); !error.ok()) return error;
     return backend;
   }
 
   // The name is not told to the kernel, whose dma-bufs have names since Linux 5.3.
   // EINVAL: 0 bytes, or a flag that the heap cannot honour. ENOMEM: past the bound, or the
-  // kernel's. EPERM: how a heap of CMA says that it has no room.
+  // kernel's, which may be waited for. EPERM: how a heap of CMA says that it has no room.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view /*name*/,
                  Block& block) noexcept {
     Result<Charge> charge = this->Admit(kernel_heap, bytes);
@@ -100,7 +124,8 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     const KernelHeap& heap = this->heaps()[kernel_heap];
     const Origin origin{kName, Operation::kAllocate, heap.name, bytes};
     if (Error error = CheckIonFlags(heap, flags, private_flags_, origin); !error.ok()) return error;
-    const Result<Handle> handle = AllocateHandle(ids_[kernel_heap], charge->bytes(), flags, origin);
+    const Result<Handle> handle =
+        AllocateOrWait(heap.type, ids_[kernel_heap], charge->bytes(), flags, origin);
     if (!handle.ok()) return handle.error();
     FdData shared{.handle = *handle, .fd = -1};
     const long answer = Command(Ioctls::kShare, shared);
@@ -109,7 +134,7 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
       return Error(ErrnoFrom(answer), "ION_IOC_SHARE", origin);
     }
     this->Fill(block, this->Own(shared.fd), charge->bytes(), kernel_heap, heap.properties);
-    block.cached = Has(flags, Flags::kCached);
+    block.cached = IonCaching(heap, flags);
     block.cookie = Word(*handle);
     charge->Keep();
     return {};
@@ -126,17 +151,16 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     return first;
   }
 
+  Result<bool> IsIdle(const Block& block) noexcept { return this->PollFences(block); }
   Error BeginCpuAccess(const Block& block, Direction direction) noexcept {
-    return AskForSync([&] { return Base::BeginCpuAccess(block, direction); });
+    if (!IsOfIon(block)) return IfKnown(Base::BeginCpuAccess(block, direction));
+    return block.cached.no() ? Error() : WaitForFences(block, direction);
   }
   // Before Linux 4.6 another driver's dma-buf has no call at all: whoever made it has to keep its
   // mappings coherent.
   Error EndCpuAccess(const Block& block, Direction direction) noexcept {
-    if (!block.cached) return {};
-    Error error = AskForSync([&] { return Base::EndCpuAccess(block, direction); });
-    const bool wrote = direction != Direction::kRead;
-    if (!error.ok() || !wrote || block.cookie == 0 || !lacks_sync_->load(std::memory_order_relaxed))
-      return error;
+    if (!IsOfIon(block)) return IfKnown(Base::EndCpuAccess(block, direction));
+    if (block.cached.no() || direction == Direction::kRead) return {};
     FdData data{.handle = {}, .fd = block.fd};
     const long answer = Command(Ioctls::kSync, data);
     if (!Failed(answer)) return {};
@@ -144,8 +168,8 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
                  {kName, Operation::kEndAccess, {}, block.bytes});
   }
 
-  // By the client's handle. Of memory that no block of this backend is, it is only a guess of what
-  // its handle is going to be; of another driver's it is unknown.
+  // Identifies by the client's handle. For memory of ION that this backend has no block of, the
+  // identity is a guess of its future handle; for another driver's memory it is unknown.
   Result<BufferIdentity> Identify(FdRef fd, Operation operation) noexcept {
     const Origin origin{kName, operation};
     const Result<Handle> handle = ImportHandle(fd.get(), origin);
@@ -196,19 +220,19 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
   using FdData = typename Abi::ion_fd_data;
 
   IonLegacyBackend(const Sys& sys, std::unique_ptr<typename Base::Shared> shared,
-                   ScopedFd<Sys> node, uint16_t private_flags) noexcept
+                   ScopedFd<Sys> node, uint16_t private_flags)
       : Base(kName, sys, std::move(shared)),
         node_(std::move(node)),
         private_flags_(private_flags),
-        lacks_sync_(std::make_unique<std::atomic<bool>>(false)) {}
+        frees_(new(std::nothrow) Frees) {}
 
   static uint64_t Word(Handle handle) noexcept { return static_cast<uint64_t>(handle); }
 
-  Error List(const Options& options) noexcept {
+  Error List(const Options& options) {
     const Origin origin{kName, Operation::kOpen, options.node};
     Result<std::vector<IonHeap>> listed =
         QueryIonHeaps(kName, this->sys(), node_.get(), options.node, /*cached_cma=*/false);
-    // EINVAL: what a 32-bit kernel says to an ioctl that is larger than any that it knows.
+    // EINVAL: the answer of a 32-bit kernel to an ioctl that is larger than any that it knows.
     const int code = listed.error().code();
     if (code == ENOTTY || code == EINVAL) listed = Probe(options.heaps);
     if (!listed.ok()) return listed.error();
@@ -220,12 +244,13 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
                                   "the board's ION driver has to add one (ion_device_add_heap)"));
   }
 
-  std::vector<IonHeap> Probe(const std::vector<IonLegacyHeap>& declared) noexcept {
+  std::vector<IonHeap> Probe(const std::vector<IonLegacyHeap>& declared) {
     std::vector<IonHeap> heaps;
     for (unsigned id = 0; id < ion_uapi::kHeapIds; ++id) {
       KernelHeap heap = Declared(declared, id);
       const Origin origin{kName, Operation::kOpen, heap.name, PageBytes()};
-      const Result<Handle> handle = AllocateHandle(id, PageBytes(), Flags::kNone, origin);
+      const Result<Handle> handle =
+          AllocateHandle(heap.type, id, PageBytes(), Flags::kNone, origin);
       const int code = handle.error().code();
       if (code == ENODEV) continue;
       if (handle.ok()) {
@@ -240,7 +265,7 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     return heaps;
   }
 
-  static KernelHeap Declared(const std::vector<IonLegacyHeap>& declared, unsigned id) noexcept {
+  static KernelHeap Declared(const std::vector<IonLegacyHeap>& declared, unsigned id) {
     const auto known = std::ranges::find(declared, id, &IonLegacyHeap::id);
     if (known != declared.end()) {
       return MakeIonHeap(known->name, static_cast<uint32_t>(known->type), known->cacheable);
@@ -251,27 +276,44 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     return MakeIonHeap(std::move(name), type, type != ion_uapi::kHeapTypeDma);
   }
 
-  Result<Handle> AllocateHandle(unsigned id, uint64_t bytes, Flags flags,
+  Result<Handle> AllocateHandle(HeapType type, unsigned id, uint64_t bytes, Flags flags,
                                 const Origin& origin) const noexcept {
     typename Abi::ion_allocation_data data{};
     data.len = static_cast<decltype(data.len)>(bytes);
+    if (data.len != bytes) return Error(ENOMEM, "more than a 32-bit program can name", origin);
     data.align = static_cast<decltype(data.align)>(PageBytes());
     data.heap_id_mask = 1u << id;
-    data.flags = IonFlags(flags);
+    data.flags = IonFlags(flags) |
+                 (Has(flags, Flags::kCached) ? uint32_t{ion_uapi::kFlagCachedNeedsSync} : 0);
     const long answer = Command(Ioctls::kAlloc, data);
     if (!Failed(answer)) return data.handle;
     return Error(ErrnoFrom(answer), "ION_IOC_ALLOC", origin,
-                 answer == -EPERM ? "a heap of CMA answers -1, which reads EPERM, where it has no "
-                                    "room in one piece: release some buffers"
-                                  : nullptr);
+                 IonAllocationHint(answer, type, bytes));
+  }
+  Result<Handle> AllocateOrWait(HeapType type, unsigned id, uint64_t bytes, Flags flags,
+                                const Origin& origin) noexcept {
+    Result<Handle> handle = AllocateHandle(type, id, bytes, flags, origin);
+    const bool frees_at_once =
+        type == HeapType::kSystem || type == HeapType::kSystemContig || type == HeapType::kDma;
+    if (handle.error().code() != ENOMEM || frees_at_once) return handle;
+    const uint64_t released = frees_->released.load(std::memory_order_relaxed);
+    if (released == frees_->waited_for.load(std::memory_order_relaxed)) return handle;
+    for (int waited = 0, wait = 1; waited < kLongestWaitMs; waited += wait, wait *= 2) {
+      (void)this->sys().Poll(nullptr, 0, wait);
+      handle = AllocateHandle(type, id, bytes, flags, origin);
+      if (handle.error().code() != ENOMEM) return handle;
+    }
+    frees_->waited_for.store(released, std::memory_order_relaxed);
+    return handle;
   }
   Error FreeHandle(Handle handle, uint64_t bytes) const noexcept {
     typename Abi::ion_handle_data data{.handle = handle};
     const long answer = Command(Ioctls::kFree, data);
+    frees_->released.fetch_add(1, std::memory_order_relaxed);
     if (!Failed(answer)) return {};
     return Error(ErrnoFrom(answer), "ION_IOC_FREE", {kName, Operation::kRelease, {}, bytes});
   }
-  // None, where it is not ION's memory.
+  // Returns no handle for memory that is not ION's.
   Result<Handle> ImportHandle(int fd, const Origin& origin) const noexcept {
     FdData data{.handle = {}, .fd = fd};
     const long answer = Command(Ioctls::kImport, data);
@@ -280,20 +322,33 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
     return Error(ErrnoFrom(answer), "ION_IOC_IMPORT", origin);
   }
 
-  // What the kernel answers to DMA_BUF_IOCTL_SYNC, which it is not asked again once it did not know
-  // it (before Linux 4.6).
-  template <class Ask>
-  Error AskForSync(Ask ask) noexcept {
-    if (lacks_sync_->load(std::memory_order_relaxed)) return {};
-    Error error = ask();
-    if (error.code() != ENOTTY) return error;
-    lacks_sync_->store(true, std::memory_order_relaxed);
-    return {};
+  // Returns true if ION made the memory, by this client's handle of it.
+  static bool IsOfIon(const Block& block) noexcept { return block.cookie != 0; }
+  // DMA_BUF_IOCTL_SYNC is Linux 4.6's.
+  static Error IfKnown(Error error) noexcept { return error.code() == ENOTTY ? Error() : error; }
+
+  // Linux 3.17; before, nothing has fences. As DMA_BUF_IOCTL_SYNC, which would also map the whole
+  // buffer into the kernel.
+  Error WaitForFences(const Block& block, Direction direction) const noexcept {
+    const bool reads = direction == Direction::kRead;
+    pollfd fences{
+        .fd = block.fd, .events = static_cast<short>(reads ? POLLIN : POLLOUT), .revents = 0};
+    long answer;
+    do answer = this->sys().Poll(&fences, 1, -1);
+    while (answer == -EINTR);
+    if (!Failed(answer)) return {};
+    return Error(ErrnoFrom(answer), "poll", {kName, Operation::kBeginAccess, {}, block.bytes});
   }
+
+  struct Frees {
+    static constexpr uint64_t kNever = UINT64_MAX;
+    std::atomic<uint64_t> released{0};         // handles, by now
+    std::atomic<uint64_t> waited_for{kNever};  // how many of them the last wait in vain was for
+  };
 
   ScopedFd<Sys> node_;
   uint16_t private_flags_;
-  std::unique_ptr<std::atomic<bool>> lacks_sync_;
+  std::unique_ptr<Frees> frees_;
   std::vector<unsigned> ids_;  // of heaps(), in the same order
 };
 static_assert(BackendCheck<IonLegacyBackend<>>::kOk);

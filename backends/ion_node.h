@@ -3,8 +3,8 @@
 //
 // File: backends/ion_node.h
 //
-// What both of ION's ABIs have in common: the node /dev/ion, which of the two it speaks, the list
-// of heaps, and what a heap's type says of its memory.
+// The common part of ION's two ABIs: the node /dev/ion, the question for its ABI, the list of
+// heaps, and the properties that a heap's type promises.
 //
 // The ABI is asked of each descriptor, never of the process: a node can be another one after a
 // module was loaded. Nothing that is no device of ION's major number gets an ioctl.
@@ -25,14 +25,16 @@
 #include <utility>
 #include <vector>
 
-#include "backends/scoped_fd.h"
 #include "ion/backend.h"
-#include "ion/bytes.h"
-#include "ion/error.h"
-#include "ion/error_sink.h"
+#include "ion/backends/scoped_fd.h"
+#include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/error_sink.h"
+#include "ion/base/linux_release.h"
+#include "ion/base/node_hint.h"
+#include "ion/base/syscalls.h"
 #include "ion/heap_id.h"
 #include "ion/request.h"
-#include "ion/syscalls.h"
 #include "third_party/ion_uapi/ion.h"
 
 namespace ion {
@@ -50,19 +52,20 @@ struct IonHeap {
 
 namespace internal {
 
-inline const char* IonNodeHint(long answer) noexcept {
-  switch (-answer) {
-    case ENOENT:
-      return "the kernel has no ION: it needs CONFIG_ION=y (Linux 3.10 to 5.10); since 5.6 "
-             "there is /dev/dma_heap, so take the dma_heap backend";
-    case EACCES:
-    case EPERM:
-      return "join the node's group, or add a udev rule: KERNEL==\"ion\", GROUP=\"video\", "
-             "MODE=\"0660\"";
-    default:
-      return nullptr;
-  }
-}
+inline constexpr NodeAdvice kIonNodeAdvice = {
+    .absent = [](const LinuxRelease& running) -> const char* {
+      if (running.IsBefore(5, 6)) return "the kernel has no ION: it needs CONFIG_ION=y";
+      if (running.IsSince(5, 11)) {
+        return "ION (CONFIG_ION=y) has gone since Linux 5.11: take the dma_heap backend";
+      }
+      return "the kernel has no ION: it needs CONFIG_ION=y (Linux 3.10 to 5.10); since 5.6 there "
+             "is "
+             "/dev/dma_heap, so take the dma_heap backend";
+    },
+    .rule =
+        "join the node's group, or add a udev rule: KERNEL==\"ion\", GROUP=\"video\", "
+        "MODE=\"0660\"",
+    .sysfs = "/sys/class/misc/ion"};
 
 }  // namespace internal
 
@@ -75,7 +78,8 @@ Result<ScopedFd<Sys>> OpenIonNode(const char* backend, const Sys& sys, ErrorSink
   const Origin origin{backend, Operation::kOpen, path};
   const long opened = OpenRetrying(sys, path.c_str(), O_RDONLY);
   if (Failed(opened)) {
-    return Error(ErrnoFrom(opened), "open", origin, internal::IonNodeHint(opened));
+    return Error(ErrnoFrom(opened), "open", origin,
+                 NodeHint(sys, path.c_str(), opened, O_RDONLY, internal::kIonNodeAdvice));
   }
   ScopedFd<Sys> node(static_cast<int>(opened), sys, errors, backend);
   struct stat status {};
@@ -105,19 +109,19 @@ Result<ScopedFd<Sys>> OpenIonNode(const char* backend, const Sys& sys, ErrorSink
                      origin, "take the ion backend");
 }
 
-// A kernel heap of a type, with what that type says of its memory; of a vendor's types nothing is
-// promised. Whether memory is cached is said with each request, and without a word it is not.
-inline KernelHeap MakeIonHeap(std::string name, uint32_t type, bool cacheable) noexcept {
+// Makes a kernel heap with the properties that its type promises; a vendor's type promises none.
+// Each request selects cached or uncached memory; without a flag it is uncached.
+inline KernelHeap MakeIonHeap(std::string name, uint32_t type, bool cacheable) {
   const bool known = type <= ion_uapi::kHeapTypeDma;
   const HeapType heap_type = known ? static_cast<HeapType>(type) : HeapType::kCustom;
   const bool contiguous = heap_type == HeapType::kSystemContig ||
                           heap_type == HeapType::kCarveout || heap_type == HeapType::kDma;
   return {.name = std::move(name),
           .type = heap_type,
-          .properties = {.cpu_mappable = known,
-                         .cached = false,
-                         .contiguous = contiguous,
-                         .zeroed = known,
+          .properties = {.cpu_mappable = Known::YesIf(known),
+                         .cached = known ? Known(false) : Known(),
+                         .contiguous = known ? Known(contiguous) : Known(),
+                         .zeroed = Known::YesIf(known),
                          .alignment = PageBytes()},
           .unusable = {},
           .either_caching = known && cacheable};
@@ -130,7 +134,7 @@ static_assert(static_cast<uint32_t>(HeapType::kSystem) == ion_uapi::kHeapTypeSys
 // CMA take ION_FLAG_CACHED. EPROTO: an answer that cannot be.
 template <Syscalls Sys>
 Result<std::vector<IonHeap>> QueryIonHeaps(const char* backend, const Sys& sys, int node,
-                                           const std::string& path, bool cached_cma) noexcept {
+                                           const std::string& path, bool cached_cma) {
   constexpr uint32_t kMost = UINT8_MAX + 1;  // Block::kernel_heap
   const Origin origin{backend, Operation::kOpen, path};
   ion_uapi::ion_heap_query query{};
@@ -143,17 +147,23 @@ Result<std::vector<IonHeap>> QueryIonHeaps(const char* backend, const Sys& sys, 
   std::vector<IonHeap> heaps;
   if (count == 0) return heaps;
   // Fewer may be left by now: the second answer counts. Those that came since are not seen.
+  constexpr uint32_t kUntold = UINT32_MAX;  // no id of a heap
   std::vector<ion_uapi::ion_heap_data> listed(count);
+  for (ion_uapi::ion_heap_data& data : listed) data.heap_id = kUntold;
   query = {.cnt = count,
            .reserved0 = 0,
            .heaps = reinterpret_cast<uintptr_t>(listed.data()),
            .reserved1 = 0,
            .reserved2 = 0};
-  if (const long answer = IoctlRetrying(sys, node, ion_uapi::kIocHeapQuery, &query);
-      Failed(answer)) {
-    return Error(ErrnoFrom(answer), "ION_IOC_HEAP_QUERY", origin);
-  }
-  if (query.cnt > count) {
+  const long answer = IoctlRetrying(sys, node, ion_uapi::kIocHeapQuery, &query);
+  const bool in_bounds = query.cnt <= count;
+  // Linux 4.9 fills the list and the count, and then answers EINVAL all the same.
+  const auto told = std::ranges::count_if(
+      listed, [](const ion_uapi::ion_heap_data& data) { return data.heap_id != kUntold; });
+  const bool filled =
+      answer == -EINVAL && in_bounds && query.cnt != 0 && static_cast<uint64_t>(told) == query.cnt;
+  if (Failed(answer) && !filled) return Error(ErrnoFrom(answer), "ION_IOC_HEAP_QUERY", origin);
+  if (!in_bounds) {
     return Error(EPROTO, "ION_IOC_HEAP_QUERY: more heaps than there was room for", origin);
   }
   listed.resize(query.cnt);
@@ -174,11 +184,30 @@ Result<std::vector<IonHeap>> QueryIonHeaps(const char* backend, const Sys& sys, 
   return heaps;
 }
 
+// Returns advice for a heap that has no memory for a request; nullptr: nothing special.
+inline const char* IonAllocationHint(long answer, HeapType type, uint64_t bytes) noexcept {
+  constexpr unsigned kLargestOrder = 10;  // of the page allocator
+  if (answer == -EPERM) {
+    return "a heap of CMA answers -1, which reads EPERM, if it has no room in one piece: "
+           "release some buffers";
+  }
+  if (answer == -ENOMEM && type == HeapType::kSystemContig &&
+      bytes > PageBytes() << kLargestOrder) {
+    return "the page allocator has at most 1024 pages in one piece: name a heap of CMA, or a "
+           "carveout";
+  }
+  return nullptr;
+}
+
 // The flags of a request as ION has them. EINVAL: both kinds of caching, one that the heap cannot
 // give, or a bit that its heaps do not know (ION itself drops those).
 inline Error CheckIonFlags(const KernelHeap& heap, Flags flags, uint16_t private_flags,
                            const Origin& origin) noexcept {
-  if (Has(flags, Flags::kCached) && (Has(flags, Flags::kUncached) || !heap.either_caching)) {
+  const bool cached = Has(flags, Flags::kCached), uncached = Has(flags, Flags::kUncached);
+  if (heap.properties.cached.unknown() && (cached || uncached)) {
+    return Error(EINVAL, "the caching of its memory is not known", origin);
+  }
+  if (cached && (uncached || !heap.either_caching)) {
     return Error(EINVAL, "kCached, but its memory is uncached, or kUncached as well", origin);
   }
   if ((HeapPrivateBits(flags) & ~uint32_t{private_flags}) != 0) {
@@ -186,6 +215,10 @@ inline Error CheckIonFlags(const KernelHeap& heap, Flags flags, uint16_t private
                  "declare what this board's heaps know: Options::private_flags");
   }
   return {};
+}
+// Returns the caching of memory of these flags, which the heap can honour.
+inline Known IonCaching(const KernelHeap& heap, Flags flags) noexcept {
+  return heap.either_caching ? Known(Has(flags, Flags::kCached)) : heap.properties.cached;
 }
 inline uint32_t IonFlags(Flags flags) noexcept {
   return HeapPrivateBits(flags) << 16 |

@@ -14,23 +14,27 @@
 // Example:
 //   ion::Result<ion::MemfdBackend<>> backend = ion::MemfdBackend<>::Open({});
 //
-// Cost: three system calls an allocation, and page faults on first touch. Thread-safe but for Open.
+// Under strict overcommit (vm.overcommit_memory=2 when it was opened) pages are put in place at
+// once, so that there is an ENOMEM in the place of a SIGBUS at the first touch.
+//
+// Cost: three system calls an allocation, and page faults on first touch; two more to bear
+// RLIMIT_FSIZE. Thread-safe but for Open.
 #ifndef ION_BACKENDS_MEMFD_H_
 #define ION_BACKENDS_MEMFD_H_
 
-#include <linux/memfd.h>
-
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string_view>
 #include <utility>
 
-#include "backends/backend_base.h"
-#include "backends/sealed_memfd.h"
 #include "ion/backend.h"
-#include "ion/syscalls.h"
+#include "ion/backends/backend_base.h"
+#include "ion/backends/sealed_memfd.h"
+#include "ion/base/bytes.h"
+#include "ion/base/syscalls.h"
 
 namespace ion {
 
@@ -40,28 +44,30 @@ class MemfdBackend : public BackendBase<Sys> {
 
  public:
   static constexpr const char* kName = "memfd";
-  static constexpr BackendCaps kCaps = {};
+  static constexpr BackendCaps kCaps = {.compares = true};
 
   struct Options {
     Sys sys = {};
-    std::shared_ptr<Budget> budget = nullptr;     // half of RAM where none is given
+    std::shared_ptr<Budget> budget = nullptr;     // half of a MemoryLimit where none is given
     std::shared_ptr<ErrorSink> errors = nullptr;  // one that only counts
   };
 
-  // ENOSYS: the kernel has no memfds.
+  // ENOSYS, EPERM, EACCES: the kernel has no memfds, or a sandbox allows none.
   static Result<MemfdBackend> Open(const Options& options) noexcept {
+    return MemfdBackend::OpenWithMemory(kName, [&] { return OpenOrThrow(options); });
+  }
+  // Not for users: Open, which may throw bad_alloc.
+  static Result<MemfdBackend> OpenOrThrow(const Options& options) {
     auto shared = Base::MakeShared(kName, options);
     if (!shared.ok()) return shared.error();
-    const long probe = options.sys.MemfdCreate(kName, MFD_CLOEXEC);
-    if (Failed(probe)) {
-      return Error(ErrnoFrom(probe), "memfd_create", {kName, Operation::kOpen},
-                   probe == -ENOSYS ? "the kernel has no memfds: they need Linux 3.17" : nullptr);
-    }
-    const ScopedFd<Sys> closed(static_cast<int>(probe), options.sys, *(*shared)->errors, kName);
+    const auto probe =
+        NewSealableMemfd(options.sys, *(*shared)->errors, {kName, Operation::kOpen}, kName);
+    if (!probe.ok()) return probe.error();
     return MemfdBackend(options.sys, std::move(*shared));
   }
 
-  // EINVAL: 0 bytes, or a heap-private flag. ENOMEM: past the bound.
+  // EINVAL: 0 bytes, or a heap-private flag. ENOMEM: past the bound, or past what the kernel
+  // commits to. EFBIG: past the process's limit of file sizes.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
     const Origin origin{kName, Operation::kAllocate, {}, bytes};
@@ -69,11 +75,31 @@ class MemfdBackend : public BackendBase<Sys> {
     Result<Charge> charge = this->Admit(kernel_heap, bytes);
     if (!charge.ok()) return charge.error();
     Result<ScopedFd<Sys>> memfd =
-        MakeSealedMemfd(this->sys(), this->errors(), origin, name, charge->bytes());
+        MakeSealedMemfd(this->sys(), this->errors(), origin, name, charge->bytes(), commit_);
     if (!memfd.ok()) return memfd.error();
     this->Fill(block, *std::move(memfd), charge->bytes(), 0, this->heaps()[0].properties);
     charge->Keep();
     return {};
+  }
+
+  // As BackendBase. Before Linux 6.7 a memfd that is sealed against writing has no shared mappings;
+  // a private one shows the same bytes, as they can never change.
+  Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
+                         MapMode mode) noexcept {
+    const Result<std::byte*> at = Base::Map(block, offset, bytes, mode);
+    if (at.ok()) return at;
+    if (at.error().code() == EACCES && mode == MapMode::kWritable && !block.writable) {
+      return at.error().Advised(
+          "whoever sent the memfd must open it O_RDWR, and must not seal it against writing");
+    }
+    if (at.error().code() != EPERM || mode != MapMode::kReadOnly ||
+        !NeverChanges(this->sys(), block.fd)) {
+      return at;
+    }
+    const long fixed = this->sys().MmapPrivate(AddressableBytes(bytes), block.fd,
+                                               static_cast<off_t>(block.offset + offset));
+    if (!Failed(fixed)) return reinterpret_cast<std::byte*>(fixed);
+    return Error(ErrnoFrom(fixed), "mmap", {kName, Operation::kMap, {}, bytes});
   }
 
   Error BeginCpuAccess(const Block&, Direction) noexcept { return CountSync(); }
@@ -87,24 +113,38 @@ class MemfdBackend : public BackendBase<Sys> {
                  {kName, Operation::kName, {}, block.bytes});
   }
 
+  // EINVAL: not a memfd. EBADF: not open.
+  Result<BufferIdentity> Identify(FdRef fd, Operation operation) noexcept {
+    if (Error error = CheckIsMemfd(this->sys(), fd.get(), {kName, operation}); !error.ok()) {
+      return error;
+    }
+    return Base::Identify(fd, operation);
+  }
+  bool SameBuffer(FdRef a, FdRef b) const noexcept { return this->SameFile(a, b); }
+
   // EINVAL: not a memfd, empty, or not sealed against shrinking. EBADF: not open.
   Error Import(FdRef fd, Block& block) noexcept {
     const Origin origin{kName, Operation::kImport};
+    // Before there is a copy, which would have to be closed.
+    if (Error error = CheckIsMemfd(this->sys(), fd.get(), origin); !error.ok()) return error;
     Result<ScopedFd<Sys>> copy = this->Duplicate(fd, origin);
     if (!copy.ok()) return copy.error();
     const Result<SealedMemfd> facts = InspectMemfd(this->sys(), copy->get(), origin);
     if (!facts.ok()) return facts.error();
-    this->FillForeign(block, *std::move(copy), facts->bytes, facts->writable);
+    this->FillForeign(block, *std::move(copy), facts->bytes, facts->writable, /*cached=*/true);
     return {};
   }
 
  private:
-  MemfdBackend(const Sys& sys, std::unique_ptr<typename Base::Shared> shared) noexcept
-      : Base(kName, sys, std::move(shared)), syncs_(std::make_unique<std::atomic<uint64_t>>(0)) {
+  MemfdBackend(const Sys& sys, std::unique_ptr<typename Base::Shared> shared)
+      : Base(kName, sys, std::move(shared)),
+        commit_(CommitsStrictly(sys)),
+        syncs_(std::make_unique<std::atomic<uint64_t>>(0)) {
     this->AddHeap({.name = kName,
                    .type = HeapType::kSystem,
                    .properties = {.cpu_mappable = true,
                                   .cached = true,
+                                  .contiguous = false,
                                   .zeroed = true,
                                   .alignment = PageBytes()},
                    .unusable = {}});
@@ -115,6 +155,7 @@ class MemfdBackend : public BackendBase<Sys> {
     return {};
   }
 
+  const bool commit_;
   std::unique_ptr<std::atomic<uint64_t>> syncs_;
 };
 static_assert(BackendCheck<MemfdBackend<>>::kOk);

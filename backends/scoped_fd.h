@@ -13,9 +13,9 @@
 
 #include <utility>
 
-#include "ion/error.h"
-#include "ion/error_sink.h"
-#include "ion/syscalls.h"
+#include "ion/base/error.h"
+#include "ion/base/error_sink.h"
+#include "ion/base/syscalls.h"
 
 namespace ion {
 

@@ -10,8 +10,9 @@
 // The memfd behind a buffer is closed as soon as the dma-buf holds its pages: nobody else can have
 // had it, and a buffer costs one descriptor.
 //
-// Limits are the module's (64 MiB and 1024 ranges per dma-buf where nobody changed them), read
-// once: what passes them is refused with a sentence, where the kernel would say EINVAL.
+// Limits are the module's (by default 64 MiB and 1024 ranges per dma-buf). A request that exceeds
+// them is refused with a sentence, in place of the kernel's EINVAL; they are read again for such a
+// request, and for one that the kernel refuses, as both can be changed at any time.
 //
 // Example:
 //   ion::Result<ion::UdmabufBackend<>> backend = ion::UdmabufBackend<>::Open({});
@@ -21,9 +22,9 @@
 #define ION_BACKENDS_UDMABUF_H_
 
 #include <fcntl.h>
-#include <linux/udmabuf.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <cstddef>
@@ -35,10 +36,13 @@
 #include <string_view>
 #include <utility>
 
-#include "backends/dma_buf_backend.h"
-#include "backends/sealed_memfd.h"
 #include "ion/backend.h"
-#include "ion/syscalls.h"
+#include "ion/backends/dma_buf_backend.h"
+#include "ion/backends/sealed_memfd.h"
+#include "ion/base/linux_release.h"
+#include "ion/base/node_hint.h"
+#include "ion/base/syscalls.h"
+#include "third_party/ion_uapi/dma_buf.h"
 
 namespace ion {
 
@@ -46,64 +50,77 @@ template <Syscalls Sys = LinuxSyscalls>
 class UdmabufBackend : public DmaBufBackend<Sys> {
  public:
   static constexpr const char* kName = "udmabuf";
-  static constexpr BackendCaps kCaps = {.composes = true, .proves_unshared = true};
+  static constexpr BackendCaps kCaps = {
+      .composes = true, .proves_unshared = true, .fences = true, .compares = true};
 
   struct Options {
     Sys sys = {};
-    std::shared_ptr<Budget> budget = nullptr;     // half of RAM where none is given
+    std::shared_ptr<Budget> budget = nullptr;     // half of a MemoryLimit where none is given
     std::shared_ptr<ErrorSink> errors = nullptr;  // one that only counts
     std::string node = "/dev/udmabuf";
     std::string parameters = "/sys/module/udmabuf/parameters";
   };
 
   static Result<UdmabufBackend> Open(const Options& options) noexcept {
+    return UdmabufBackend::OpenWithMemory(kName, [&] { return OpenOrThrow(options); });
+  }
+  // Not for users: Open, which may throw bad_alloc.
+  static Result<UdmabufBackend> OpenOrThrow(const Options& options) {
     auto shared = DmaBufBackend<Sys>::MakeShared(kName, options);
     if (!shared.ok()) return shared.error();
     const Origin origin{kName, Operation::kOpen, options.node};
     const long opened = OpenRetrying(options.sys, options.node.c_str(), O_RDWR);
-    if (Failed(opened)) return Error(ErrnoFrom(opened), "open", origin, NodeHint(opened));
+    if (Failed(opened)) {
+      return Error(ErrnoFrom(opened), "open", origin,
+                   NodeHint(options.sys, options.node.c_str(), opened, O_RDWR, kAdvice));
+    }
     ScopedFd<Sys> node(static_cast<int>(opened), options.sys, *(*shared)->errors, kName);
     struct stat status {};
     if (const long answer = options.sys.Fstat(node.get(), &status); Failed(answer)) {
       return Error(ErrnoFrom(answer), "fstat", origin);
     }
     if (!S_ISCHR(status.st_mode)) return Error(ENODEV, "fstat: not a character device", origin);
-    UdmabufBackend backend(options.sys, std::move(*shared), std::move(node));
-    uint64_t mebibytes = 64, ranges = 1024;  // the kernel's own, as they were before it told them
-    for (const auto& [file, value] :
-         {std::pair{"/size_limit_mb", &mebibytes}, {"/list_limit", &ranges}}) {
-      if (Error error = backend.ReadParameter(options.parameters + file, *value); !error.ok()) {
-        return error;
-      }
+    // Its buffers are of memfds, which a sandbox may refuse.
+    if (const auto probe = NewSealableMemfd(options.sys, *(*shared)->errors, origin, kName);
+        !probe.ok()) {
+      return probe.error();
     }
-    backend.bytes_limit_ = mebibytes << 20;
-    backend.ranges_limit_ = ranges;
+    UdmabufBackend backend(options.sys, std::move(*shared), std::move(node));
+    backend.limits_.reset(new (std::nothrow) Limits);
+    if (backend.limits_ == nullptr) return Error(ENOMEM, "operator new: the limits", origin);
+    backend.limits_->bytes_path = options.parameters + "/size_limit_mb";
+    backend.limits_->ranges_path = options.parameters + "/list_limit";
+    if (Error error = backend.ReadLimits(); !error.ok()) return error;
     return backend;
   }
 
-  // Not of what Compose made: whose memfds those are, nobody counts.
+  // Returns true if only this process holds the block. Not valid for buffers made by Compose: their
+  // pages also belong to the caller's memfds, which the count does not include.
   Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
+  bool SameBuffer(FdRef a, FdRef b) const noexcept { return this->SameFile(a, b); }
+  Result<bool> IsIdle(const Block& block) noexcept { return this->PollFences(block); }
 
-  uint64_t bytes_limit() const noexcept { return bytes_limit_; }    // of one dma-buf
-  uint64_t ranges_limit() const noexcept { return ranges_limit_; }  // of one Compose
+  // Of one dma-buf, and of one Compose, when they were read last.
+  uint64_t bytes_limit() const noexcept { return limits_->bytes.load(std::memory_order_relaxed); }
+  uint64_t ranges_limit() const noexcept { return limits_->ranges.load(std::memory_order_relaxed); }
 
   // EINVAL: 0 bytes, past the module's limit, or a heap-private flag. ENOMEM: past the bound.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
     const Origin origin{kName, Operation::kAllocate, {}, bytes};
     if (HeapPrivateBits(flags) != 0) return Error(EINVAL, "udmabuf has no private flags", origin);
-    if (Error error = CheckLimit(bytes, origin); !error.ok()) return error;
+    if (Error error = CheckLimits(bytes, 0, origin); !error.ok()) return error;
     Result<Charge> charge = this->Admit(kernel_heap, bytes);
     if (!charge.ok()) return charge.error();
     const Result<ScopedFd<Sys>> memfd =
-        MakeSealedMemfd(this->sys(), this->errors(), origin, name, charge->bytes());
+        MakeSealedMemfd(this->sys(), this->errors(), origin, name, charge->bytes(), commit_);
     if (!memfd.ok()) return memfd.error();
-    udmabuf_create create{.memfd = static_cast<uint32_t>(memfd->get()),
-                          .flags = UDMABUF_FLAGS_CLOEXEC,
-                          .offset = 0,
-                          .size = charge->bytes()};
-    const long fd = IoctlRetrying(this->sys(), node_.get(), UDMABUF_CREATE, &create);
-    if (Failed(fd)) return Error(ErrnoFrom(fd), "UDMABUF_CREATE", origin);
+    ion_uapi::udmabuf_create create{.memfd = static_cast<uint32_t>(memfd->get()),
+                                    .flags = ion_uapi::kUdmabufCloexec,
+                                    .offset = 0,
+                                    .size = charge->bytes()};
+    const long fd = IoctlRetrying(this->sys(), node_.get(), ion_uapi::kUdmabufCreate, &create);
+    if (Failed(fd)) return Refused(fd, "UDMABUF_CREATE", charge->bytes(), 0, origin);
     this->Fill(block, this->Own(fd), charge->bytes(), 0, this->heaps()[0].properties);
     charge->Keep();
     this->NameOrReport(block, name);
@@ -124,33 +141,31 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
                !__builtin_add_overflow(range.offset, range.bytes, &end) && end <= INT64_MAX;
     }
     const Origin origin{kName, Operation::kAllocate, {}, bytes};
-    if (ranges.empty() || ranges.size() > ranges_limit_) {
-      return Error(EINVAL, "no range, or more than the module's list_limit", origin,
-                   "merge ranges that lie side by side, or raise "
-                   "/sys/module/udmabuf/parameters/list_limit");
-    }
-    if (Error error = CheckLimit(bytes, origin); !error.ok()) return error;
+    if (ranges.empty()) return Error(EINVAL, "no range", origin);
+    if (Error error = CheckLimits(bytes, ranges.size(), origin); !error.ok()) return error;
     // Kernels differ: 5.10 takes an empty range, and calls an offset past all files EFBIG.
     if (!whole) return Error(EINVAL, "a range is not whole pages of a file", origin);
     Result<Charge> charge = this->Admit(0, bytes);
     if (!charge.ok()) return charge.error();
     // udmabuf_create_list ends in a flexible array: header and items are laid out by hand.
-    static_assert(sizeof(udmabuf_create_list) == 8 && sizeof(udmabuf_create_item) == 24);
     const size_t words = 1 + 3 * ranges.size();
     const std::unique_ptr<uint64_t[]> list(new (std::nothrow) uint64_t[words]());
     if (list == nullptr) return Error(ENOMEM, "operator new: the list of ranges", origin);
-    auto* header = reinterpret_cast<udmabuf_create_list*>(list.get());
-    header->flags = UDMABUF_FLAGS_CLOEXEC;
+    auto* header = reinterpret_cast<ion_uapi::udmabuf_create_list*>(list.get());
+    header->flags = ion_uapi::kUdmabufCloexec;
     header->count = static_cast<uint32_t>(ranges.size());
-    auto* item = reinterpret_cast<udmabuf_create_item*>(list.get() + 1);
+    auto* item = reinterpret_cast<ion_uapi::udmabuf_create_item*>(list.get() + 1);
     for (const PageRange& range : ranges) {
       *item++ = {.memfd = static_cast<uint32_t>(range.memfd.get()),
-                 .__pad = 0,
+                 .unused = 0,
                  .offset = range.offset,
                  .size = range.bytes};
     }
-    const long fd = IoctlRetrying(this->sys(), node_.get(), UDMABUF_CREATE_LIST, list.get());
-    if (Failed(fd)) return Error(ErrnoFrom(fd), "UDMABUF_CREATE_LIST", origin);
+    const long fd =
+        IoctlRetrying(this->sys(), node_.get(), ion_uapi::kUdmabufCreateList, list.get());
+    if (Failed(fd)) {
+      return Refused(fd, "UDMABUF_CREATE_LIST", charge->bytes(), ranges.size(), origin);
+    }
     Properties composed = this->heaps()[0].properties;
     composed.zeroed = false;
     this->Fill(block, this->Own(fd), charge->bytes(), 0, composed);
@@ -160,57 +175,104 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
 
  private:
   UdmabufBackend(const Sys& sys, std::unique_ptr<typename DmaBufBackend<Sys>::Shared> shared,
-                 ScopedFd<Sys> node) noexcept
-      : DmaBufBackend<Sys>(kName, sys, std::move(shared)), node_(std::move(node)) {
+                 ScopedFd<Sys> node)
+      : DmaBufBackend<Sys>(kName, sys, std::move(shared)),
+        node_(std::move(node)),
+        commit_(CommitsStrictly(sys)) {
     this->AddHeap({.name = kName,
                    .type = HeapType::kSystem,
                    .properties = {.cpu_mappable = true,
                                   .cached = true,
+                                  .contiguous = false,
                                   .zeroed = true,
                                   .alignment = PageBytes()},
                    .unusable = {}});
   }
 
-  // Leaves `value` alone where there is no such parameter (before Linux 5.14 they were constants).
-  Error ReadParameter(const std::string& path, uint64_t& value) noexcept {
+  struct Limits {
+    std::atomic<uint64_t> bytes{uint64_t{64} << 20};  // the kernel's, before it told them
+    std::atomic<uint64_t> ranges{1024};
+    std::atomic<bool> adjustable{false};
+    // Of the module's parameters. Made once: to read them again needs no memory.
+    std::string bytes_path = {}, ranges_path = {};
+  };
+
+  // Reads the limits. They stay as they are if the kernel has no such parameters: before Linux 5.14
+  // they were constants.
+  Error ReadLimits() noexcept {
+    const Result<uint64_t> mebibytes = ReadParameter(limits_->bytes_path);
+    if (!mebibytes.ok() && mebibytes.error().code() != ENOENT) return mebibytes.error();
+    const Result<uint64_t> ranges = ReadParameter(limits_->ranges_path);
+    if (!ranges.ok() && ranges.error().code() != ENOENT) return ranges.error();
+    if (mebibytes.ok()) {
+      limits_->bytes.store(*mebibytes == UINT64_MAX ? UINT64_MAX : *mebibytes << 20,
+                           std::memory_order_relaxed);
+    }
+    if (ranges.ok()) limits_->ranges.store(*ranges, std::memory_order_relaxed);
+    limits_->adjustable.store(mebibytes.ok() && ranges.ok(), std::memory_order_relaxed);
+    return {};
+  }
+  // UINT64_MAX: a negative number, by which the module sets no limit of its own.
+  Result<uint64_t> ReadParameter(const std::string& path) noexcept {
     const Origin origin{kName, Operation::kOpen, path};
     const long opened = OpenRetrying(this->sys(), path.c_str(), O_RDONLY);
-    if (opened == -ENOENT) return {};
     if (Failed(opened)) return Error(ErrnoFrom(opened), "open", origin);
     const ScopedFd<Sys> file = this->Own(opened);
     char text[32];
     const long got = this->sys().Read(file.get(), text, sizeof(text));
     if (Failed(got)) return Error(ErrnoFrom(got), "read", origin);
-    uint64_t number = 0;
+    int64_t number = 0;
     if (std::from_chars(text, text + got, number).ec != std::errc{} || number > UINT32_MAX) {
       return Error(EINVAL, "read: not a number", origin);
     }
-    value = number;
-    return {};
+    return number < 0 ? UINT64_MAX : static_cast<uint64_t>(number);
   }
 
-  Error CheckLimit(uint64_t bytes, const Origin& origin) const noexcept {
-    if (bytes <= bytes_limit_) return {};
-    return Error(EINVAL, "past the module's size_limit_mb", origin,
-                 "raise /sys/module/udmabuf/parameters/size_limit_mb, or take several buffers");
+  bool Passes(uint64_t bytes, uint64_t ranges) const noexcept {
+    return bytes <= bytes_limit() && ranges <= ranges_limit();
   }
-
-  static const char* NodeHint(long answer) noexcept {
-    switch (-answer) {
-      case ENOENT:
-        return "the kernel has no udmabuf: it needs CONFIG_UDMABUF=y (Linux 4.20)";
-      case EACCES:
-      case EPERM:
-        return "join the node's group, or add a udev rule: KERNEL==\"udmabuf\", GROUP=\"video\", "
-               "MODE=\"0660\"";
-      default:
-        return nullptr;
+  // No error where the limits, as they are now, allow it.
+  Error CheckLimits(uint64_t bytes, uint64_t ranges, const Origin& origin) noexcept {
+    // A limit that cannot be read now is as it was.
+    if (Passes(bytes, ranges) || (ReadLimits().ok() && Passes(bytes, ranges))) return {};
+    const bool adjustable = limits_->adjustable.load(std::memory_order_relaxed);
+    if (bytes > bytes_limit()) {
+      return Error(EINVAL, "past the module's size_limit_mb", origin,
+                   adjustable ? "raise /sys/module/udmabuf/parameters/size_limit_mb, or take "
+                                "several buffers"
+                              : "this kernel cannot raise it: take several buffers")
+          .With(Limit{bytes_limit()});
     }
+    return Error(EINVAL, "more ranges than the module's list_limit", origin,
+                 adjustable ? "merge ranges that lie side by side, or raise "
+                              "/sys/module/udmabuf/parameters/list_limit"
+                            : "merge ranges that lie side by side: this kernel cannot raise it");
   }
+  // Why the kernel refused: the limits may have been lowered.
+  Error Refused(long answer, const char* call, uint64_t bytes, uint64_t ranges,
+                const Origin& origin) noexcept {
+    if (answer == -EINVAL && ReadLimits().ok() && !Passes(bytes, ranges)) {
+      return CheckLimits(bytes, ranges, origin);
+    }
+    return Error(ErrnoFrom(answer), call, origin);
+  }
+
+  static constexpr NodeAdvice kAdvice = {
+      .absent = [](const LinuxRelease& running) -> const char* {
+        return running.IsBefore(4, 20)
+                   ? "this kernel is older than Linux 4.20, which has CONFIG_UDMABUF: take the "
+                     "ion, "
+                     "ion_legacy or memfd backend"
+                   : "the kernel has no udmabuf: it needs CONFIG_UDMABUF=y (Linux 4.20)";
+      },
+      .rule =
+          "join the node's group, or add a udev rule: KERNEL==\"udmabuf\", GROUP=\"video\", "
+          "MODE=\"0660\"",
+      .sysfs = "/sys/class/misc/udmabuf"};
 
   ScopedFd<Sys> node_;
-  uint64_t bytes_limit_ = 0;
-  uint64_t ranges_limit_ = 0;
+  const bool commit_;
+  std::unique_ptr<Limits> limits_;
 };
 static_assert(BackendCheck<UdmabufBackend<>>::kOk);
 

@@ -16,11 +16,11 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
-#include "backends/memfd.h"
 #include "bench/dpdk_mempool.h"
 #include "bench/pinned.h"
 #include "bench/pooled_memfd.h"
 #include "bench/program.h"
+#include "ion/backends/memfd.h"
 #include "ion/buffer.h"
 #include "ion/client.h"
 #include "ion/heap_id.h"

@@ -29,12 +29,12 @@ inline constexpr uint32_t kBlocks = 512;
 
 template <class C>
 concept Contender = std::constructible_from<C, std::span<Block>> &&
-    std::constructible_from<typename C::Thread, C&, int> &&
-    requires(C& contender, typename C::Thread& thread, Block* block) {
-  { C::kOversubscribed } -> std::convertible_to<bool>;
-  { contender.Acquire(thread) } -> std::same_as<Block*>;
-  contender.Release(thread, block);
-};
+                    std::constructible_from<typename C::Thread, C&, int> &&
+                    requires(C& contender, typename C::Thread& thread, Block* block) {
+                      { C::kOversubscribed } -> std::convertible_to<bool>;
+                      { contender.Acquire(thread) } -> std::same_as<Block*>;
+                      contender.Release(thread, block);
+                    };
 
 // For contenders whose threads bring nothing along.
 struct NoThread {

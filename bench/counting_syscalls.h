@@ -15,7 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "ion/syscalls.h"
+#include "ion/base/syscalls.h"
 
 namespace ion::bench {
 
@@ -26,6 +26,12 @@ class CountingSyscalls {
   explicit CountingSyscalls(uint64_t& calls) : calls_(&calls) {}
 
   long Open(const char* path, int flags) const noexcept { return Count().Open(path, flags); }
+  long OpenAt(int fd, const char* name, int flags) const noexcept {
+    return Count().OpenAt(fd, name, flags);
+  }
+  long Readlink(const char* path, char* to, size_t bytes) const noexcept {
+    return Count().Readlink(path, to, bytes);
+  }
   long Close(int fd) const noexcept { return Count().Close(fd); }
   long Read(int fd, void* to, size_t bytes) const noexcept { return Count().Read(fd, to, bytes); }
   long Write(int fd, const void* from, size_t bytes) const noexcept {
@@ -40,6 +46,9 @@ class CountingSyscalls {
   long Mmap(size_t bytes, int protection, int fd, off_t offset) const noexcept {
     return Count().Mmap(bytes, protection, fd, offset);
   }
+  long MmapPrivate(size_t bytes, int fd, off_t offset) const noexcept {
+    return Count().MmapPrivate(bytes, fd, offset);
+  }
   long Munmap(void* at, size_t bytes) const noexcept { return Count().Munmap(at, bytes); }
   long Eventfd() const noexcept { return Count().Eventfd(); }
   long Madvise(void* at, size_t bytes, int advice) const noexcept {
@@ -49,6 +58,9 @@ class CountingSyscalls {
     return Count().MemfdCreate(name, flags);
   }
   long Ftruncate(int fd, off_t bytes) const noexcept { return Count().Ftruncate(fd, bytes); }
+  long Fallocate(int fd, off_t offset, off_t bytes) const noexcept {
+    return Count().Fallocate(fd, offset, bytes);
+  }
   long Fcntl(int fd, int command, long argument) const noexcept {
     return Count().Fcntl(fd, command, argument);
   }
@@ -60,7 +72,12 @@ class CountingSyscalls {
   long Poll(struct pollfd* polled, unsigned count, int milliseconds) const noexcept {
     return Count().Poll(polled, count, milliseconds);
   }
+  long SameInode(int a, int b) const noexcept { return Count().SameInode(a, b); }
   long Sysinfo(struct sysinfo* to) const noexcept { return Count().Sysinfo(to); }
+  long Uname(struct utsname* to) const noexcept { return Count().Uname(to); }
+  long Geteuid() const noexcept { return Count().Geteuid(); }
+  long Getegid() const noexcept { return Count().Getegid(); }
+  long Getgroups(int most, gid_t* to) const noexcept { return Count().Getgroups(most, to); }
 
  private:
   LinuxSyscalls Count() const noexcept {

@@ -16,7 +16,7 @@
 #include <span>
 
 #include "bench/contender.h"
-#include "ion/check.h"
+#include "ion/base/check.h"
 
 namespace ion::bench {
 namespace {

@@ -11,8 +11,8 @@
 #include <utility>
 
 #include "bench/contender.h"
-#include "ion/check.h"
-#include "policies/pool.h"
+#include "ion/base/check.h"
+#include "ion/policies/pool/pool.h"
 
 namespace ion::bench {
 

@@ -44,15 +44,15 @@
 #include "absl/strings/str_cat.h"
 #include "bench/counting_syscalls.h"
 #include "bench/program.h"
+#include "ion/base/bytes.h"
+#include "ion/base/fd.h"
+#include "ion/base/status.h"
+#include "ion/base/syscalls.h"
 #include "ion/buffer.h"
-#include "ion/bytes.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
-#include "ion/fd.h"
 #include "ion/heap_id.h"
-#include "ion/status.h"
-#include "ion/syscalls.h"
-#include "platforms/linux.h"
+#include "ion/platforms/linux.h"
 
 namespace ion::bench {
 namespace {

@@ -8,7 +8,7 @@
 // empty a range is taken, else given back. `small` takes 1 to 96 pages and uses 43 % of the region
 // at most; `camera` takes buffers of a camera stack's sizes and overloads the region, so that
 // `refused` shows what a placement wastes.
-#include "policies/placement.h"
+#include "ion/policies/carveout/placement.h"
 
 #include <benchmark/benchmark.h>
 
@@ -25,10 +25,10 @@
 
 #include "bench/pinned.h"
 #include "bench/program.h"
-#include "ion/check.h"
-#include "ion/error.h"
-#include "policies/first_fit.h"
-#include "policies/segregated_fit.h"
+#include "ion/base/check.h"
+#include "ion/base/error.h"
+#include "ion/policies/carveout/first_fit.h"
+#include "ion/policies/carveout/segregated_fit.h"
 
 namespace ion::bench {
 namespace {

@@ -21,9 +21,9 @@
 #include <thread>
 #include <vector>
 
+#include "ion/base/check.h"
 #include "ion/block.h"
-#include "ion/check.h"
-#include "policies/pool.h"
+#include "ion/policies/pool/pool.h"
 
 namespace ion::bench {
 

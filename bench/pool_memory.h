@@ -24,9 +24,9 @@
 #include <utility>
 #include <vector>
 
+#include "ion/base/check.h"
 #include "ion/block.h"
-#include "ion/check.h"
-#include "policies/pool.h"
+#include "ion/policies/pool/pool.h"
 
 namespace ion::bench {
 

@@ -19,9 +19,12 @@
 //   ScrubbedOnFree     the same, zeroed by who gives it back
 //   ScrubbedBefore     the same, zeroed in Manager::Tick, which is not counted
 //   Miss               Allocate, use and release by way of empty pools, and Trim
-//   Shared             Allocate, Keep, Share, close, Free: where the backend proves that nobody
+//   Shared             Allocate, MakeHandle, Share, close, Free: where the backend proves that nobody
 //                      holds it, a hit for the next, and labelled "recycled"; else from the
 //                      kernel and back
+//   SharedKernel       the same without pools
+//   SharedUsed         as Shared, with a use before
+//   SharedUsedKernel   the same without pools
 //   Camera             4 threads, each with 8 buffers of 1080p NV12 in flight: the oldest goes, the
 //                      next comes, and is used
 //   CameraKernel       the same without pools
@@ -40,32 +43,33 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "backends/dma_heap.h"
-#include "backends/ion.h"
-#include "backends/memfd.h"
-#include "backends/udmabuf.h"
 #include "bench/pinned.h"
 #include "bench/program.h"
+#include "ion/backends/dma_heap.h"
+#include "ion/backends/ion.h"
+#include "ion/backends/memfd.h"
+#include "ion/backends/udmabuf.h"
+#include "ion/base/bytes.h"
 #include "ion/buffer.h"
-#include "ion/bytes.h"
 #include "ion/client.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
 #include "ion/handle.h"
 #include "ion/heap_id.h"
 #include "ion/manager.h"
+#include "ion/policies/dma_heap.h"
+#include "ion/policies/pooled_heap.h"
+#include "ion/policies/recycling/pool_spec.h"
+#include "ion/policies/system_heap.h"
 #include "ion/recycling.h"
 #include "ion/request.h"
-#include "policies/dma_heap.h"
-#include "policies/pool_spec.h"
-#include "policies/pooled_heap.h"
-#include "policies/system_heap.h"
 
 namespace ion::bench {
 namespace {
 
 constexpr uint64_t kKiB = 1024, kMiB = 1024 * kKiB;
 constexpr uint64_t kSizes[] = {4 * kKiB, 64 * kKiB, 1 * kMiB, 8 * kMiB};
+constexpr uint64_t kSharedSizes[] = {4 * kKiB, 64 * kKiB, 1 * kMiB, 3 * kMiB, 8 * kMiB};
 constexpr uint64_t kFrame = uint64_t{1920} * 1080 * 3 / 2;
 constexpr size_t kFrames = 8;
 constexpr int kCameras = 4;
@@ -156,10 +160,13 @@ uint64_t Misses(const M& manager) {
 }
 
 template <class M>
-absl::Status Share(Side<M>& side, uint64_t bytes) {
+absl::Status Share(Side<M>& side, uint64_t bytes, bool use = false) {
   absl::StatusOr<Buffer> buffer = side.Allocate(bytes);
   if (!buffer.ok()) return buffer.status();
-  const absl::StatusOr<Handle> handle = side.client.Keep(*std::move(buffer));
+  if (use) {
+    if (absl::Status status = Touch(*buffer, bytes); !status.ok()) return status;
+  }
+  const absl::StatusOr<Handle> handle = side.client.MakeHandle(*std::move(buffer));
   if (!handle.ok()) return handle.status();
   if (const auto fd = side.client.Share(*handle); !fd.ok()) return fd.status();
   return side.client.Free(*handle);
@@ -278,6 +285,17 @@ void AddHeap(const std::string& name, const Want& want = {}) {
         return Use(side, size);
       });
     });
+  }
+  for (const uint64_t bytes : kSharedSizes) {
+    const auto share = [](benchmark::State& state, auto& side, uint64_t size) {
+      Repeat(state, [&] { return Share(side, size); });
+    };
+    const auto share_used = [](benchmark::State& state, auto& side, uint64_t size) {
+      Repeat(state, [&] { return Share(side, size, /*use=*/true); });
+    };
+    Add(name + "SharedKernel", kernel, bytes, share);
+    Add(name + "SharedUsed", as_is, bytes, share_used);
+    Add(name + "SharedUsedKernel", kernel, bytes, share_used);
     Add(name + "Shared", as_is, bytes, [](benchmark::State& state, auto& side, uint64_t size) {
       // Takes what lies idle, which was never shared.
       if (const absl::Status first = Share(side, size); !first.ok()) {

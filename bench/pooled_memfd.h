@@ -13,14 +13,14 @@
 #include <optional>
 #include <string_view>
 
-#include "backends/memfd.h"
 #include "ion/backend.h"
-#include "ion/error.h"
+#include "ion/backends/memfd.h"
+#include "ion/base/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
 #include "ion/heap_spec.h"
+#include "ion/policies/pooled_heap.h"
 #include "ion/request.h"
-#include "policies/pooled_heap.h"
 
 namespace ion::bench {
 
@@ -28,7 +28,7 @@ template <HeapId kHeapId, class B = MemfdBackend<>>
 class UnclaimedMemfd {
  public:
   using BackendType = B;
-  static constexpr HeapSpec kSpec = {.type = HeapType::kSystem, .id = kHeapId.value()};
+  static constexpr HeapSpec kSpec = {.type = HeapType::kSystem, .id = kHeapId};
   static constexpr HeapId kId = kHeapId;
   static constexpr HeapType kType = HeapType::kSystem;
   static constexpr bool kContiguous = false;
@@ -38,7 +38,7 @@ class UnclaimedMemfd {
   std::string_view name() const noexcept { return "pooled memfd"; }
   const Properties& properties() const noexcept { return kernel_heap().properties; }
   const KernelHeap& kernel_heap() const noexcept { return backend_->heaps()[0]; }
-  std::optional<bool> CachingOf(const Request& request) const noexcept {
+  std::optional<Known> CachingOf(const Request& request) const noexcept {
     if (Has(request.flags, Flags::kUncached)) return std::nullopt;
     return true;
   }
@@ -60,7 +60,7 @@ class UnclaimedMemfd {
 
 template <HeapId kHeapId>
 using PooledMemfd = PooledHeap<UnclaimedMemfd<kHeapId>>;
-static_assert(HeapCheck<PooledMemfd<HeapId{0}>, MemfdBackend<>>::kOk);
+static_assert(HeapCheck<UnclaimedMemfd<HeapId{0}>, MemfdBackend<>>::kOk);
 
 }  // namespace ion::bench
 

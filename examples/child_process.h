@@ -20,7 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "ion/status.h"
+#include "ion/base/status.h"
 
 namespace ion::demo {
 

@@ -18,15 +18,18 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/str_cat.h"
 #include "examples/frame_source.h"
 #include "examples/options.h"
 #include "examples/pattern_source.h"
 #include "examples/prime_source.h"
 #include "examples/test_pattern.h"
 #include "examples/v4l2_source.h"
+#include "ion/base/status.h"
+#include "ion/buffer_info.h"
+#include "ion/client_ref.h"
+#include "ion/cpu_mapping.h"
 #include "ion/heap_id.h"
-#include "ion/status.h"
+#include "ion/shared_buffer.h"
 
 namespace ion::demo {
 
@@ -37,25 +40,21 @@ struct Choice {
   std::unique_ptr<FrameSource> source;
 };
 
-// Buffers from `heaps`, with the source started on them.
-template <class M>
-absl::StatusOr<Choice> TryHeaps(M& manager, typename M::Client& client, HeapMask heaps,
-                                std::unique_ptr<FrameSource>& source, uint32_t count) {
+// Buffers from `heaps`, with the source started on them. The device keeps them, and the consumer
+// will: shared memory.
+inline absl::StatusOr<Choice> TryHeaps(ClientRef client, HeapMask heaps,
+                                       std::unique_ptr<FrameSource>& source, uint32_t count) {
   Choice choice;
-  for (uint32_t i = 0; i < count; ++i) {
-    absl::StatusOr<Buffer> buffer = client.Allocate(
-        {.bytes = source->format().bytes, .heaps = heaps, .name = absl::StrCat("demo-", i)});
-    if (!buffer.ok()) return buffer.status();
-    choice.heap = manager.HeapName(*manager.HeapOf(*buffer));
-    const uint64_t bytes = buffer->bytes();
-    // The device keeps it, and the consumer will: what others keep is a handle.
-    absl::StatusOr<Handle> handle = client.Keep(*std::move(buffer));
-    if (!handle.ok()) return handle.status();
-    absl::StatusOr<UniqueFd> fd = client.Share(*handle);
-    if (!fd.ok()) return fd.status();
-    auto mapping = client.template Map<MapMode::kWritable>(*handle);
+  absl::StatusOr<std::vector<SharedBuffer>> ring = client.AllocateShared(
+      {.bytes = source->format().bytes, .heaps = heaps, .name = "demo"}, count);
+  if (!ring.ok()) return ring.status();
+  for (SharedBuffer& buffer : *ring) {
+    const absl::StatusOr<BufferInfo> info = client.Info(buffer.handle());
+    if (!info.ok()) return info.status();
+    choice.heap = info->heap_name;
+    absl::StatusOr<WritableMapping> mapping = WritableMapping::Of(buffer);
     if (!mapping.ok()) return mapping.status();
-    choice.buffers.push_back({*handle, bytes, *std::move(fd), *std::move(mapping)});
+    choice.buffers.push_back({std::move(buffer), *std::move(mapping)});
   }
   if (absl::Status status = source->Start(choice.buffers); !status.ok()) return status;
   choice.source = std::move(source);
@@ -64,19 +63,19 @@ absl::StatusOr<Choice> TryHeaps(M& manager, typename M::Client& client, HeapMask
 
 // `source` with the first memory that it takes. Says what it did not take, and why.
 template <class M>
-absl::StatusOr<Choice> TrySource(M& manager, typename M::Client& client,
-                                 std::unique_ptr<FrameSource> source, const Options& options) {
+absl::StatusOr<Choice> TrySource(M& manager, ClientRef client, std::unique_ptr<FrameSource> source,
+                                 const Options& options) {
   if (options.prime) {
     absl::StatusOr<std::unique_ptr<FrameSource>> seen = PrimeSource::Around(std::move(source));
     if (!seen.ok()) return seen.status();
     source = *std::move(seen);
   }
   const HeapMask scattered = manager.default_heaps();
-  const HeapMask contiguous = HeapMask::FromBits(manager.heaps().bits() & ~scattered.bits());
+  const HeapMask contiguous = manager.heaps() - scattered;
   absl::StatusOr<Choice> choice = absl::InternalError("no heap was tried");
   for (const HeapMask heaps : {scattered, contiguous}) {
     if (heaps.empty()) continue;
-    choice = TryHeaps(manager, client, heaps, source, options.buffers);
+    choice = TryHeaps(client, heaps, source, options.buffers);
     if (choice.ok()) break;
     std::printf("demo: not taken: %s memory: %s\n", heaps == scattered ? "scattered" : "contiguous",
                 std::string(choice.status().message()).c_str());
@@ -87,7 +86,7 @@ absl::StatusOr<Choice> TrySource(M& manager, typename M::Client& client,
 
 // The first source of those that the options allow that works with this manager's memory.
 template <class M>
-absl::StatusOr<Choice> Choose(M& manager, typename M::Client& client, const Options& options) {
+absl::StatusOr<Choice> Choose(M& manager, ClientRef client, const Options& options) {
   const bool named = !options.device.empty();
   std::vector<std::string> devices;
   if (named) {

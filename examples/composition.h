@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "platforms/any_backend.h"
-#include "platforms/linux.h"
+#include "ion/platforms/any_backend.h"
+#include "ion/platforms/linux.h"
 
 namespace ion::demo {
 

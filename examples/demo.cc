@@ -26,8 +26,8 @@
 #include "examples/options.h"
 #include "examples/png_writer.h"
 #include "examples/producer.h"
-#include "ion/error.h"
-#include "ion/status.h"
+#include "ion/base/error.h"
+#include "ion/base/status.h"
 
 namespace ion::demo {
 namespace {
@@ -62,10 +62,9 @@ absl::StatusOr<Outcome> RunProducer(const Options& options, MessageSocket& consu
   const FrameFormat& format = source.format();
   std::printf("demo: taken: %s, %ux%u RGB, into %u buffers of %llu bytes, backend %s, heap %s\n",
               std::string(source.name()).c_str(), format.width, format.height, options.buffers,
-              static_cast<unsigned long long>(choice->buffers.front().bytes), backend,
+              static_cast<unsigned long long>(choice->buffers.front().memory.bytes()), backend,
               choice->heap.c_str());
-  absl::Status status =
-      HandOver(*client, backend, choice->buffers, format, options.frames, consumer);
+  absl::Status status = HandOver(backend, choice->buffers, format, options.frames, consumer);
   if (!status.ok()) return status;
   absl::StatusOr<Tally> tally = Produce(source, options.buffers, options.frames, consumer);
   if (!tally.ok()) return tally.status();

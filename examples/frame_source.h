@@ -17,16 +17,14 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "examples/frame.h"
+#include "ion/base/fd.h"
 #include "ion/cpu_mapping.h"
-#include "ion/fd.h"
-#include "ion/handle.h"
+#include "ion/shared_buffer.h"
 
 namespace ion::demo {
 
 struct FrameBuffer {
-  Handle memory;
-  uint64_t bytes = 0;
-  UniqueFd device_fd;  // what a device keeps while it fills: a descriptor of its own
+  SharedBuffer memory;  // a device keeps its descriptor while it fills it
   WritableMapping mapping;
 };
 

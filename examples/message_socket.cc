@@ -13,24 +13,24 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
-#include "ion/error.h"
-#include "ion/fd_socket.h"
-#include "ion/status.h"
+#include "ion/base/error.h"
+#include "ion/base/fd_socket.h"
+#include "ion/base/status.h"
 
 namespace ion::demo {
 namespace {
 
 absl::Status Gone() { return absl::UnavailableError("the process at the other end has gone"); }
 
-absl::Status Broken(const Error& error) {
-  switch (error.code()) {
+absl::Status Broken(const absl::Status& status) {
+  switch (ErrnoOf(status)) {
     case EPIPE:
     case ECONNRESET:
       return Gone();
     case EBADMSG:
-      return absl::DataLossError(Describe(error));
+      return absl::DataLossError(status.message());
     default:
-      return ToStatus(error);
+      return status;
   }
 }
 
@@ -46,15 +46,15 @@ absl::StatusOr<std::pair<MessageSocket, MessageSocket>> MessageSocket::Pair() {
 }
 
 absl::Status MessageSocket::SendBytes(std::span<const std::byte> message, FdRef fd) {
-  const Error error =
+  const absl::Status sent =
       SendFds(fd_.borrow(), message, std::span(&fd, fd == FdRef() ? size_t{0} : size_t{1}));
-  return error.ok() ? absl::OkStatus() : Broken(error);
+  return sent.ok() ? sent : Broken(sent);
 }
 
 absl::StatusOr<UniqueFd> MessageSocket::ReceiveBytes(std::span<std::byte> message) {
   UniqueFd fd;
   const Result<size_t> count = ReceiveFds(fd_.borrow(), message, std::span(&fd, 1));
-  if (!count.ok()) return Broken(count.error());
+  if (!count.ok()) return Broken(ToStatus(count));
   return fd;
 }
 

@@ -15,7 +15,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "ion/fd.h"
+#include "ion/base/fd.h"
 
 namespace ion::demo {
 

@@ -12,8 +12,8 @@
 #include "absl/strings/str_cat.h"
 #include "examples/frame.h"
 #include "examples/vgem.h"
+#include "ion/base/status.h"
 #include "ion/cpu_access.h"
-#include "ion/status.h"
 
 namespace ion::demo {
 namespace {
@@ -27,7 +27,7 @@ absl::Status Refusal(const char* what) {
 
 absl::StatusOr<PrimeSource::Imported> PrimeSource::Imported::Import(FdRef vgem,
                                                                     const FrameBuffer& buffer) {
-  drm::PrimeHandle in{.handle = 0, .flags = 0, .fd = buffer.device_fd.get()};
+  drm::PrimeHandle in{.handle = 0, .flags = 0, .fd = buffer.memory.fd().get()};
   if (::ioctl(vgem.get(), drm::kPrimeFdToHandle, &in) != 0) {
     return Refusal("DRM_IOCTL_PRIME_FD_TO_HANDLE");
   }
@@ -37,9 +37,9 @@ absl::StatusOr<PrimeSource::Imported> PrimeSource::Imported::Import(FdRef vgem,
     return Refusal("DRM_IOCTL_PRIME_HANDLE_TO_FD");
   }
   const UniqueFd fd(out.fd);
-  void* const at = ::mmap(nullptr, buffer.bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
+  void* const at = ::mmap(nullptr, buffer.memory.bytes(), PROT_READ, MAP_SHARED, fd.get(), 0);
   if (at == MAP_FAILED) return Refusal("mmap");
-  imported.bytes_ = {static_cast<const std::byte*>(at), buffer.bytes};
+  imported.bytes_ = {static_cast<const std::byte*>(at), buffer.memory.bytes()};
   return imported;
 }
 

@@ -20,7 +20,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "examples/frame_source.h"
-#include "ion/fd.h"
+#include "ion/base/fd.h"
 
 namespace ion::demo {
 

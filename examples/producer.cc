@@ -10,7 +10,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
-#include "ion/status.h"
+#include "ion/base/status.h"
 
 namespace ion::demo {
 namespace {

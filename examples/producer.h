@@ -35,21 +35,15 @@ struct Tally {
 };
 
 // Greets the consumer and sends it each buffer, once. `backend`: what it shall import them with.
-template <class Client>
-absl::Status HandOver(Client& client, std::string_view backend,
-                      std::span<const FrameBuffer> buffers, const FrameFormat& format,
-                      uint32_t frames, MessageSocket& consumer) {
+inline absl::Status HandOver(std::string_view backend, std::span<const FrameBuffer> buffers,
+                             const FrameFormat& format, uint32_t frames, MessageSocket& consumer) {
   Hello hello{.format = format, .buffers = static_cast<uint32_t>(buffers.size()), .frames = frames};
   backend.copy(hello.backend, sizeof(hello.backend) - 1);
   if (absl::Status status = consumer.Send(hello); !status.ok()) return status;
   for (uint32_t i = 0; i < buffers.size(); ++i) {
-    // The consumer keeps its descriptor past this call, so it is one of its own; ours to send it
-    // is closed at once.
-    absl::StatusOr<UniqueFd> fd = client.Share(buffers[i].memory);
-    if (!fd.ok()) return fd.status();
-    if (absl::Status status = consumer.Send(BufferMessage{i}, fd->borrow()); !status.ok()) {
-      return status;
-    }
+    // The consumer gets a descriptor of its own.
+    absl::Status status = consumer.Send(BufferMessage{i}, buffers[i].memory.fd());
+    if (!status.ok()) return status;
   }
   return absl::OkStatus();
 }

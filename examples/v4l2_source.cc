@@ -14,9 +14,9 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
+#include "ion/base/status.h"
+#include "ion/base/syscalls.h"
 #include "ion/cpu_access.h"
-#include "ion/status.h"
-#include "ion/syscalls.h"
 
 namespace ion::demo {
 namespace {
@@ -167,7 +167,7 @@ void V4l2Source::Stop() {
 }
 
 absl::Status V4l2Source::Queue(uint32_t buffer) {
-  v4l2_buffer queued = DmaBuf(buffer, buffers_[buffer].device_fd.get());
+  v4l2_buffer queued = DmaBuf(buffer, buffers_[buffer].memory.fd().get());
   const long answer = IoctlRetrying(kSys, fd_.get(), VIDIOC_QBUF, &queued);
   if (!Failed(answer)) return absl::OkStatus();
   return Refusal(ErrnoFrom(answer), "VIDIOC_QBUF", QueueHint(answer));

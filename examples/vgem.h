@@ -18,7 +18,7 @@
 #include <string>
 #include <string_view>
 
-#include "ion/fd.h"
+#include "ion/base/fd.h"
 
 namespace ion::drm {
 

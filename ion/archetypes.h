@@ -5,7 +5,7 @@
 //
 // The smallest types that satisfy our concepts: exactly what is required, move-only, no default
 // constructor. Every template is instantiated with them, so that none asks for more than its
-// concept says. tests/concepts_test.cc has, beside them, one type for each broken rule.
+// concept says. tests/concepts/concepts_test.cc has, beside them, one type for each broken rule.
 //
 // They do nothing: not for use, and no example of a backend (backends/memfd.h is one).
 #ifndef ION_ION_ARCHETYPES_H_
@@ -16,9 +16,12 @@
 #include <cstdint>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "ion/backend.h"
 #include "ion/heap.h"
+#include "ion/recycler.h"
+#include "ion/recycling.h"
 
 namespace ion {
 
@@ -82,6 +85,37 @@ class HeapArchetype {
   Properties properties_;
 };
 static_assert(HeapCheck<HeapArchetype, BackendArchetype>::kOk);
+
+class RecyclerArchetype {
+ public:
+  RecyclerArchetype(RecyclerArchetype&&) noexcept = default;
+
+  static Result<RecyclerArchetype> Open(const HeapArchetype&, BackendArchetype&,
+                                        const PoolHost&) noexcept {
+    return Error(ENOSYS, "an archetype does nothing", {"archetype", Operation::kOpen});
+  }
+  static PoolBounds Ceiling() noexcept { return {}; }
+  uint32_t PoolFor(const Request&, uint16_t) const noexcept { return 0; }
+  uint64_t PagesOf(uint32_t) const noexcept { return 0; }
+  Block* TryAcquire(uint32_t) noexcept { return nullptr; }
+  bool TryRelease(uint32_t, Block&) noexcept { return false; }
+  Block* AcquireFromDepot(uint32_t) noexcept { return nullptr; }
+  bool ReleaseToDepot(uint32_t, Block&) noexcept { return false; }
+  PooledBlock SearchIdle(const Request&, PoolDomain) noexcept { return {}; }
+  uint64_t BytesFor(const Request& request) const noexcept { return request.bytes; }
+  Result<uint32_t> Adopt(Block&, const Request&, PoolDomain) noexcept { return 0u; }
+  bool Owns(const Block&) const noexcept { return false; }
+  bool ReleaseForReuse(Block&, bool) noexcept { return false; }
+  void Disown(Block&) noexcept {}
+  void Tick() noexcept {}
+  uint64_t Trim(uint64_t, GiveBack) noexcept { return 0; }
+  void CloseDomain(PoolDomain) noexcept {}
+  void Shutdown() noexcept {}
+  void ListIdle(std::vector<const Block*>&) {}
+  void ListPools(std::vector<PoolReport>&) {}
+  uint64_t unpooled() const noexcept { return 0; }
+};
+static_assert(RecyclerCheck<RecyclerArchetype, HeapArchetype, BackendArchetype>::kOk);
 
 }  // namespace ion
 

@@ -9,9 +9,8 @@
 // Example:
 //   static_assert(ion::BackendCheck<MyBackend>::kOk);   // a sentence for each rule that is broken
 //
-// What a compiler cannot see (each has a case in tests/backend_conformance.h):
-//   Ensures: every descriptor made is close-on-exec; nothing is leaked on an error; an Error
-//   carries
+// Rules that a compiler cannot see (each has a case in tests/conformance/backend_conformance.h):
+//   Ensures: every descriptor made is close-on-exec; nothing is leaked on an error; an Error has
 //     the errno that the kernel gave; bytes come back rounded up to pages and read as zero.
 //   Requires: all calls but Open may come from several threads at once.
 #ifndef ION_ION_BACKEND_H_
@@ -24,12 +23,14 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
+#include "ion/base/budget.h"
+#include "ion/base/error.h"
+#include "ion/base/error_sink.h"
+#include "ion/base/fd.h"
 #include "ion/block.h"
-#include "ion/budget.h"
-#include "ion/error.h"
-#include "ion/error_sink.h"
-#include "ion/fd.h"
+#include "ion/buffer_identity.h"
 #include "ion/heap_id.h"
 #include "ion/request.h"
 
@@ -43,30 +44,22 @@ struct KernelHeap {
   Error unusable;         // why it cannot be used; no error where it can
   // Names of the same memory on other kernels, of static storage duration.
   std::span<const std::string_view> aliases = {};
-  // Whether its memory is cached, a request chooses; properties.cached is what one that does not
-  // choose gets.
+  // True if each request may select cached or uncached memory. A request that sets neither flag
+  // gets properties.cached.
   bool either_caching = false;
 };
 
-// What a backend can do beyond the contract. A bit without its hook, or a hook without its bit,
-// does not compile.
+// The abilities of a backend beyond the contract. A bit without its hook, or a hook without its
+// bit, does not compile.
 struct BackendCaps {
   bool composes = false;         // Compose: one dma-buf from ranges of sealed memfds
   bool customs = false;          // Custom: commands of an architecture (ION_IOC_CUSTOM)
   bool proves_unshared = false;  // IsUnshared: nobody else holds a buffer
+  bool fences = false;           // IsIdle: no device's fence is pending on a buffer
+  bool compares = false;         // SameBuffer: two descriptors of one identity are one buffer's
+  bool relists = false;          // LookAgain: heaps that have come since Open are appended
 
   friend constexpr bool operator==(const BackendCaps&, const BackendCaps&) = default;
-};
-
-// What tells one buffer from another in the kernel, whichever descriptor leads there: its inode.
-// The kernel never gives it to another while the buffer lives. Unknown (inode 0) where the kernel
-// has one inode for all of them (dma-bufs before Linux 5.3).
-struct BufferIdentity {
-  uint64_t device = 0;
-  uint64_t inode = 0;
-
-  bool known() const noexcept { return inode != 0; }
-  friend constexpr bool operator==(const BufferIdentity&, const BufferIdentity&) = default;
 };
 
 // Pages of a memfd, in bytes; offset and bytes are whole pages.
@@ -82,24 +75,35 @@ template <class B>
 concept BackendIdentity = std::is_nothrow_move_constructible_v<B> && requires(const B& b) {
   { B::kName } -> std::same_as<const char* const&>;
   { B::kCaps } -> std::same_as<const BackendCaps&>;
-  { b.name() }
-  noexcept->std::same_as<const char*>;
+  { b.name() } noexcept -> std::same_as<const char*>;
 };
 
-// It opens from Options that have defaults, or says why it cannot, in a Result or in what derives
-// from it, with a ToStatus of its own, because it has more to say.
+// It opens from Options that have defaults, or returns the reason in a Result. A backend with
+// several reasons returns a class derived from Result, with a ToStatus of its own.
 template <class B>
 concept BackendOpen = std::default_initializable<typename B::Options> &&
-    requires(const typename B::Options& options) {
-  { B::Open(options) }
-  noexcept->std::derived_from<Result<B>>;
+                      requires(const typename B::Options& options) {
+                        { B::Open(options) } noexcept -> std::derived_from<Result<B>>;
+                      };
+
+namespace internal {
+
+// It chooses among several interfaces. `OpenFirst(options, take)` gives each one that opens to
+// `take`, which answers with an Error where it will not have it, and returns why each was refused;
+// no Error: one was taken.
+template <class B>
+concept ChoosesByUse = requires(const typename B::Options& options, Error (*take)(B&&)) {
+  { B::OpenFirst(options, take) } -> std::same_as<std::vector<Error>>;
 };
 
-// It lists the kernel's heaps; the list stays as it is for the backend's life.
+}  // namespace internal
+
+// It lists the kernel's heaps. An entry stays where and as it is for the backend's life, so that
+// threads may read it at any time; LookAgain may append others. A heap that could not be used and
+// can be used later is appended as another entry.
 template <class B>
 concept BackendHeaps = requires(const B& b) {
-  { b.heaps() }
-  noexcept->std::same_as<std::span<const KernelHeap>>;
+  { b.heaps() } noexcept -> std::same_as<std::span<const KernelHeap>>;
 };
 
 // It fills an empty block with `bytes` from its heap number `kernel_heap`, and gives it back:
@@ -107,119 +111,140 @@ concept BackendHeaps = requires(const B& b) {
 template <class B>
 concept BackendAllocate = requires(B& b, uint32_t kernel_heap, uint64_t bytes, Flags flags,
                                    std::string_view name, Block& block) {
-  { b.Allocate(kernel_heap, bytes, flags, name, block) }
-  noexcept->std::same_as<Error>;
-  { b.Release(block) }
-  noexcept->std::same_as<Error>;
+  { b.Allocate(kernel_heap, bytes, flags, name, block) } noexcept -> std::same_as<Error>;
+  { b.Release(block) } noexcept -> std::same_as<Error>;
 };
 
 // It maps pages of a filled block, and unmaps them. Offsets count from the block's start.
 template <class B>
 concept BackendMap = requires(B& b, const Block& block, uint64_t offset, uint64_t bytes,
                               MapMode mode, std::byte* at) {
-  { b.Map(block, offset, bytes, mode) }
-  noexcept->std::same_as<Result<std::byte*>>;
-  { b.Unmap(at, bytes) }
-  noexcept->std::same_as<Error>;
+  { b.Map(block, offset, bytes, mode) } noexcept -> std::same_as<Result<std::byte*>>;
+  { b.Unmap(at, bytes) } noexcept -> std::same_as<Error>;
 };
 
-// It maps the whole of a filled block for as long as it lives, with its pages in place, where the
-// kernel has a way to; a forked child does not get the mapping. Abandon is what such a child does
-// with a block that it inherited: it closes its own descriptor, and no more. The block is empty
-// then.
+// MapToKeep maps the whole of a filled block for as long as the block lives, with its pages in
+// place if the kernel can do that; a forked child does not inherit the mapping. If the kernel has
+// no pages for it, the error is one of ion/base/lacks_pages.h. Abandon is called in a forked child: it
+// closes the child's copy of the descriptor, empties the block, and tells the kernel nothing else.
 template <class B>
 concept BackendKeep = requires(B& b, Block& block) {
-  { b.MapToKeep(std::as_const(block)) }
-  noexcept->std::same_as<Result<std::byte*>>;
-  { b.Abandon(block) }
-  noexcept->std::same_as<Error>;
+  { b.MapToKeep(std::as_const(block)) } noexcept -> std::same_as<Result<std::byte*>>;
+  { b.Abandon(block) } noexcept -> std::same_as<Error>;
 };
 
 // It tells the kernel that the CPU begins and ends to use a block.
 template <class B>
 concept BackendCpuSync = requires(B& b, const Block& block, Direction direction) {
-  { b.BeginCpuAccess(block, direction) }
-  noexcept->std::same_as<Error>;
-  { b.EndCpuAccess(block, direction) }
-  noexcept->std::same_as<Error>;
+  { b.BeginCpuAccess(block, direction) } noexcept -> std::same_as<Error>;
+  { b.EndCpuAccess(block, direction) } noexcept -> std::same_as<Error>;
 };
 
 // It gives a block a name that the kernel's reports show.
 template <class B>
 concept BackendSetName = requires(B& b, const Block& block, std::string_view name) {
-  { b.SetName(block, name) }
-  noexcept->std::same_as<Error>;
+  { b.SetName(block, name) } noexcept -> std::same_as<Error>;
 };
 
-// It makes a descriptor of a block for somebody else, and takes one from somebody else (of whom it
-// believes nothing: the size, the seals and the mode are read from the kernel). It tells which
-// buffer a descriptor leads to; an error of that is the operation's.
+// Share returns a new descriptor of a block for another process or driver. Import trusts only the
+// kernel: it reads size, seals and access mode from the descriptor itself. Identify returns the
+// buffer that a descriptor leads to; its errors name the operation that it is given. Neither asks
+// anything of a file that a program may serve, nor closes a copy of its descriptor: both could wait
+// for ever.
 template <class B>
-concept BackendShare = requires(B& b, const Block& block, FdRef fd, Operation operation,
-                                Block& imported) {
-  { b.Share(block) }
-  noexcept->std::same_as<Result<UniqueFd>>;
-  { b.Identify(fd, operation) }
-  noexcept->std::same_as<Result<BufferIdentity>>;
-  { b.Import(fd, imported) }
-  noexcept->std::same_as<Error>;
-};
+concept BackendShare =
+    requires(B& b, const Block& block, FdRef fd, Operation operation, Block& imported) {
+      { b.Share(block) } noexcept -> std::same_as<Result<UniqueFd>>;
+      { b.Identify(fd, operation) } noexcept -> std::same_as<Result<BufferIdentity>>;
+      { b.Import(fd, imported) } noexcept -> std::same_as<Error>;
+    };
 
 // It has a bound, and a place for errors that nobody is there to take.
 template <class B>
 concept BackendBounds = requires(const B& b) {
-  { b.budget() }
-  noexcept->std::same_as<Budget&>;
-  { b.errors() }
-  noexcept->std::same_as<ErrorSink&>;
+  { b.budget() } noexcept -> std::same_as<Budget&>;
+  { b.errors() } noexcept -> std::same_as<ErrorSink&>;
 };
 
 namespace internal {
 
+// The rule of an optional hook: a declared hook exists as specified, and an undeclared one is not
+// even named. `kNamed` finds a hook of another signature; it does not see an overload set, which
+// `kFits` does.
+template <bool kDeclared, bool kFits, bool kNamed>
+concept HookRule = (kDeclared && kFits) || (!kDeclared && !kFits && !kNamed);
+
 template <class B>
 concept HasCompose = requires(B& b, std::span<const PageRange> ranges, Block& block) {
-  { b.Compose(ranges, block) }
-  noexcept->std::same_as<Error>;
+  { b.Compose(ranges, block) } noexcept -> std::same_as<Error>;
 };
 template <class B>
-concept NamesCompose = requires {
-  &B::Compose;
-};
+concept NamesCompose = requires { &B::Compose; };
 template <class B>
 concept HasCustom = requires(B& b, uint32_t command, uint64_t argument) {
-  { b.Custom(command, argument) }
-  noexcept->std::same_as<Error>;
+  { b.Custom(command, argument) } noexcept -> std::same_as<Error>;
 };
 template <class B>
-concept NamesCustom = requires {
-  &B::Custom;
-};
-// Whether a filled block that this backend allocated, and whose mapping is that of MapToKeep, is
-// held by nobody else: no descriptor, no mapping, no device, no pending fence. True is a proof.
-// ENOTSUP: of this memory it can never be told.
+concept NamesCustom = requires { &B::Custom; };
+// Returns true if only this process holds a filled block that this backend allocated and mapped by
+// MapToKeep: no other descriptor, mapping or device holds it, and no fence is pending. True is a
+// proof. ENOTSUP: for this memory there is never a proof.
 template <class B>
 concept HasIsUnshared = requires(B& b, const Block& block) {
-  { b.IsUnshared(block) }
-  noexcept->std::same_as<Result<bool>>;
+  { b.IsUnshared(block) } noexcept -> std::same_as<Result<bool>>;
 };
 template <class B>
-concept NamesIsUnshared = requires {
-  &B::IsUnshared;
+concept NamesIsUnshared = requires { &B::IsUnshared; };
+// Returns true if two descriptors with equal identities certainly lead to one buffer.
+template <class B>
+concept HasSameBuffer = requires(const B& b, FdRef fd) {
+  { b.SameBuffer(fd, fd) } noexcept -> std::same_as<bool>;
 };
+// Returns true if all fences of a filled block are signalled, so that CPU access to it begins
+// without a wait. Never waits.
+template <class B>
+concept HasIsIdle = requires(B& b, const Block& block) {
+  { b.IsIdle(block) } noexcept -> std::same_as<Result<bool>>;
+};
+template <class B>
+concept NamesIsIdle = requires { &B::IsIdle; };
+// Appends the heaps that appeared, or became usable, after the list was made. Returns true if it
+// appended any. Thread-safe, as all calls; an entry that cannot be read now stays as it is.
+template <class B>
+concept HasLookAgain = requires(B& b) {
+  { b.LookAgain() } noexcept -> std::same_as<bool>;
+};
+template <class B>
+concept NamesLookAgain = requires { &B::LookAgain; };
 
 }  // namespace internal
 
 // Its optional hooks and its kCaps say the same.
 template <class B>
-concept BackendHooks = internal::HasCompose<B>
-== B::kCaps.composes&& internal::NamesCompose<B> == B::kCaps.composes&& internal::HasCustom<B> ==
-    B::kCaps.customs&& internal::NamesCustom<B> == B::kCaps.customs&& internal::HasIsUnshared<B> ==
-    B::kCaps.proves_unshared&& internal::NamesIsUnshared<B> == B::kCaps.proves_unshared;
+concept BackendComposeHook =
+    internal::HookRule<B::kCaps.composes, internal::HasCompose<B>, internal::NamesCompose<B>>;
+template <class B>
+concept BackendCustomHook =
+    internal::HookRule<B::kCaps.customs, internal::HasCustom<B>, internal::NamesCustom<B>>;
+template <class B>
+concept BackendProofHook = internal::HookRule<B::kCaps.proves_unshared, internal::HasIsUnshared<B>,
+                                              internal::NamesIsUnshared<B>>;
+template <class B>
+concept BackendFenceHook =
+    internal::HookRule<B::kCaps.fences, internal::HasIsIdle<B>, internal::NamesIsIdle<B>>;
+template <class B>
+concept BackendCompareHook = !B::kCaps.compares || internal::HasSameBuffer<B>;
+template <class B>
+concept BackendRelistHook =
+    internal::HookRule<B::kCaps.relists, internal::HasLookAgain<B>, internal::NamesLookAgain<B>>;
+template <class B>
+concept BackendHooks = BackendComposeHook<B> && BackendCustomHook<B> && BackendProofHook<B> &&
+                       BackendFenceHook<B> && BackendCompareHook<B> && BackendRelistHook<B>;
 
 template <class B>
 concept Backend = BackendIdentity<B> && BackendOpen<B> && BackendHeaps<B> && BackendAllocate<B> &&
-    BackendMap<B> && BackendKeep<B> && BackendCpuSync<B> && BackendSetName<B> && BackendShare<B> &&
-    BackendBounds<B> && BackendHooks<B>;
+                  BackendMap<B> && BackendKeep<B> && BackendCpuSync<B> && BackendSetName<B> &&
+                  BackendShare<B> && BackendBounds<B> && BackendHooks<B>;
 
 // One sentence per rule. Put `static_assert(BackendCheck<B>::kOk);` under a backend.
 template <class B>
@@ -256,11 +281,29 @@ struct BackendCheck {
   static_assert(BackendBounds<B>,
                 "ion: a backend needs `Budget& budget() const noexcept` and "
                 "`ErrorSink& errors() const noexcept`");
-  static_assert(!BackendIdentity<B> || BackendHooks<B>,
+  static_assert(!BackendIdentity<B> || BackendComposeHook<B>,
                 "ion: kCaps.composes and `Error Compose(std::span<const PageRange>, Block&) "
-                "noexcept` go together, and so do kCaps.customs and `Error Custom(uint32_t "
-                "command, uint64_t argument) noexcept`, and kCaps.proves_unshared and "
-                "`Result<bool> IsUnshared(const Block&) noexcept`: declare both or neither");
+                "noexcept` go together: declare both, or neither; a hook that is private or has "
+                "another signature looks like a missing one");
+  static_assert(!BackendIdentity<B> || BackendCustomHook<B>,
+                "ion: kCaps.customs and `Error Custom(uint32_t command, uint64_t argument) "
+                "noexcept` go together: declare both, or neither; a hook that is private or has "
+                "another signature looks like a missing one");
+  static_assert(!BackendIdentity<B> || BackendProofHook<B>,
+                "ion: kCaps.proves_unshared and `Result<bool> IsUnshared(const Block&) noexcept` "
+                "go together: declare both, or neither; a hook that is private or has another "
+                "signature looks like a missing one");
+  static_assert(!BackendIdentity<B> || BackendFenceHook<B>,
+                "ion: kCaps.fences and `Result<bool> IsIdle(const Block&) noexcept` go together: "
+                "declare both, or neither; a hook that is private or has another signature looks "
+                "like a missing one");
+  static_assert(!BackendIdentity<B> || BackendCompareHook<B>,
+                "ion: kCaps.compares needs a public `bool SameBuffer(FdRef, FdRef) const "
+                "noexcept`: it is missing, private, or has another signature");
+  static_assert(
+      !BackendIdentity<B> || BackendRelistHook<B>,
+      "ion: kCaps.relists and `bool LookAgain() noexcept` go together: declare both, or neither; a "
+      "hook that is private or has another signature looks like a missing one");
   static constexpr bool kOk = Backend<B>;
 };
 

@@ -10,8 +10,8 @@
 //   absl::StatusOr<ion::Buffer> buffer = client.Allocate({.bytes = 8_MiB});
 //   queue.Submit(buffer->fd());
 //
-// Not for what must outlive the call: who keeps the descriptor (another process, a V4L2 queue)
-// needs a Handle (ion/client.h: Keep, then Share).
+// Do not use it for a descriptor that must outlive the call: another process, or a V4L2 queue, that
+// keeps the descriptor needs a Handle (ion/client.h: MakeHandle, then Share).
 //
 // Cost: two words; no count, no lock. Thread-compatible: one thread at a time, any thread.
 #ifndef ION_ION_BUFFER_H_
@@ -22,8 +22,9 @@
 #include <utility>
 
 #include "absl/base/attributes.h"
+#include "ion/base/atomic_ref.h"
+#include "ion/base/check.h"
 #include "ion/block.h"
-#include "ion/check.h"
 #include "ion/slab.h"
 
 namespace ion {
@@ -45,15 +46,20 @@ class [[nodiscard]] Buffer {
   // Requires: no CpuMapping of this buffer lives (checked).
   ~Buffer() { Release(); }
 
+  // False for an empty lease: one that was moved from, or never filled.
   bool valid() const noexcept { return block_ != nullptr; }
+  // The size in bytes, rounded up to whole pages or to a size class.
   uint64_t bytes() const noexcept { return block().bytes; }
+  // The properties of the memory. Unknown ones are no promise.
   Properties properties() const noexcept { return block().properties(); }
-  // Lends the descriptor: nobody may keep it past the lease.
-  FdRef fd() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return FdRef(block().fd); }
-  BlockRange range() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return block().range(); }
-  // Which memory this is: two leases of one Manager, of whatever time, that have the same range and
+  // Lends the descriptor, which must not be kept past the lease. Lent memory stays within its trust
+  // domain until the kernel proves that nothing else holds it.
+  FdRef fd() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return FdRef(Lend().fd); }
+  // As fd(), with the offset and size, in bytes, of the buffer in its descriptor.
+  BlockRange range() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return Lend().range(); }
+  // Identifies the memory: two leases of one Manager, at any times, that have the same range and
   // generation are the same memory.
-  uint32_t generation() const noexcept { return block().generation; }
+  uint64_t generation() const noexcept { return internal::GenerationOf(block()); }
 
  private:
   friend struct LeaseAccess;
@@ -63,21 +69,48 @@ class [[nodiscard]] Buffer {
     ION_CHECK(block_ != nullptr, "an empty Buffer was used: it was moved from, or never filled");
     return *block_;
   }
+  // Two threads may lend the descriptor of one lease at once.
+  const Block& Lend() const noexcept {
+    Block& block = this->block();
+    if (!block.Marked(Block::kLent)) block.Mark(Block::kLent);
+    const uint64_t word = __atomic_load_n(&token_.word, __ATOMIC_RELAXED);
+    if ((word & LeaseToken::kLent) == 0) {
+      __atomic_store_n(&token_.word, word | LeaseToken::kLent, __ATOMIC_RELAXED);
+    }
+    return block;
+  }
+  [[noreturn, gnu::cold, gnu::noinline]] static void StillMapped(Block& block) noexcept {
+    const internal::SlabHeader& slab = internal::SlabOf(block);
+    slab.ops->print_mapped(slab.owner, block);
+    internal::CheckFailed(__FILE__, __LINE__, "block.mappings == 0",
+                          "a Buffer was released while a CpuMapping of it lives");
+  }
   void Release() noexcept {
     if (block_ == nullptr) return;
-    ION_CHECK(block_->mappings == 0, "a Buffer was released while a CpuMapping of it lives");
+    if (block_->mappings != 0) [[unlikely]]
+      StillMapped(*block_);
     const internal::SlabHeader& slab = internal::SlabOf(*block_);
     slab.release(slab.owner, *block_, token_);
   }
 
   Block* block_ = nullptr;
-  LeaseToken token_;
+  mutable LeaseToken token_;
 };
 
 // How the parts of this library make leases and look into them. Not for users.
 struct LeaseAccess {
-  static Buffer Make(Block* block, LeaseToken token) noexcept { return {block, token}; }
+  // One plain store: the block's line is the one that a release looks at.
+  [[gnu::always_inline]] static Buffer Make(Block* block, LeaseToken token) noexcept {
+    __atomic_store_n(&block->orphan.word, token.word, __ATOMIC_RELAXED);
+    return {block, token};
+  }
+  // The token of the block's last lease, on any thread.
+  static LeaseToken LastOf(const Block& block) noexcept {
+    return {__atomic_load_n(&block.orphan.word, __ATOMIC_RELAXED)};
+  }
+  // The block of a lease. Requires: it is not empty (checked).
   static Block& BlockOf(const Buffer& buffer) noexcept { return buffer.block(); }
+  // The token of a lease: its account and the pool that takes it back.
   static LeaseToken TokenOf(const Buffer& buffer) noexcept { return buffer.token_; }
   // Its release gives the memory back to the kernel.
   static void Retire(Buffer& buffer) noexcept {
@@ -86,15 +119,16 @@ struct LeaseAccess {
   // Ends the lease: the memory goes back now, or with the last CpuMapping of it.
   static void Orphan(Buffer buffer) noexcept {
     Block& block = buffer.block();
-    block.orphan = buffer.token_;
+    __atomic_store_n(&block.orphan.word, buffer.token_.word, __ATOMIC_RELAXED);
     if (MappingCount(block).fetch_or(Block::kOrphaned, std::memory_order_acq_rel) != 0) {
       buffer.block_ = nullptr;
     } else {
       block.mappings = 0;
     }
   }
-  static std::atomic_ref<uint16_t> MappingCount(Block& block) noexcept {
-    return std::atomic_ref<uint16_t>(block.mappings);
+  // The number of living CpuMappings of a block, and the bit kOrphaned.
+  static internal::AtomicRef<uint16_t> MappingCount(Block& block) noexcept {
+    return internal::AtomicRef<uint16_t>(block.mappings);
   }
 };
 

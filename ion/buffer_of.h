@@ -30,21 +30,22 @@ class [[nodiscard]] BufferOf : public Buffer {
   // Not for users: Client::Allocate<kId> and Client::As.
   BufferOf(Buffer&& lease, const H& heap) noexcept : Buffer(std::move(lease)), heap_(&heap) {}
 
+  // The heap that the buffer came from.
   const H& heap() const noexcept { return *heap_; }
 
  private:
   const H* heap_;
 };
 
-// ion_phys: where the buffer lies in physical memory, in bytes. Where its heap cannot know that, it
-// does not compile, and says so (PhysOf).
+// ion_phys: returns the buffer's physical address. If its heap cannot know the address, the call
+// does not compile, with a sentence that says so (PhysOf).
 template <class H>
 uint64_t Phys(const BufferOf<H>& buffer) noexcept {
   return PhysOf(buffer.heap(), LeaseAccess::BlockOf(buffer));
 }
 
-// ion_map_dma: calls f(segment) for each physical run of the buffer, in order. Where its heap
-// cannot know them, it does not compile, and says so.
+// ion_map_dma: calls f(segment) for each physical run of the buffer, in order. If its heap cannot
+// know the runs, the call does not compile, with a sentence that says so.
 template <class H, class F>
 void ForEachSegment(const BufferOf<H>& buffer, F f) noexcept {
   ForEachSegment(buffer.heap(), LeaseAccess::BlockOf(buffer), f);

@@ -3,43 +3,10 @@
 //
 // File: ion/bytes.h
 //
-// Sizes in bytes: the literals _KiB, _MiB and _GiB, and rounding to the machine's pages, which is
-// what every kernel interface does to a request.
-//
-// Example:
-//   using namespace ion::literals;
-//   manager.Allocate({.bytes = 8_MiB});
+// Deprecated: include "ion/base/bytes.h". Until 0.3.
 #ifndef ION_ION_BYTES_H_
 #define ION_ION_BYTES_H_
 
-#include <unistd.h>
-
-#include <cstdint>
-#include <optional>
-
-namespace ion {
-
-namespace literals {
-
-constexpr uint64_t operator""_KiB(unsigned long long n) { return n << 10; }
-constexpr uint64_t operator""_MiB(unsigned long long n) { return n << 20; }
-constexpr uint64_t operator""_GiB(unsigned long long n) { return n << 30; }
-
-}  // namespace literals
-
-// The machine's page in bytes: 4 KiB on x86-64; 4, 16 or 64 KiB on arm64. Read from the auxiliary
-// vector: no system call.
-inline uint64_t PageBytes() noexcept { return static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)); }
-
-inline bool IsPageAligned(uint64_t bytes) noexcept { return bytes % PageBytes() == 0; }
-
-// `bytes` rounded up to whole pages; nothing where that does not fit into 64 bits.
-inline std::optional<uint64_t> RoundUpToPages(uint64_t bytes) noexcept {
-  const uint64_t page = PageBytes();
-  if (bytes > UINT64_MAX - (page - 1)) return std::nullopt;
-  return (bytes + page - 1) / page * page;
-}
-
-}  // namespace ion
+#include "ion/base/bytes.h"
 
 #endif  // ION_ION_BYTES_H_

@@ -4,26 +4,26 @@
 // File: ion/client.h
 //
 // Client: one user of a Manager, as ION's clients were of /dev/ion: a name for the reports, a mask
-// of heaps that it may use, a quota, and the handles of what it keeps, shares and imports. They die
-// with it.
+// of heaps that it may use, a quota, and the handles of memory that it keeps, shares and imports.
+// They die with it.
 //
 // Example:
 //   auto client = manager.CreateClient({.name = "camera", .quota_bytes = 256_MiB});
 //   auto frame = client->Allocate({.bytes = 8_MiB});       // a lease: this process alone has it
-//   auto handle = client->Keep(*std::move(frame));         // from here on others may
+//   auto handle = client->MakeHandle(*std::move(frame));   // from here on others may
 //   auto fd = client->Share(*handle);                      // for another process, or a driver
 //   auto theirs = client->Import(received.borrow());       // the same handle where it is our own
 //   auto mapping = client->Map<ion::MapMode::kReadOnly>(*theirs);
 //
-// A lease is for what stays here: it is not counted, and nobody else may keep its descriptor. What
-// keeps a descriptor past a call (a V4L2 queue, another process) needs a handle.
+// A lease is for memory that stays in the process: it is not counted, and nobody else may keep its
+// descriptor. A V4L2 queue or another process that keeps a descriptor past a call needs a handle.
 //
 // Memory that a client allocated may outlive it: in a lease, in a mapping, in another process. It
 // is shown as orphaned then, on nobody's account.
 //
-// Cost: a lease is charged to the client by plain stores (ion/account.h); handles are under the
-// client's lock. Thread-safe but for moving and destruction; the memory of one handle is mapped and
-// accessed by one thread at a time.
+// Cost: a lease is charged to the client by plain stores (ion/core/account.h); handles are under
+// the client's lock. Thread-safe but for moving and destruction; the memory of one handle is mapped
+// and accessed by one thread at a time.
 #ifndef ION_ION_CLIENT_H_
 #define ION_ION_CLIENT_H_
 
@@ -43,22 +43,29 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "ion/account.h"
-#include "ion/asker.h"
 #include "ion/backend.h"
+#include "ion/base/bytes.h"
+#include "ion/base/check.h"
+#include "ion/base/error.h"
+#include "ion/base/status.h"
+#include "ion/base/with_memory.h"
 #include "ion/block.h"
 #include "ion/buffer.h"
+#include "ion/buffer_info.h"
 #include "ion/buffer_of.h"
-#include "ion/bytes.h"
-#include "ion/check.h"
+#include "ion/client_ref.h"
+#include "ion/core/account.h"
+#include "ion/core/asker.h"
+#include "ion/core/client_list.h"
+#include "ion/core/manager_core.h"
+#include "ion/core/refusals.h"
 #include "ion/cpu_mapping.h"
-#include "ion/error.h"
 #include "ion/handle.h"
 #include "ion/heap_id.h"
-#include "ion/manager_core.h"
+#include "ion/recycling.h"
 #include "ion/request.h"
+#include "ion/shared_buffer.h"
 #include "ion/slab.h"
-#include "ion/status.h"
 
 namespace ion {
 
@@ -66,31 +73,22 @@ struct ClientOptions {
   std::string_view name = {};
   // The heaps that it may use; its requests' masks are cut to these.
   HeapMask heaps = HeapMask::All();
-  // The most bytes of heaps it may hold; none: no bound but the backend's. Threads hold credit: it
-  // may be refused early, by up to an eighth of it per thread, unless it is exact.
+  // The most bytes of heaps it may hold; none: no bound but the backend's. A buffer counts with its
+  // whole pages, from a heap with pools with its whole size class. Threads hold credit: it may be
+  // refused early, by up to an eighth of it per thread, unless it is exact.
   std::optional<uint64_t> quota_bytes = std::nullopt;
   bool exact_quota = false;
-  // Whom it trusts with its memory's former content and its neighbours: clients of the same domain.
-  // None: nobody.
+  // The most buffers that it may have, leased, kept or imported, and idle in pools since; the most
+  // handles. None: three quarters of the descriptors that the process may have (RLIMIT_NOFILE),
+  // 49,104 at most, so that one client leaves some to others.
+  std::optional<uint32_t> max_buffers = std::nullopt;
+  std::optional<uint32_t> max_handles = std::nullopt;
+  // Trust domain. Clients of one domain may receive each other's unzeroed memory and share a
+  // carveout region. Empty: a private domain.
   std::string_view domain = {};
-  // Takes recycled memory with what its own domain left in it, and its buffers' properties do not
-  // say `zeroed`; else every buffer reads as zero that its heap's fresh memory does.
+  // If true, buffers recycled within the domain are not zeroed, and their properties do not say
+  // `zeroed`. If false, every buffer reads as zero, on heaps whose fresh memory does.
   bool recycle_as_is = false;
-};
-
-// A range of a descriptor that leads to more.
-struct SharedRange {
-  UniqueFd fd;
-  uint64_t offset = 0;
-  uint64_t bytes = 0;
-};
-
-// What is behind a handle.
-struct BufferInfo {
-  uint64_t bytes = 0;
-  Properties properties;
-  std::optional<HeapId> heap;  // none: imported
-  uint32_t count = 0;          // Frees that it takes
 };
 
 // Core: internal::ManagerCore of the Manager that made it.
@@ -103,18 +101,33 @@ class Client {
   static absl::StatusOr<Client> Create(Core& core, const ClientOptions& options) noexcept {
     const Origin origin{kBackendName, Operation::kClient, options.name};
     if (core.InChild()) return ToStatus(Core::InheritedError(origin));
+    if (!core.AtHome()) return ToStatus(Core::OtherLibraryError(origin));
     const uint64_t limit =
         options.quota_bytes.has_value() ? *options.quota_bytes / PageBytes() : Account::kUnlimited;
     const uint64_t credit = options.exact_quota ? 0 : Account::UsualCredit(limit);
     Account account;
     if (Error error = account.Open(origin, limit, credit); !error.ok()) return ToStatus(error);
-    auto identity = std::make_shared<ClientIdentity>();
-    identity->name = options.name;
-    identity->pid = ::getpid();
-    auto* state = new (std::nothrow)
-        State(core, std::move(account), options.heaps, core.DomainOf(options.domain),
-              core.pool_domains.Join(options.domain, options.recycle_as_is), identity);
-    if (state == nullptr) return ToStatus(Error(ENOMEM, "operator new", origin));
+    std::shared_ptr<ClientIdentity> identity;
+    uint64_t domain = 0;
+    PoolDomain pools;
+    const bool joined = internal::TryWithMemory([&] {
+      identity = std::make_shared<ClientIdentity>();
+      identity->name = options.name;
+      identity->pid = ::getpid();
+      identity->most_buffers = options.max_buffers.value_or(internal::UsualCount());
+      domain = core.DomainOf(options.domain);
+      // The last call that may throw: a client that has joined must leave.
+      pools = core.recycling.Join(options.domain, options.recycle_as_is);
+    });
+    if (!joined) return ToStatus(Error(ENOMEM, "operator new", origin));
+    pools.trust = domain;
+    auto* state =
+        new (std::nothrow) State(core, std::move(account), options.heaps, domain, pools, identity,
+                                 options.max_handles.value_or(internal::UsualCount()));
+    if (state == nullptr) {
+      core.recycling.Leave(pools);
+      return ToStatus(Error(ENOMEM, "operator new", origin));
+    }
     return Client(state);
   }
 
@@ -123,11 +136,16 @@ class Client {
   // ion_client_destroy: its handles are freed, whatever their count.
   ~Client() = default;
 
+  // The name of its ClientOptions.
   const std::string& name() const noexcept { return state().identity->name; }
+  // The process that created it.
   int pid() const noexcept { return state().identity->pid; }
+  // The heaps that it may use, as in its ClientOptions.
   HeapMask heaps() const noexcept { return state().asker.heaps; }
-  // What it is charged; exact while no call is under way.
-  uint64_t held_bytes() const noexcept { return state().asker.account.held() * PageBytes(); }
+  // The bytes that the client is charged; exact while no call is under way.
+  uint64_t held_bytes() const noexcept {
+    return state().core.home->held(state().asker.account) * PageBytes();
+  }
 
   // ion_alloc. As Manager::Allocate, within this client's mask and quota. RESOURCE_EXHAUSTED
   // (EDQUOT): past the quota; the Status has the figures.
@@ -136,14 +154,18 @@ class Client {
     return state().core.Allocate(request, state().asker, where);
   }
 
-  // Takes `count` buffers and gives them back, so that so many lie in its pools for later, or as
-  // many as those may hold. As Allocate; what it had until an error stays in the pools.
-  absl::Status Reserve(const Request& request, uint32_t count, CallSite where = CallSite::Here()) {
+  // Fills this client's pools with `count` buffers, or fewer if the pools' capacity is smaller.
+  // Errors: as Allocate; buffers obtained before the error stay in the pools.
+  absl::Status Prefill(const Request& request, uint32_t count,
+                       CallSite where = CallSite::Here()) noexcept {
     std::vector<Buffer> taken;  // grows: not every count can be had
     while (taken.size() < count) {
       absl::StatusOr<Buffer> buffer = Allocate(request, where);
       if (!buffer.ok()) return buffer.status();
-      taken.push_back(*std::move(buffer));
+      if (!internal::TryWithMemory([&] { taken.push_back(*std::move(buffer)); })) {
+        return ToStatus(
+            Error(ENOMEM, "operator new", {kBackendName, Operation::kAllocate, {}, request.bytes}));
+      }
     }
     return absl::OkStatus();
   }
@@ -170,16 +192,47 @@ class Client {
     return BufferOf<H>(std::move(lease), state().core.template Heap<H>());
   }
 
+  // Allocates memory for others to hold, too: Allocate, MakeHandle and Share in one call. It frees
+  // itself (ion/shared_buffer.h). As those three; an error leaves nothing behind.
+  absl::StatusOr<SharedBuffer> AllocateShared(const Request& request,
+                                              CallSite where = CallSite::Here()) noexcept {
+    absl::StatusOr<Buffer> lease = Allocate(request, where);
+    if (!lease.ok()) return lease.status();
+    const uint64_t bytes = lease->bytes();
+    const absl::StatusOr<Handle> handle = MakeHandle(*std::move(lease));
+    if (!handle.ok()) return handle.status();
+    absl::StatusOr<UniqueFd> fd = Share(*handle);
+    if (!fd.ok()) {
+      state().Free(*handle).IgnoreError();
+      return fd.status();
+    }
+    return SharedBuffer(state(), *handle, bytes, *std::move(fd));
+  }
+  // `count` of them, or none.
+  absl::StatusOr<std::vector<SharedBuffer>> AllocateShared(
+      const Request& request, uint32_t count, CallSite where = CallSite::Here()) noexcept {
+    std::vector<SharedBuffer> all;  // grows: not every count can be had
+    while (all.size() < count) {
+      absl::StatusOr<SharedBuffer> buffer = AllocateShared(request, where);
+      if (!buffer.ok()) return buffer.status();
+      if (!internal::TryWithMemory([&] { all.push_back(*std::move(buffer)); })) {
+        return ToStatus(
+            Error(ENOMEM, "operator new", {kBackendName, Operation::kAllocate, {}, request.bytes}));
+      }
+    }
+    return all;
+  }
+
   // Makes a handle of a lease, which is empty then. EINVAL: the lease is not of this client; it
   // stays as it was on any error.
-  absl::StatusOr<Handle> Keep(Buffer&& lease) noexcept {
+  absl::StatusOr<Handle> MakeHandle(Buffer&& lease) noexcept {
     State& self = state();
     Block& block = LeaseAccess::BlockOf(lease);
     const Origin origin{kBackendName, Operation::kKeep, {}, block.bytes};
     if (self.core.InChild()) return ToStatus(Core::InheritedError(origin));
     if (LeaseAccess::TokenOf(lease).account() != self.asker.account.bits()) {
       return ToStatus(Error(EINVAL, "the lease is not of this client", origin,
-                            "keep it with the client that allocated it"));
+                            "make it with the client that allocated the lease"));
     }
     Result<BufferIdentity> identity = BufferIdentity();
     if (!self.core.SharesItsDescriptor(block)) {
@@ -187,10 +240,21 @@ class Client {
       if (!identity.ok()) return ToStatus(identity.error());
     }
     std::lock_guard lock(self.mutex);
+    if (self.AtMostHandles()) return self.PastHandles(Operation::kKeep);
     if (!self.handles.Reserve()) return ToStatus(Error(ENOMEM, "operator new: a handle", origin));
     // From here on others may hold it: no pool takes it back.
     LeaseAccess::Retire(lease);
     return self.handles.Add(std::move(lease), *identity);
+  }
+
+  // The former name of MakeHandle, until 0.3.
+  [[deprecated("ion: Client::MakeHandle")]] absl::StatusOr<Handle> Keep(Buffer&& lease) noexcept {
+    return MakeHandle(std::move(lease));
+  }
+  // The former name of Prefill, until 0.3.
+  [[deprecated("ion: Client::Prefill")]] absl::Status Reserve(
+      const Request& request, uint32_t count, CallSite where = CallSite::Here()) noexcept {
+    return Prefill(request, count, where);
   }
 
   // ion_share: a new descriptor of the memory for somebody else. The memory lives as long as any of
@@ -209,65 +273,76 @@ class Client {
   // EPERM: another has some, or had; or it is physical memory.
   absl::StatusOr<SharedRange> ShareRange(const Handle& handle) noexcept {
     return With(handle, [&](HandleTable::Entry& entry) -> absl::StatusOr<SharedRange> {
-      const Block& block = LeaseAccess::BlockOf(entry.lease);
-      Result<UniqueFd> fd = state().core.ShareRange(block, state().asker.domain);
+      Core& core = state().core;
+      Block& block = LeaseAccess::BlockOf(entry.lease);
+      Result<UniqueFd> fd = core.ShareRange(block, state().asker.domain);
       if (!fd.ok()) return ToStatus(fd.error());
+      if (!core.SharesItsDescriptor(block)) {
+        if (Error error = core.KnowAsOwn(block, entry.identity); !error.ok()) {
+          return ToStatus(error);
+        }
+      }
       return SharedRange{*std::move(fd), block.offset, block.bytes};
     });
   }
 
-  // ion_import_fd: a handle of somebody else's memory; the descriptor is copied, `fd` stays the
-  // caller's. Where this client has a handle of that memory already, the same one, with its count
-  // raised. What a backend takes, and what it refuses, stands with its Import. The memory is on
-  // nobody's account: look at its bytes before you read what a stranger sent (pages of a memfd are
-  // made as they are read).
+  // ion_import_fd: returns a handle of memory from elsewhere. The descriptor is copied; `fd` stays
+  // the caller's. If this client certainly has a handle of that memory already, it returns the same
+  // one, with its count raised, and keeps the descriptor that may be written through. If that is
+  // not certain (inode numbers come back on old kernels, and a sandbox may forbid to compare), it
+  // returns a new one. Errors: as the backend's Import. Imported memory is charged to no quota,
+  // unless this Manager allocated it. Check `Info().bytes` first: reading a sparse memfd from an
+  // untrusted sender allocates its pages. Asks no file server, and holds no lock meanwhile.
   absl::StatusOr<Handle> Import(FdRef fd, CallSite where = CallSite::Here()) noexcept {
     State& self = state();
-    const Origin origin{kBackendName, Operation::kImport};
-    if (self.core.InChild()) return ToStatus(Core::InheritedError(origin));
-    std::lock_guard lock(self.mutex);
-    Result<BufferIdentity> identity = self.core.backend.Identify(fd, Operation::kImport);
-    if (!identity.ok()) return ToStatus(identity.error());
-    if (const Handle handle = self.handles.AddReference(*identity); handle != Handle()) {
-      return handle;
+    if (self.core.InChild()) {
+      return ToStatus(Core::InheritedError({kBackendName, Operation::kImport}));
     }
-    if (!self.handles.Reserve()) {
-      return ToStatus(Error(ENOMEM, "operator new: a handle", origin));
-    }
-    Result<Buffer> lease = self.core.Import(fd, self.asker, where);
-    if (!lease.ok()) return ToStatus(lease.error());
-    // Again: what legacy ION knows a buffer by is only lasting once the lease holds it.
-    identity = self.core.backend.Identify(lease->fd(), Operation::kImport);
+    // No lock while it is looked at.
+    const Result<BufferIdentity> identity = self.core.backend.Identify(fd, Operation::kImport);
     if (!identity.ok()) return ToStatus(identity.error());
-    return self.handles.Add(*std::move(lease), *identity);
+    {
+      std::lock_guard lock(self.mutex);
+      HandleTable::Entry* entry = self.Find(*identity, fd);
+      if (entry != nullptr && LeaseAccess::BlockOf(entry->lease).writable) {
+        return self.handles.AddReference(*entry);
+      }
+    }
+    Result<typename Core::Imported> imported =
+        self.core.home->import(self.core, fd, self.asker, where);
+    if (imported.error().code() == EDQUOT && internal::AtMostBuffers(self.asker)) {
+      return internal::PastBuffers(Operation::kImport, kBackendName, self.asker);
+    }
+    if (imported.error().code() == EDQUOT) {
+      return internal::PastQuota(Operation::kImport, kBackendName, self.asker,
+                                 imported.error().bytes());
+    }
+    if (!imported.ok()) return ToStatus(imported.error());
+    absl::StatusOr<Handle> handle = self.Adopt(*imported);
+    self.Release(std::move(imported->lease));
+    return handle;
   }
 
   // ion_free: drops one count of the handle; with the last the memory goes back, but for mappings
   // of it, which keep it until they end.
-  absl::Status Free(const Handle& handle) noexcept {
-    Buffer last;
-    return With(handle, [&](HandleTable::Entry& entry) {
-      if (--entry.count == 0) last = state().handles.Remove(entry);
-      state().Release(std::move(last));
-      return absl::OkStatus();
-    });
-  }
+  absl::Status Free(const Handle& handle) noexcept { return state().Free(handle); }
 
   // ion_map_kernel, ion_map_user: as CpuMapping::Of.
   template <MapMode kMode>
   absl::StatusOr<CpuMapping<kMode>> Map(const Handle& handle, MapRange range = {}) noexcept {
-    return With(handle, [&](HandleTable::Entry& entry) {
-      return CpuMapping<kMode>::Of(entry.lease, range);
-    });
+    return state().template Map<kMode>(handle, range);
   }
 
+  // Returns the size in bytes, and other facts, of a handle's buffer (ion/buffer_info.h). EINVAL: the
+  // handle is not of this client, or was freed.
   absl::StatusOr<BufferInfo> Info(const Handle& handle) noexcept {
     return With(handle, [&](HandleTable::Entry& entry) -> absl::StatusOr<BufferInfo> {
       const Block& block = LeaseAccess::BlockOf(entry.lease);
       return BufferInfo{.bytes = block.bytes,
                         .properties = block.properties(),
                         .heap = state().core.HeapOf(block),
-                        .count = entry.count};
+                        .count = entry.count,
+                        .heap_name = state().core.HeapNameOf(block)};
     });
   }
 
@@ -279,47 +354,139 @@ class Client {
     });
   }
 
+  // A reference to this client that knows no Manager's type (ion/client_ref.h). Requires: the
+  // client lives while it is used; it may be moved.
+  operator ClientRef() & noexcept {  // NOLINT: a class that holds memory takes one
+    return ClientRef(&state(), *state().ref_ops, state().account.id().bits());
+  }
+  operator ClientRef() && = delete;
+
   // ION_IOC_CUSTOM: a command of the architecture, as the backend understands it.
   // (A template, because clang 14 instantiates members whose requirement does not hold.)
   template <class C = Core>
-  absl::Status Custom(uint32_t command, uint64_t argument) noexcept requires(C::kCustoms) {
+  absl::Status Custom(uint32_t command, uint64_t argument) noexcept
+    requires(C::kCustoms)
+  {
     return ToStatus(state().core.backend.Custom(command, argument));
   }
 
  private:
-  struct State {
+  struct State : internal::SharedBufferOwner {
     State(Core& of, Account&& opened, HeapMask heaps, uint64_t domain, PoolDomain pools,
-          std::shared_ptr<ClientIdentity> who) noexcept
-        : core(of),
+          std::shared_ptr<ClientIdentity> who, uint32_t handles_bound) noexcept
+        : SharedBufferOwner(kSharedBufferOps),
+          core(of),
           account(std::move(opened)),
           identity(std::move(who)),
           asker{account.id(), heaps, heaps & of.bound, heaps & of.usual, domain, pools, identity},
-          handles(account.id().bits()) {
+          most_handles(handles_bound),
+          handles(account.id().bits()),
+          listed{account.id().bits(), identity} {
+      core.clients.Add(listed);
       core.owners.fetch_add(1, std::memory_order_relaxed);
     }
-    ~State() {
+    ~State() { core.Drop(); }
+
+    // The client has ended.
+    void Close() noexcept {
+      SetClosed();
       // In a child made by fork: the locks and the accounts are the parent's.
       const bool ours = !core.InChild();
-      handles.ForEach([&](HandleTable::Entry& entry) { Release(handles.Remove(entry)); });
+      uint32_t at = 0;
+      for (;;) {
+        std::unique_lock lock(mutex, std::defer_lock);
+        if (ours) lock.lock();
+        Buffer lease = handles.RemoveNext(at);
+        if (ours) lock.unlock();
+        if (!lease.valid()) break;
+        Release(std::move(lease));
+      }
       if (!ours) return;
       identity->open.store(false, std::memory_order_relaxed);
+      core.ForgetClient(listed);
       account.Close();
-      core.LeavePools(asker.pools);
-      core.Drop();
+      core.recycling.Leave(asker.pools);
+    }
+
+    // f(entry) under the lock, or the reason why there is no entry.
+    template <class F>
+    std::invoke_result_t<F, HandleTable::Entry&> With(const Handle& handle, F f) noexcept {
+      // Before the lock: in a child it may be held by a thread that is not there.
+      if (core.InChild()) {
+        return ToStatus(Core::InheritedError({kBackendName, Operation::kUseHandle}));
+      }
+      std::lock_guard lock(mutex);
+      HandleTable::Entry* entry = handles.Find(handle);
+      if (entry == nullptr) return ToStatus(handles.Refusal(handle, kBackendName));
+      return f(*entry);
+    }
+    absl::Status Free(const Handle& handle) noexcept {
+      Buffer last;
+      absl::Status status = With(handle, [&](HandleTable::Entry& entry) {
+        if (--entry.count == 0) last = handles.Remove(entry);
+        return absl::OkStatus();
+      });
+      // Without the lock.
+      Release(std::move(last));
+      return status;
+    }
+    template <MapMode kMode>
+    absl::StatusOr<CpuMapping<kMode>> Map(const Handle& handle, MapRange range) noexcept {
+      return With(handle, [&](HandleTable::Entry& entry) {
+        return CpuMapping<kMode>::Of(entry.lease, range);
+      });
     }
 
     // A range of a region is a buffer of its own once it is shared, and known from then on.
     Result<UniqueFd> Share(HandleTable::Entry& entry) noexcept {
-      const Block& block = LeaseAccess::BlockOf(entry.lease);
+      Block& block = LeaseAccess::BlockOf(entry.lease);
       Result<UniqueFd> fd = core.Share(block);
-      if (!fd.ok() || entry.identity.known() || !core.SharesItsDescriptor(block)) return fd;
-      const Result<BufferIdentity> made = core.backend.Identify(fd->borrow(), Operation::kShare);
-      if (!made.ok()) return made.error();
-      entry.identity = *made;
+      if (!fd.ok()) return fd;
+      if (!entry.identity.known() && core.SharesItsDescriptor(block)) {
+        const Result<BufferIdentity> made = core.backend.Identify(fd->borrow(), Operation::kShare);
+        if (!made.ok()) return made.error();
+        entry.identity = *made;
+      }
+      if (Error error = core.KnowAsOwn(block, entry.identity); !error.ok()) return error;
       return fd;
     }
 
-    // What a handle stood for. Empty: nothing.
+    // The handle's entry of the buffer that a descriptor leads to; nullptr: there is none, for
+    // sure. Under the lock.
+    HandleTable::Entry* Find(const BufferIdentity& buffer, FdRef fd) noexcept {
+      return handles.FindBuffer(buffer, [&](const HandleTable::Entry& entry) {
+        const Block& block = LeaseAccess::BlockOf(entry.lease);
+        if (!core.SharesItsDescriptor(block)) return core.AreOne(FdRef(block.fd), fd);
+        const Result<UniqueFd> share = core.Share(block);
+        return share.ok() && core.AreOne(share->borrow(), fd);
+      });
+    }
+    // Puts an import into the table. The caller releases the rest of `imported`, without the lock.
+    absl::StatusOr<Handle> Adopt(typename Core::Imported& imported) noexcept {
+      const Block& block = LeaseAccess::BlockOf(imported.lease);
+      std::lock_guard lock(mutex);
+      if (HandleTable::Entry* entry = Find(imported.identity, FdRef(block.fd)); entry != nullptr) {
+        // Existing mappings stay as they are.
+        if (block.writable && !LeaseAccess::BlockOf(entry->lease).writable) {
+          std::swap(entry->lease, imported.lease);
+        }
+        return handles.AddReference(*entry);
+      }
+      if (AtMostHandles()) return PastHandles(Operation::kImport);
+      if (!handles.Reserve()) {
+        return ToStatus(
+            Error(ENOMEM, "operator new: a handle", {kBackendName, Operation::kImport}));
+      }
+      return handles.Add(std::move(imported.lease), imported.identity);
+    }
+
+    bool AtMostHandles() const noexcept { return handles.in_use() >= most_handles; }
+    absl::Status PastHandles(Operation operation) const noexcept {
+      return internal::PastCount(operation, kBackendName, asker, internal::kPastHandles,
+                                 handles.in_use(), most_handles);
+    }
+
+    // Releases the memory of a handle. Empty: no effect.
     void Release(Buffer lease) noexcept {
       if (!lease.valid()) return;
       const Block& block = LeaseAccess::BlockOf(lease);
@@ -327,35 +494,105 @@ class Client {
       LeaseAccess::Orphan(std::move(lease));
     }
 
+    // Of the library that made the client, whose accounts these functions know.
+    const ClientRef::Ops* const ref_ops = &kRefOps;
     Core& core;
     Account account;
     const std::shared_ptr<ClientIdentity> identity;
     const internal::Asker asker;
+    const uint32_t most_handles;
     std::mutex mutex;
     HandleTable handles;
+    internal::ClientList::Entry listed;
   };
 
-  explicit Client(State* state) noexcept : state_(state) {}
+  static State& StateOf(internal::SharedBufferOwner& owner) noexcept {
+    return static_cast<State&>(owner);
+  }
+  static constexpr internal::SharedBufferOwner::Ops kSharedBufferOps = {
+      .free = [](internal::SharedBufferOwner& owner,
+                 const Handle& handle) noexcept { StateOf(owner).Free(handle).IgnoreError(); },
+      .map_read_only =
+          [](internal::SharedBufferOwner& owner, const Handle& handle, MapRange range) noexcept {
+            return StateOf(owner).template Map<MapMode::kReadOnly>(handle, range);
+          },
+      .map_writable =
+          [](internal::SharedBufferOwner& owner, const Handle& handle, MapRange range) noexcept {
+            return StateOf(owner).template Map<MapMode::kWritable>(handle, range);
+          },
+      .destroy = [](internal::SharedBufferOwner& owner) noexcept { delete &StateOf(owner); },
+  };
+
+  // The client of a ClientRef, which does not end it.
+  static Client Borrowed(void* client) noexcept {
+    return Client(static_cast<State*>(client), [](State*) noexcept {});
+  }
+  static constexpr ClientRef::Ops kRefOps = {
+      .is_open = [](uint64_t id) noexcept { return AccountId::FromBits(id).open(); },
+      .allocate =
+          [](void* client, const Request& request, CallSite where) noexcept {
+            State& self = *static_cast<State*>(client);
+            return self.core.Allocate(request, self.asker, where);
+          },
+      .allocate_shared =
+          [](void* client, const Request& request, CallSite where) noexcept {
+            return Borrowed(client).AllocateShared(request, where);
+          },
+      .allocate_many_shared =
+          [](void* client, const Request& request, uint32_t count, CallSite where) noexcept {
+            return Borrowed(client).AllocateShared(request, count, where);
+          },
+      .prefill =
+          [](void* client, const Request& request, uint32_t count, CallSite where) noexcept {
+            return Borrowed(client).Prefill(request, count, where);
+          },
+      .make_handle =
+          [](void* client, Buffer&& lease) noexcept {
+            return Borrowed(client).MakeHandle(std::move(lease));
+          },
+      .share = [](void* client, const Handle& of) noexcept { return Borrowed(client).Share(of); },
+      .share_range = [](void* client,
+                        const Handle& of) noexcept { return Borrowed(client).ShareRange(of); },
+      .import = [](void* client, FdRef fd,
+                   CallSite where) noexcept { return Borrowed(client).Import(fd, where); },
+      .free = [](void* client, const Handle& of) noexcept { return Borrowed(client).Free(of); },
+      .map_read_only =
+          [](void* client, const Handle& of, MapRange range) noexcept {
+            return Borrowed(client).template Map<MapMode::kReadOnly>(of, range);
+          },
+      .map_writable =
+          [](void* client, const Handle& of, MapRange range) noexcept {
+            return Borrowed(client).template Map<MapMode::kWritable>(of, range);
+          },
+      .info = [](void* client, const Handle& of) noexcept { return Borrowed(client).Info(of); },
+      .set_name = [](void* client, const Handle& of,
+                     std::string_view name) noexcept { return Borrowed(client).SetName(of, name); },
+      .name = [](void* client) noexcept -> const std::string& {
+        return static_cast<State*>(client)->identity->name;
+      },
+      .heaps = [](void* client) noexcept { return static_cast<State*>(client)->asker.heaps; },
+      .held_bytes = [](void* client) noexcept { return Borrowed(client).held_bytes(); },
+  };
+
+  // Ended by the library that made it.
+  using End = void (*)(State*) noexcept;
+  explicit Client(State* state) noexcept
+      : state_(state, [](State* at) noexcept {
+          at->Close();
+          at->Unref();
+        }) {}
+  Client(State* state, End end) noexcept : state_(state, end) {}
 
   State& state() const noexcept {
     ION_CHECK(state_ != nullptr, "a Client was used after it was moved from");
     return *state_;
   }
-  // f(entry) under the lock, or why there is none.
   template <class F>
   std::invoke_result_t<F, HandleTable::Entry&> With(const Handle& handle, F f) noexcept {
-    State& self = state();
-    // Before the lock: in a child it may be held by a thread that is not there.
-    if (self.core.InChild()) {
-      return ToStatus(Core::InheritedError({kBackendName, Operation::kUseHandle}));
-    }
-    std::lock_guard lock(self.mutex);
-    HandleTable::Entry* entry = self.handles.Find(handle);
-    if (entry == nullptr) return ToStatus(self.handles.Refusal(handle, kBackendName));
-    return f(*entry);
+    return state().With(handle, f);
   }
 
-  std::unique_ptr<State> state_;
+  std::unique_ptr<State, End> state_;
 };
 
 }  // namespace ion

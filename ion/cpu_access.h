@@ -4,8 +4,7 @@
 // File: ion/cpu_access.h
 //
 // CpuAccess: a scope of CPU access to a mapping, and the only way to a writable span. The kernel is
-// told of its begin and its end, so that what the CPU's caches hold and what devices see is the
-// same.
+// told of its begin and its end, so that the CPU's caches and the devices see the same bytes.
 //
 // Example:
 //   absl::StatusOr<ion::CpuWrite> cpu = ion::CpuWrite::Begin(mapping);
@@ -13,14 +12,15 @@
 //   std::ranges::fill(cpu->bytes(), std::byte{0x5a});
 //   return std::move(*cpu).End();  // or let the scope end: an error then goes to the error sink
 //
-// CpuWrite is for what is written whole. It does not fetch what a device wrote, so where a cache
-// line is written in part its other bytes may come back as they were before: CpuReadWrite does.
+// CpuWrite is for bytes that are overwritten whole. It does not fetch the bytes that a device
+// wrote: if a cache line is written in part, its other bytes may come back as they were before.
+// CpuReadWrite fetches them.
 //
 // Scopes nest: one that is covered by an open one sends nothing (ion/cpu_sync.h says what is sent,
 // and why). A mapping must outlive its scopes, and stay where it is meanwhile (checked).
 //
-// Cost: most often one system call at each end, none where nested, or where no CPU caches it. Not
-// thread-safe: one thread at a time per buffer.
+// Cost: most often one system call at each end; none for a nested scope, and none for uncached
+// memory. Not thread-safe: one thread at a time per buffer.
 #ifndef ION_ION_CPU_ACCESS_H_
 #define ION_ION_CPU_ACCESS_H_
 
@@ -33,12 +33,12 @@
 #include "absl/base/attributes.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "ion/base/check.h"
+#include "ion/base/status.h"
 #include "ion/block.h"
-#include "ion/check.h"
 #include "ion/cpu_mapping.h"
 #include "ion/cpu_sync.h"
 #include "ion/slab.h"
-#include "ion/status.h"
 
 namespace ion {
 
@@ -48,7 +48,7 @@ class [[nodiscard]] CpuAccess {
   using Byte = std::conditional_t<Writes(kDirection), std::byte, const std::byte>;
 
   // Begins CPU access. Waits, as the kernel does, for the fences of devices that still use the
-  // buffer; where it is uncached nobody is told and nothing waited for: poll its descriptor.
+  // buffer. For uncached memory it makes no call and waits for nothing: poll the descriptor.
   template <MapMode kMode>
   static absl::StatusOr<CpuAccess> Begin(
       const CpuMapping<kMode>& mapping ABSL_ATTRIBUTE_LIFETIME_BOUND) noexcept {
@@ -61,7 +61,8 @@ class [[nodiscard]] CpuAccess {
         !error.ok()) {
       return ToStatus(error);
     }
-    return CpuAccess(block, mapping.scopes_, {mapping.at_, mapping.range_.bytes});
+    return CpuAccess(block, mapping.scopes_,
+                     {mapping.at_, static_cast<size_t>(mapping.range_.bytes)});
   }
   template <MapMode kMode>
   static absl::StatusOr<CpuAccess> Begin(CpuMapping<kMode>&&) = delete;
@@ -82,6 +83,7 @@ class [[nodiscard]] CpuAccess {
   // An end that the kernel refuses goes to the error sink; End() tells the caller instead.
   ~CpuAccess() { EndOrReport(); }
 
+  // The bytes of the mapping, valid until the scope ends.
   std::span<Byte> bytes() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return bytes_; }
 
   // Ends the scope now. Call once; the span must not be used after it.

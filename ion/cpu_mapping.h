@@ -9,7 +9,7 @@
 // Example:
 //   absl::StatusOr<ion::WritableMapping> mapping = ion::WritableMapping::Of(buffer);
 //
-// A buffer must outlive its mappings (checked).
+// A Buffer must outlive its mappings (checked); a SharedBuffer need not.
 //
 // Cost: the mapping of a whole buffer is made once and kept with the memory; a part is one mmap and
 // one munmap. Not thread-safe: one thread at a time per buffer.
@@ -24,18 +24,21 @@
 
 #include "absl/base/attributes.h"
 #include "absl/status/statusor.h"
+#include "ion/base/check.h"
+#include "ion/base/status.h"
 #include "ion/buffer.h"
-#include "ion/check.h"
 #include "ion/cpu_sync.h"
-#include "ion/status.h"
 
 namespace ion {
+
+class SharedBuffer;
 
 template <MapMode kMode>
 class [[nodiscard]] CpuMapping {
  public:
-  // Maps `range` of `buffer`. EINVAL: not whole pages, empty, or past the end. EACCES: a writable
-  // mapping of what was imported for reading only. What a Handle stands for: Client::Map.
+  // Maps `range` of `buffer`. EINVAL: the range is not whole pages, is empty, or ends past the
+  // buffer. EACCES: a writable mapping of memory that was imported read-only. To map a Handle:
+  // Client::Map.
   static absl::StatusOr<CpuMapping> Of(const Buffer& buffer ABSL_ATTRIBUTE_LIFETIME_BOUND,
                                        MapRange range = {}) noexcept {
     Block& block = LeaseAccess::BlockOf(buffer);
@@ -48,6 +51,9 @@ class [[nodiscard]] CpuMapping {
     return CpuMapping(block, *at, range);
   }
   static absl::StatusOr<CpuMapping> Of(Buffer&&, MapRange = {}) = delete;
+  // The same of shared memory (ion/shared_buffer.h), which lives as long as its mappings. EINVAL
+  // also: the SharedBuffer is empty.
+  static absl::StatusOr<CpuMapping> Of(const SharedBuffer& buffer, MapRange range = {}) noexcept;
 
   // Requires: no CpuAccess to `other` is open (checked: a scope points to its mapping).
   CpuMapping(CpuMapping&& other) noexcept : at_(other.at_), range_(other.range_) {
@@ -67,12 +73,14 @@ class [[nodiscard]] CpuMapping {
   // A munmap that the kernel refuses is reported to the error sink and tried again later.
   ~CpuMapping() { Unmap(); }
 
+  // The size of the mapping, in bytes.
   uint64_t bytes() const noexcept { return range_.bytes; }
+  // The bytes from the start of the buffer to that of the mapping.
   uint64_t offset() const noexcept { return range_.offset; }
   // The memory, without a promise: only inside a CpuAccess does it show what a device wrote.
   std::span<const std::byte> unsynced() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND {
     ION_CHECK(block_ != nullptr, "a CpuMapping was used after it was moved from");
-    return {at_, range_.bytes};
+    return {at_, static_cast<size_t>(range_.bytes)};
   }
 
  private:

@@ -3,14 +3,14 @@
 //
 // File: ion/cpu_sync.h
 //
-// Which begin and end of CPU access the kernel must be told of, when scopes nest. The kernel keeps
-// no count: each begin for reading may throw away what the caches hold (arm64 invalidates), each
+// CpuSync decides which begins and ends of nested scopes the kernel must be told of. The kernel
+// keeps no count: each begin for reading may discard the caches' content (arm64 invalidates), each
 // end for writing cleans them. So:
 //   - a scope that an open one covers sends nothing;
 //   - reading inside an open write first ends the write (or its bytes would be lost by the
 //     invalidation), then begins both;
 //   - an end for reading waits while a write is open (older kernels invalidate on it, too);
-//   - no end is sent without its begin: where a begin failed half way, the next end begins first.
+//   - no end is sent without its begin: if a begin failed half way, the next end begins first.
 //
 // Cost: 6 bytes per block, a few instructions a scope. Not thread-safe: a buffer's scopes are
 // opened and closed by one thread at a time.
@@ -20,12 +20,12 @@
 #include <cstdint>
 #include <limits>
 
-#include "ion/check.h"
-#include "ion/error.h"
+#include "ion/base/check.h"
+#include "ion/base/error.h"
 
 namespace ion {
 
-// What the CPU does in a scope. The numbers are those of DMA_BUF_SYNC_READ and _WRITE.
+// The CPU's accesses in a scope. The numbers are those of DMA_BUF_SYNC_READ and _WRITE.
 enum class Direction : uint8_t { kRead = 1, kWrite = 2, kReadWrite = 3 };
 
 constexpr bool Reads(Direction d) noexcept { return (static_cast<uint8_t>(d) & 1) != 0; }
@@ -65,6 +65,7 @@ class CpuSync {
     return end(static_cast<Direction>(ending));
   }
 
+  // True if a CPU access is open.
   bool open() const noexcept { return readers_ != 0 || writers_ != 0; }
 
  private:
@@ -84,7 +85,7 @@ class CpuSync {
 
   uint16_t readers_ = 0;
   uint16_t writers_ = 0;
-  uint8_t started_ = 0;  // what the kernel was told to begin, and not yet to end
+  uint8_t started_ = 0;  // directions that the kernel was told to begin, and not yet to end
 };
 static_assert(sizeof(CpuSync) == 6);
 

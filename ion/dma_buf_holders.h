@@ -3,9 +3,9 @@
 //
 // File: ion/dma_buf_holders.h
 //
-// What the kernel can tell of who holds a dma-buf: how many references there are, and whether its
-// pages may be held by somebody whom it does not count. Together they prove that memory is ours
-// alone again.
+// The kernel's answers about the holders of a dma-buf: the number of references, and the
+// possibility of holders that the number does not include. Together they prove that only this
+// process holds the memory.
 //
 // Not for users.
 //
@@ -23,9 +23,9 @@
 #include <system_error>
 #include <utility>
 
-#include "ion/bytes.h"
-#include "ion/error.h"
-#include "ion/syscalls.h"
+#include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/syscalls.h"
 
 namespace ion {
 
@@ -48,16 +48,37 @@ inline Result<uint64_t> DmaBufCountIn(std::string_view facts, const Origin& orig
   return count;
 }
 
-// Whether who maps the memory can lend its pages to the kernel (vmsplice, io_uring): they stay lent
-// when the mapping and the descriptor have gone. Not where a driver maps addresses, and no pages
-// (VM_PFNMAP): madvise refuses both of these then. The first alone it also refuses where memory is
-// locked, the second for other special mappings, which are never locked. Neither does anything to a
-// mapping of shared memory. `at`: a mapping of it, page-aligned.
+// Returns advice about a count's file that does not open; nullptr for errors of any file.
+constexpr const char* HiddenHoldersHint(int code) noexcept {
+  switch (code) {
+    case ENOENT:
+      return "without /proc memory that was shared is never recycled: mount it here";
+    case EACCES:
+    case EPERM:
+      return "memory that was shared is never recycled: make the process dumpable "
+             "(PR_SET_DUMPABLE), or let it read its own /proc";
+    default:
+      return nullptr;
+  }
+}
+
+// The error of a proof if MayLendPages is true.
+constexpr Error LentPagesError(const Origin& origin) noexcept {
+  return Error(ENOTSUP, "madvise: a pipe may hold pages of it, which nobody counts", origin,
+               "memory that was shared is never recycled here: a newer kernel maps its dma-bufs so "
+               "that no page can be lent (Linux 6.12 does)");
+}
+
+// Returns true if a process that maps the memory can lend its pages to the kernel (vmsplice,
+// io_uring): they stay lent when the mapping and the descriptor have gone. False if a driver maps
+// addresses, and no pages (VM_PFNMAP): madvise refuses both of these then. The first alone it also
+// refuses if memory is locked, the second for other special mappings, which are never locked.
+// Neither does anything to a mapping of shared memory. `at`: a mapping of it, page-aligned.
 template <Syscalls Sys>
 Result<bool> MayLendPages(const Sys& sys, std::byte* at, const Origin& origin) noexcept {
   for (const auto& [advice, name] :
        {std::pair{MADV_DONTNEED, "MADV_DONTNEED"}, {MADV_DODUMP, "MADV_DODUMP"}}) {
-    const long answer = sys.Madvise(at, PageBytes(), advice);
+    const long answer = sys.Madvise(at, static_cast<size_t>(PageBytes()), advice);
     if (!Failed(answer)) return true;
     if (answer != -EINVAL) return Error(ErrnoFrom(answer), name, origin);
   }

@@ -3,12 +3,12 @@
 //
 // File: ion/handle.h
 //
-// Handle: names memory that a client keeps, shares or imported (ion/client.h). A plain value: what
-// it names lives in the client's table, and a handle that was freed, or is another client's, is an
-// error wherever it is used.
+// Handle: names memory that a client keeps, shares or imported (ion/client.h). A plain value: the
+// memory is in the client's table. A function that gets a handle that was freed, or that belongs to
+// another client, returns an error.
 //
 // Example:
-//   absl::StatusOr<ion::Handle> handle = client.Keep(*std::move(buffer));
+//   absl::StatusOr<ion::Handle> handle = client.MakeHandle(*std::move(buffer));
 //   absl::StatusOr<ion::UniqueFd> fd = client.Share(*handle);
 //
 // Cost: 16 bytes. Thread-compatible.
@@ -21,8 +21,8 @@
 #include <utility>
 
 #include "ion/backend.h"
+#include "ion/base/error.h"
 #include "ion/buffer.h"
-#include "ion/error.h"
 
 namespace ion {
 
@@ -56,8 +56,10 @@ class HandleTable {
     uint32_t next_free = 0;
   };
 
-  // `client` is the AccountId's bits: never used again while anybody remembers.
-  explicit HandleTable(uint64_t client) noexcept : client_(client) {}
+  // `client` is the AccountId's bits: never used again. `generation`: the last one that the entries
+  // are taken to have had.
+  explicit HandleTable(uint64_t client, uint32_t generation = 0) noexcept
+      : client_(client), generation_(generation) {}
   HandleTable(const HandleTable&) = delete;
   HandleTable& operator=(const HandleTable&) = delete;
   ~HandleTable() { delete[] entries_; }
@@ -79,6 +81,7 @@ class HandleTable {
     uint32_t at = free_;
     if (at == kNone) {
       at = used_++;
+      entries_[at].generation = generation_;
     } else {
       free_ = entries_[at].next_free;
     }
@@ -86,19 +89,26 @@ class HandleTable {
     entry.lease = std::move(lease);
     entry.identity = identity;
     entry.count = 1;
+    ++in_use_;
     return {client_, at, ++entry.generation};
   }
-  // The handle of this buffer, with its count raised; a handle of nothing where there is none.
-  Handle AddReference(const BufferIdentity& identity) noexcept {
-    if (!identity.known()) return {};
+  // Returns the entry of the buffer with this identity, or nullptr. `is_it(entry)` is true if an
+  // entry of this identity is certainly that buffer.
+  template <class F>
+  Entry* FindBuffer(const BufferIdentity& identity, F is_it) noexcept {
+    if (!identity.known()) return nullptr;
     for (uint32_t i = 0; i < used_; ++i) {
       Entry& entry = entries_[i];
       // One that is full is not counted any further: the buffer gets a second handle.
       if (entry.count == 0 || entry.count == UINT32_MAX || entry.identity != identity) continue;
-      ++entry.count;
-      return {client_, i, entry.generation};
+      if (is_it(entry)) return &entry;
     }
-    return {};
+    return nullptr;
+  }
+  // Its handle, with its count raised.
+  Handle AddReference(Entry& entry) noexcept {
+    ++entry.count;
+    return {client_, static_cast<uint32_t>(&entry - entries_), entry.generation};
   }
   // nullptr: see Refusal.
   Entry* Find(const Handle& handle) noexcept {
@@ -109,7 +119,9 @@ class HandleTable {
   // Why Find found nothing.
   Error Refusal(const Handle& handle, const char* backend) const noexcept {
     const Origin origin{backend, Operation::kUseHandle};
-    if (handle == Handle()) return Error(EINVAL, "a handle of nothing", origin, "Keep gives one");
+    if (handle == Handle())
+      return Error(EINVAL, "an empty Handle", origin,
+                   "Client::MakeHandle and Client::Import return one");
     if (handle.client_ != client_) {
       return Error(EINVAL, "the handle is another client's", origin, "share it by descriptor");
     }
@@ -119,21 +131,31 @@ class HandleTable {
   Buffer Remove(Entry& entry) noexcept {
     entry.count = 0;
     entry.identity = {};
-    entry.next_free = std::exchange(free_, static_cast<uint32_t>(&entry - entries_));
+    --in_use_;
+    // One whose generations are used up is nobody's any more: a handle that was freed stays so.
+    if (entry.generation != UINT32_MAX) {
+      entry.next_free = std::exchange(free_, static_cast<uint32_t>(&entry - entries_));
+    }
     return std::exchange(entry.lease, Buffer());
   }
-  // f(entry) for each that is in use.
-  template <class F>
-  void ForEach(F f) noexcept {
-    for (uint32_t i = 0; i < used_; ++i) {
-      if (entries_[i].count != 0) f(entries_[i]);
+  // Removes the first entry in use whose index is `at` or more, and returns its lease; `at` is the
+  // index after it then. An empty lease: there is none.
+  Buffer RemoveNext(uint32_t& at) noexcept {
+    while (at < used_) {
+      Entry& entry = entries_[at++];
+      if (entry.count != 0) return Remove(entry);
     }
+    return {};
   }
+  // The number of handles in the table.
+  uint32_t in_use() const noexcept { return in_use_; }
 
  private:
   static constexpr uint32_t kNone = UINT32_MAX;
 
   const uint64_t client_;
+  const uint32_t generation_;
+  uint32_t in_use_ = 0;
   Entry* entries_ = nullptr;
   uint32_t used_ = 0;
   uint32_t capacity_ = 0;

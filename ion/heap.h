@@ -10,7 +10,7 @@
 // Example:
 //   static_assert(ion::HeapCheck<MyHeap<ion::BackendArchetype>, ion::BackendArchetype>::kOk);
 //
-// What a compiler cannot see:
+// Rules that a compiler cannot see:
 //   Ensures: after Allocate the block is filled, or an Error says why and the block is empty; Free
 //     leaves the block empty whatever it answers.
 //   Requires: Allocate and Free may come from several threads at once, Map for one block from one.
@@ -23,26 +23,23 @@
 #include <optional>
 #include <string_view>
 #include <type_traits>
-#include <vector>
 
 #include "ion/backend.h"
+#include "ion/base/error.h"
+#include "ion/base/fd.h"
 #include "ion/block.h"
-#include "ion/error.h"
-#include "ion/fd.h"
 #include "ion/heap_id.h"
-#include "ion/recycling.h"
 #include "ion/request.h"
 
 namespace ion {
 
-// What a heap can do beyond the contract. A bit without its hook, or a hook without its bit, does
-// not compile.
+// The abilities of a heap beyond the contract. A bit without its hook, or a hook without its bit,
+// does not compile.
 struct HeapCaps {
   bool shares = false;      // Share: its blocks are no whole buffers, which the backend could share
   bool syncs = false;       // BeginCpuAccess and EndCpuAccess: its memory is not the backend's
-  bool knows_phys = false;  // Phys: where a block lies in physical memory
-  bool knows_layout = false;  // SegmentAt: in how many physical runs it lies
-  bool recycles = false;      // pools: UseBlocks, PoolOf, TryRecycle and the rest of them
+  bool knows_phys = false;  // Phys: a block's physical address
+  bool knows_layout = false;  // SegmentAt: a block's physical runs
 
   friend constexpr bool operator==(const HeapCaps&, const HeapCaps&) = default;
 };
@@ -51,7 +48,7 @@ struct HeapCaps {
 struct Segment {
   uint64_t offset = 0;
   uint64_t bytes = 0;
-  std::optional<uint64_t> phys = std::nullopt;  // where it starts, if the heap knows
+  std::optional<uint64_t> phys = std::nullopt;  // its address, if the heap knows
 
   friend constexpr bool operator==(const Segment&, const Segment&) = default;
 };
@@ -68,180 +65,91 @@ concept HeapIdentity = std::is_nothrow_move_constructible_v<H> && requires {
 // It finds its memory in a backend, or says why there is none. The backend outlives the heap.
 template <class H, class B>
 concept HeapBind = requires(B& backend) {
-  { H::Bind(backend) }
-  noexcept->std::same_as<Result<H>>;
+  { H::Bind(backend) } noexcept -> std::same_as<Result<H>>;
 };
 
 // It says what all of its memory is.
 template <class H>
 concept HeapProperties = requires(const H& h) {
-  { h.name() }
-  noexcept->std::same_as<std::string_view>;
-  { h.properties() }
-  noexcept->std::same_as<const Properties&>;
+  { h.name() } noexcept -> std::same_as<std::string_view>;
+  { h.properties() } noexcept -> std::same_as<const Properties&>;
 };
 
 // ion_heap_ops.allocate and free.
 template <class H>
 concept HeapAllocate = requires(H& h, const Request& request, Block& block) {
-  { h.Allocate(request, block) }
-  noexcept->std::same_as<Error>;
-  { h.Free(block) }
-  noexcept->std::same_as<Error>;
+  { h.Allocate(request, block) } noexcept -> std::same_as<Error>;
+  { h.Free(block) } noexcept -> std::same_as<Error>;
 };
 
 // ion_heap_ops.map_kernel and map_user, which are the same act here, and unmap_kernel.
 template <class H>
 concept HeapMap = requires(H& h, const Block& block, uint64_t offset, uint64_t bytes, MapMode mode,
                            std::byte* at) {
-  { h.Map(block, offset, bytes, mode) }
-  noexcept->std::same_as<Result<std::byte*>>;
-  { h.Unmap(at, bytes) }
-  noexcept->std::same_as<Error>;
+  { h.Map(block, offset, bytes, mode) } noexcept -> std::same_as<Result<std::byte*>>;
+  { h.Unmap(at, bytes) } noexcept -> std::same_as<Error>;
 };
 
 namespace internal {
 
-// A descriptor of exactly the block, for somebody else, of the same buffer each time; or an Error,
-// where that would show more.
+// Returns a new descriptor that covers exactly this block, always of the same dma-buf. Error if the
+// only descriptor would expose neighbouring blocks.
 template <class H>
 concept HasShare = requires(H& h, const Block& block) {
-  { h.Share(block) }
-  noexcept->std::same_as<Result<UniqueFd>>;
+  { h.Share(block) } noexcept -> std::same_as<Result<UniqueFd>>;
 };
 template <class H>
-concept NamesShare = requires {
-  &H::Share;
-};
+concept NamesShare = requires { &H::Share; };
 
 // In place of the backend's.
 template <class H>
 concept HasSync = requires(H& h, const Block& block, Direction direction) {
-  { h.BeginCpuAccess(block, direction) }
-  noexcept->std::same_as<Error>;
-  { h.EndCpuAccess(block, direction) }
-  noexcept->std::same_as<Error>;
+  { h.BeginCpuAccess(block, direction) } noexcept -> std::same_as<Error>;
+  { h.EndCpuAccess(block, direction) } noexcept -> std::same_as<Error>;
 };
 template <class H>
-concept NamesBegin = requires {
-  &H::BeginCpuAccess;
-};
+concept NamesBegin = requires { &H::BeginCpuAccess; };
 template <class H>
-concept NamesEnd = requires {
-  &H::EndCpuAccess;
-};
+concept NamesEnd = requires { &H::EndCpuAccess; };
 
 // The physical address of a filled block of this heap.
 template <class H>
 concept HasPhys = requires(const H& h, const Block& block) {
-  { h.Phys(block) }
-  noexcept->std::same_as<uint64_t>;
+  { h.Phys(block) } noexcept -> std::same_as<uint64_t>;
 };
 template <class H>
-concept NamesPhys = requires {
-  &H::Phys;
-};
+concept NamesPhys = requires { &H::Phys; };
 
-// The run of a filled block of this heap that starts at `offset`, as long as it goes: what
-// ion_heap_ops.map_dma listed. There is nothing to unmap.
+// Returns the whole run of a filled block of this heap that starts at `offset`, as
+// ion_heap_ops.map_dma listed them. There is nothing to unmap.
 template <class H>
 concept HasSegmentAt = requires(const H& h, const Block& block, uint64_t offset) {
-  { h.SegmentAt(block, offset) }
-  noexcept->std::same_as<Segment>;
+  { h.SegmentAt(block, offset) } noexcept -> std::same_as<Segment>;
 };
 template <class H>
-concept NamesSegmentAt = requires {
-  &H::SegmentAt;
-};
-
-// Pools of filled blocks, by number, a multiple of LeaseToken::kPoolStep; 0 is no pool. A pool is
-// of one trust domain, and of one size: a recycled block is a lease again without a lock, a system
-// call, heap memory or a clock. A block that goes from one domain to another is zeroed on the way.
-template <class H>
-concept HasRecycling = requires(H& h, const H& unchanged, const Request& request, uint32_t pool,
-                                Block& block, const PoolHost& host, PoolDomain domain,
-                                std::vector<const Block*>& idle, std::vector<PoolReport>& reports) {
-  // Told once, before all else: where the blocks live.
-  { h.UseBlocks(host) }
-  noexcept->std::same_as<Error>;
-  // A domain has lost its last client.
-  { h.CloseDomain(domain) }
-  noexcept->std::same_as<void>;
-
-  // The hot way. Which pool serves a request of a domain (0: the slow way has to be asked), how
-  // many pages its blocks have; a block of what the thread has at hand, or nullptr; and back, if it
-  // has room. Then the same by way of what all threads share.
-  { unchanged.PoolOf(request, domain.slot) }
-  noexcept->std::same_as<uint32_t>;
-  { unchanged.PoolPages(pool) }
-  noexcept->std::same_as<uint64_t>;
-  { h.TryAcquire(pool) }
-  noexcept->std::same_as<Block*>;
-  { h.TryRecycle(pool, block) }
-  noexcept->std::same_as<bool>;
-  { h.AcquireOnTrip(pool) }
-  noexcept->std::same_as<Block*>;
-  { h.RecycleOnTrip(pool, block) }
-  noexcept->std::same_as<bool>;
-
-  // The slow way. Memory that lies idle anywhere and may serve; or else what Allocate gave is made
-  // the pool's, which says by which number (0: it is not recycled). Back: false, not taken, and
-  // Free is asked; `shared`: others may hold a descriptor of it.
-  { h.AcquireSlow(request, domain) }
-  noexcept->std::same_as<PooledBlock>;
-  { h.Adopt(block, request, domain) }
-  noexcept->std::same_as<uint32_t>;
-  { h.RecycleSlow(block, bool{}) }
-  noexcept->std::same_as<bool>;
-
-  // Gives idle memory back to the kernel: at least so many bytes, where so many are idle. Returns
-  // how many.
-  { h.Trim(uint64_t{}, GiveBack{}) }
-  noexcept->std::same_as<uint64_t>;
-  // The Manager has gone: the hot way finds nothing and takes nothing any more, once this has
-  // returned, and what lies idle has gone to the kernel. What the other ways leave in pools, even
-  // at this moment, the next Trim finds.
-  { h.Close() }
-  noexcept->std::same_as<void>;
-  // Time goes on: what was not needed for too long goes back.
-  { h.Tick() }
-  noexcept->std::same_as<void>;
-  // What lies idle at this moment, and what each pool did so far.
-  { h.ListIdle(idle) } -> std::same_as<void>;
-  { h.ListPools(reports) } -> std::same_as<void>;
-};
-template <class H>
-concept NamesRecycle = requires {
-  &H::TryRecycle;
-};
+concept NamesSegmentAt = requires { &H::SegmentAt; };
 
 }  // namespace internal
 
-// Its optional hooks and its kCaps say the same.
+// Its optional hooks and its kCaps say the same (internal::HookRule, ion/backend.h).
 template <class H>
-concept HeapShareHook = internal::HasShare<H>
-== H::kCaps.shares&& internal::NamesShare<H> == H::kCaps.shares;
+concept HeapShareHook =
+    internal::HookRule<H::kCaps.shares, internal::HasShare<H>, internal::NamesShare<H>>;
 template <class H>
-concept HeapSyncHook = internal::HasSync<H>
-== H::kCaps.syncs&& internal::NamesBegin<H> == H::kCaps.syncs&& internal::NamesEnd<H> ==
-    H::kCaps.syncs;
+concept HeapSyncHook = internal::HookRule<H::kCaps.syncs, internal::HasSync<H>,
+                                          internal::NamesBegin<H> || internal::NamesEnd<H>>;
 template <class H>
-concept HeapPhysHook = internal::HasPhys<H>
-== H::kCaps.knows_phys&& internal::NamesPhys<H> == H::kCaps.knows_phys;
+concept HeapPhysHook =
+    internal::HookRule<H::kCaps.knows_phys, internal::HasPhys<H>, internal::NamesPhys<H>>;
 template <class H>
-concept HeapLayoutHook = internal::HasSegmentAt<H>
-== H::kCaps.knows_layout&& internal::NamesSegmentAt<H> == H::kCaps.knows_layout;
-
-template <class H>
-concept HeapRecycleHooks = internal::HasRecycling<H>
-== H::kCaps.recycles&& internal::NamesRecycle<H> == H::kCaps.recycles;
-
+concept HeapLayoutHook = internal::HookRule<H::kCaps.knows_layout, internal::HasSegmentAt<H>,
+                                            internal::NamesSegmentAt<H>>;
 template <class H, class B>
-concept Heap = Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> &&
-    HeapAllocate<H> && HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> && HeapPhysHook<H> &&
-    HeapLayoutHook<H> && HeapRecycleHooks<H>;
+concept Heap =
+    Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> && HeapAllocate<H> &&
+    HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> && HeapPhysHook<H> && HeapLayoutHook<H>;
 
-// The physical address of a block, where its heap's type knows it.
+// The physical address of a block, if its heap's type knows it.
 template <HeapIdentity H>
 uint64_t PhysOf(const H& heap, const Block& block) noexcept {
   static_assert(H::kCaps.knows_phys,
@@ -251,7 +159,7 @@ uint64_t PhysOf(const H& heap, const Block& block) noexcept {
   return 0;
 }
 
-// Calls f(segment) for each physical run of a block, in order, where its heap's type knows them.
+// Calls f(segment) for each physical run of a block, in order, if its heap's type knows them.
 template <HeapIdentity H, class F>
 void ForEachSegment(const H& heap, const Block& block, F f) noexcept {
   static_assert(H::kCaps.knows_layout,
@@ -285,20 +193,21 @@ struct HeapCheck {
                 "bytes, MapMode) noexcept` and `Error Unmap(std::byte*, uint64_t) noexcept`");
   static_assert(!HeapIdentity<H> || HeapShareHook<H>,
                 "ion: kCaps.shares and `Result<UniqueFd> Share(const Block&) noexcept` go "
-                "together: declare both or neither");
-  static_assert(!HeapIdentity<H> || HeapSyncHook<H>,
-                "ion: kCaps.syncs and `Error BeginCpuAccess(const Block&, Direction) noexcept` and "
-                "`Error EndCpuAccess(const Block&, Direction) noexcept` go together: declare all "
-                "or none");
+                "together: declare both, or neither; a hook that is private or has another "
+                "signature looks like a missing one");
+  static_assert(
+      !HeapIdentity<H> || HeapSyncHook<H>,
+      "ion: kCaps.syncs and `Error BeginCpuAccess(const Block&, Direction) noexcept` and "
+      "`Error EndCpuAccess(const Block&, Direction) noexcept` go together: declare all, or none; a "
+      "hook that is private or has another signature looks like a missing one");
   static_assert(!HeapIdentity<H> || HeapPhysHook<H>,
                 "ion: kCaps.knows_phys and `uint64_t Phys(const Block&) const noexcept` go "
-                "together: declare both or neither");
+                "together: declare both, or neither; a hook that is private or has another "
+                "signature looks like a missing one");
   static_assert(!HeapIdentity<H> || HeapLayoutHook<H>,
                 "ion: kCaps.knows_layout and `Segment SegmentAt(const Block&, uint64_t offset) "
-                "const noexcept` go together: declare both or neither");
-  static_assert(!HeapIdentity<H> || HeapRecycleHooks<H>,
-                "ion: kCaps.recycles and UseBlocks, PoolOf, TryRecycle and the other hooks of "
-                "internal::HasRecycling (ion/heap.h) go together: declare all or none");
+                "const noexcept` go together: declare both, or neither; a hook that is private or "
+                "has another signature looks like a missing one");
   static constexpr bool kOk = Heap<H, B>;
 };
 

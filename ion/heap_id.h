@@ -3,12 +3,13 @@
 //
 // File: ion/heap_id.h
 //
-// What names a heap: its type (ION's numbers), its id (0 to 31, unique in a Manager), and a mask of
-// ids, with which a request says where its memory may come from.
+// The names of a heap: its type (ION's numbers), its id (0 to 31, unique in a Manager), and a mask
+// of ids, by which a request names the heaps that may serve it.
 //
 // Example:
 //   constexpr ion::HeapId kCamera{4};
-//   manager.Allocate({.bytes = n, .heaps = kCamera | ion::HeapId{0}});
+//   auto one = manager.Allocate({.bytes = n, .heaps = kCamera | ion::HeapId{0}});
+//   auto other = manager.Allocate({.bytes = n, .heaps = manager.heaps() - kCamera});
 //
 // Cost: one word each. Thread-compatible.
 #ifndef ION_ION_HEAP_ID_H_
@@ -63,10 +64,12 @@ class HeapId {
   static constexpr unsigned kCount = 32;  // a mask is one 32-bit word, as in ION
 
   constexpr explicit HeapId(Checked id) : value_(id.value) {}
+  // Returns the id of this number; none if it is 32 or more.
   static constexpr std::optional<HeapId> From(unsigned id) noexcept {
     if (id >= kCount) return std::nullopt;
     return HeapId(Unchecked{}, id);
   }
+  // The number, 0 to 31.
   constexpr unsigned value() const noexcept { return value_; }
   friend constexpr auto operator<=>(HeapId, HeapId) = default;
 
@@ -84,15 +87,20 @@ class HeapMask {
  public:
   constexpr HeapMask() = default;
   constexpr HeapMask(HeapId id) : bits_(1u << id.value()) {}  // NOLINT: an id is a mask of one
+  // Returns the mask with id N for each set bit N.
   static constexpr HeapMask FromBits(uint32_t bits) noexcept {
     HeapMask mask;
     mask.bits_ = bits;
     return mask;
   }
+  // Returns the mask of all 32 ids.
   static constexpr HeapMask All() noexcept { return FromBits(~0u); }
 
+  // The mask as a word: bit N is set for id N.
   constexpr uint32_t bits() const noexcept { return bits_; }
+  // True if the mask has no id.
   constexpr bool empty() const noexcept { return bits_ == 0; }
+  // True if the mask has `id`.
   constexpr bool contains(HeapId id) const noexcept { return (bits_ >> id.value() & 1u) != 0; }
   friend constexpr HeapMask operator|(HeapMask a, HeapMask b) noexcept {
     return FromBits(a.bits_ | b.bits_);
@@ -100,12 +108,19 @@ class HeapMask {
   friend constexpr HeapMask operator&(HeapMask a, HeapMask b) noexcept {
     return FromBits(a.bits_ & b.bits_);
   }
+  // The ids of `a` that are not in `b`.
+  friend constexpr HeapMask operator-(HeapMask a, HeapMask b) noexcept {
+    return FromBits(a.bits_ & ~b.bits_);
+  }
+  // All ids that are not in `a`.
+  friend constexpr HeapMask operator~(HeapMask a) noexcept { return FromBits(~a.bits_); }
   friend constexpr bool operator==(HeapMask, HeapMask) = default;
 
  private:
   uint32_t bits_ = 0;
 };
 constexpr HeapMask operator|(HeapId a, HeapId b) noexcept { return HeapMask(a) | HeapMask(b); }
+constexpr HeapMask operator~(HeapId id) noexcept { return ~HeapMask(id); }
 
 }  // namespace ion
 

@@ -3,9 +3,9 @@
 //
 // File: ion/recycling.h
 //
-// What a Manager and a heap that recycles say to each other: whose memory may be given to whom
-// again (PoolDomain), where the Manager keeps its blocks (PoolHost), and what lies in pools
-// (PoolReport). The hooks themselves are in ion/heap.h; policies/pooled_heap.h is such a heap.
+// The types between a Manager and a recycler (ion/recycler.h): the trust domain of pools
+// (PoolDomain), the bounds of idle memory (PoolBounds, HeapPools), the Manager's blocks (PoolHost),
+// and the content of pools (PoolReport).
 //
 // Cost: plain data.
 #ifndef ION_ION_RECYCLING_H_
@@ -14,24 +14,29 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string_view>
 
+#include "ion/base/known.h"
 #include "ion/block.h"
 #include "ion/heap_id.h"
 
 namespace ion {
 
-// A trust domain, as pools know it: a slot of the Manager's table, which another domain may get
-// when the last client of this one has gone. Slot 0 is nobody's: nothing is recycled for it.
+// A trust domain of pools: an index into the Manager's table of domains, reused after the domain's
+// last client closes. Slot 0 is no domain: nothing is recycled for it.
 struct PoolDomain {
-  static constexpr uint16_t kSlots = 256;
+  // As many as clients can be open in a process, the Manager's, and nobody's.
+  static constexpr uint16_t kSlots = 1025;
 
   uint16_t slot = 0;
-  bool as_is = false;  // its clients take memory with what the domain left in it
+  bool as_is = false;  // its clients take memory of the domain unzeroed
+  // The trust domain: two slots may be of one, as its clients differ in as_is. 0: it is alone.
+  uint64_t trust = 0;
 };
 
-// Memory that was recycled, and the pool that its lease names. No block: there was none.
+// Recycled memory, and the pool that its lease names. `block` is null if nothing suitable was idle.
 struct PooledBlock {
   Block* block = nullptr;
   uint32_t pool = 0;
@@ -56,13 +61,13 @@ constexpr std::string_view GiveBackName(GiveBack why) noexcept {
   return kNames[static_cast<size_t>(why)];
 }
 
-// One pool: blocks of one size, cached or not, of one trust domain. Sums over its life; exact while
+// One pool: blocks of one size, caching and trust domain. Sums over its life; exact while
 // no call is under way.
 struct PoolReport {
   HeapId heap;
   PoolDomain domain;
   bool open = false;  // the domain still has clients
-  bool cached = false;
+  Known cached = {};
   uint64_t block_bytes = 0;
   uint64_t hits = 0;               // leases of memory that had been given back
   uint64_t misses = 0;             // leases of memory fresh from the kernel
@@ -73,12 +78,35 @@ struct PoolReport {
   std::array<uint64_t, kGiveBacks> given_back_bytes{};  // by why
 };
 
-// Where the blocks of a Manager live, and how a heap has it forget one that lay in a pool: it is
-// given back to the kernel by the heap's own Free.
+// How much idle memory the pools of one heap keep. Each bound is explained in
+// policies/recycling/pool_spec.h.
+struct PoolBounds {
+  uint64_t capacity_bytes = 0;   // 0, here or in blocks: no pools
+  uint32_t capacity_blocks = 0;  // each holds a file descriptor
+  uint64_t high_bytes = 0;
+  uint64_t low_bytes = 0;
+};
+
+// Bounds of one heap's pools that are set when a Manager opens (ManagerOptions::pools). None may be
+// above that of the heap's PoolSpec. One that is left out is the PoolSpec's; but the high watermark
+// is at most half of a smaller capacity, and the low one half of a smaller high one. The quarantine
+// and the threads' magazines keep their bounds.
+struct HeapPools {
+  HeapId heap;
+  std::optional<uint64_t> capacity_bytes = {};
+  std::optional<uint32_t> capacity_blocks = {};
+  std::optional<uint64_t> high_bytes = {};
+  std::optional<uint64_t> low_bytes = {};
+};
+
+// The Manager's blocks, and a function that makes it forget a pool's block, whose memory the heap's
+// own Free gives back to the kernel; and the bounds of the heap's pools, none above the recycler's
+// ceiling.
 struct PoolHost {
   std::span<Block> blocks;
   void* context = nullptr;
   void (*forget)(void* context, Block& block) noexcept = nullptr;
+  PoolBounds bounds = {};
 };
 
 }  // namespace ion

@@ -3,12 +3,12 @@
 //
 // File: ion/request.h
 //
-// What a user asks for (Request, Flags) and what memory is (Properties). A request states what is
-// wanted, a buffer reports what it got.
+// Request and Flags: the properties that a user wants of memory. Properties: those that a buffer's
+// memory has.
 //
 // Example:
-//   manager.Allocate({.bytes = 8_MiB, .heaps = kCamera, .flags = ion::Flags::kCached, .name =
-//   "nv12"});
+//   auto frame = manager.Allocate(
+//       {.bytes = 8_MiB, .heaps = kCamera, .flags = ion::Flags::kCached, .name = "nv12"});
 //
 // Cost: plain data. Thread-compatible.
 #ifndef ION_ION_REQUEST_H_
@@ -19,6 +19,7 @@
 #include <optional>
 #include <string_view>
 
+#include "ion/base/known.h"
 #include "ion/heap_id.h"
 
 namespace ion {
@@ -35,6 +36,10 @@ constexpr Flags operator|(Flags a, Flags b) noexcept {
 }
 constexpr bool Has(Flags flags, Flags bit) noexcept {
   return (static_cast<uint32_t>(flags) & static_cast<uint32_t>(bit)) != 0;
+}
+constexpr Flags WithoutCaching(Flags flags) noexcept {
+  return static_cast<Flags>(static_cast<uint32_t>(flags) &
+                            ~static_cast<uint32_t>(Flags::kCached | Flags::kUncached));
 }
 // Bits of the low half that have no name: refused, so that they can get one later.
 constexpr bool HasUnknownBits(Flags flags) noexcept {
@@ -54,24 +59,25 @@ constexpr uint32_t HeapPrivateBits(Flags flags) noexcept {
   return static_cast<uint32_t>(flags) >> 16;
 }
 
-// What memory is, not how it is made.
+// The nature of memory, not its origin. A property that nobody vouches for is unknown
+// (ion/base/known.h).
 struct Properties {
-  bool cpu_mappable = false;
-  bool cached = false;      // mapped through the CPU's caches: CPU access needs begin and end
-  bool contiguous = false;  // one physical run, guaranteed
-  bool zeroed = false;      // reads as zero when it comes from the kernel
-  uint64_t alignment = 1;   // bytes, of the start in physical memory; a power of two
+  Known cpu_mappable = {};
+  Known cached = {};       // mapped through the CPU's caches: CPU access needs begin and end
+  Known contiguous = {};   // one physical run, guaranteed
+  Known zeroed = {};       // reads as zero when it comes from the kernel
+  uint64_t alignment = 1;  // bytes, of the start in physical memory; a power of two
 
   friend constexpr bool operator==(const Properties&, const Properties&) = default;
 };
 
-// What is sure of memory that may come from either: a property only where both have it, and the
-// smaller of the two alignments.
+// The properties of memory that may come from either: a property is known if both say the same of
+// it; the alignment is the smaller one.
 constexpr Properties Common(const Properties& a, const Properties& b) noexcept {
-  return {.cpu_mappable = a.cpu_mappable && b.cpu_mappable,
-          .cached = a.cached && b.cached,
-          .contiguous = a.contiguous && b.contiguous,
-          .zeroed = a.zeroed && b.zeroed,
+  return {.cpu_mappable = Common(a.cpu_mappable, b.cpu_mappable),
+          .cached = Common(a.cached, b.cached),
+          .contiguous = Common(a.contiguous, b.contiguous),
+          .zeroed = Common(a.zeroed, b.zeroed),
           .alignment = std::min(a.alignment, b.alignment)};
 }
 

@@ -3,9 +3,10 @@
 //
 // File: ion/slab.h
 //
-// Where Blocks live. A slab is 64 KiB at an address of the same alignment: a header of one line,
-// and 1023 blocks. The header tells how a lease reaches its owner, so that a Buffer needs no more
-// than the block's address and is no template. Beside the blocks, a note of each for reports.
+// BlockTable: the storage of Blocks. A slab is 64 KiB at an address of the same alignment: a header
+// of one line, and 1023 blocks. Through the header a lease reaches its owner, so that a Buffer
+// needs no more than the block's address and is no template. Beside the blocks lies a note of each
+// for reports.
 //
 // Cost: New and Delete take a mutex (they stand beside a system call that takes microseconds).
 // Addresses for 65,472 blocks are reserved; a slab's pages come when all others are full, and stay.
@@ -16,6 +17,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -26,9 +28,10 @@
 #include <string>
 #include <utility>
 
+#include "ion/base/check.h"
+#include "ion/base/error.h"
 #include "ion/block.h"
-#include "ion/check.h"
-#include "ion/error.h"
+#include "ion/buffer_identity.h"
 
 namespace ion {
 
@@ -41,13 +44,19 @@ struct LeaseOps {
   Error (*begin_access)(void* owner, Block& block, Direction direction) noexcept;
   Error (*end_access)(void* owner, Block& block, Direction direction) noexcept;
   void (*report)(void* owner, const Error& error) noexcept;
+  // Prints a line that names the block and its mappings: the program is about to end, as they
+  // outlive their Buffer.
+  void (*print_mapped)(void* owner, Block& block) noexcept;
 };
 
-// Who a client is, for as long as something that it allocated lives.
+// A client's name and process, kept as long as a buffer that it allocated lives.
 struct ClientIdentity {
   std::string name;
   int pid = 0;
   std::atomic<bool> open{true};
+  uint32_t most_buffers = UINT32_MAX;
+  // That reports show as its own: leased, kept or imported, or idle in a pool since it had them.
+  mutable std::atomic<uint32_t> buffers{0};
 };
 
 // The line of a call: the default of an argument. (std::source_location is not there for clang 14.)
@@ -61,7 +70,7 @@ struct CallSite {
   }
 };
 
-// What reports know of a block. A copy, so that they never look into one that is in use.
+// A copy of a block's facts for reports, so that a report never reads a block that is in use.
 struct BlockNote {
   // CLOCK_MONOTONIC.
   static int64_t NowNs() noexcept {
@@ -73,11 +82,19 @@ struct BlockNote {
   char name[32] = {};  // as in the request, cut
   std::shared_ptr<const ClientIdentity> client;
   uint64_t bytes = 0;
-  int64_t born_ns = 0;    // as NowNs
-  CallSite where;         // of Allocate or Import
-  uint8_t heap = 0;       // index of its heap in the Manager
-  bool foreign = false;   // imported
-  bool orphaned = false;  // alive by a mapping alone
+  int64_t born_ns = 0;           // as NowNs
+  CallSite where;                // of Allocate or Import
+  uint8_t heap = 0;              // index of its heap in the Manager
+  bool foreign = false;          // imported
+  bool orphaned = false;         // alive by a mapping alone
+  BufferIdentity identity = {};  // once somebody had to know it
+
+  // Sets the holder of a recycled lease that another client had; its name is not known.
+  void SetHolder(const std::shared_ptr<const ClientIdentity>& holder) noexcept {
+    client = holder;
+    name[0] = 0;
+    where = {};
+  }
 };
 
 namespace internal {
@@ -87,6 +104,7 @@ struct alignas(64) SlabHeader {
   // Of ops: the hot one, a load nearer.
   void (*release)(void* owner, Block& block, LeaseToken token) noexcept;
   const LeaseOps* ops;
+  const uint32_t* epochs;  // of its blocks
 };
 
 inline constexpr size_t kSlabBytes = 64 << 10;
@@ -99,6 +117,12 @@ inline const SlabHeader& SlabOf(const Block& block) noexcept {
   return *reinterpret_cast<const SlabHeader*>(at);
 }
 
+// Never the same for two blocks of a table, of whatever time: a block has room for the lower half.
+inline uint64_t GenerationOf(const Block& block) noexcept {
+  const size_t index = reinterpret_cast<uintptr_t>(&block) % kSlabBytes / sizeof(Block) - 1;
+  return uint64_t{SlabOf(block).epochs[index]} << 32 | block.generation;
+}
+
 }  // namespace internal
 
 class BlockTable {
@@ -106,7 +130,9 @@ class BlockTable {
   static constexpr size_t kMaxSlabs = 64;
   static constexpr size_t kMaxBlocks = kMaxSlabs * internal::kBlocksPerSlab;
 
-  BlockTable(const LeaseOps* ops, void* owner) noexcept : ops_(ops), owner_(owner) {
+  // `generation`: of the first block.
+  BlockTable(const LeaseOps* ops, void* owner, uint64_t generation = 0) noexcept
+      : ops_(ops), owner_(owner), generation_(generation) {
     void* at = ::mmap(nullptr, kReserved, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) return;
@@ -119,12 +145,15 @@ class BlockTable {
   BlockTable& operator=(const BlockTable&) = delete;
   // Requires: no block is live.
   ~BlockTable() {
-    for (size_t i = 0; i < slab_count_; ++i) delete[] notes_[i];
+    for (size_t i = 0; i < slab_count_; ++i) {
+      delete[] notes_[i];
+      delete[] epochs_[i];
+    }
     if (reserved_ != nullptr) ::munmap(reserved_, kReserved);
   }
 
-  // Where every block lives that New ever gives, headers between them: what a pool of blocks is
-  // made over. Empty: the kernel had no addresses.
+  // The range of all blocks that New ever returns, with headers between them; pools of blocks are
+  // made over it. Empty if the kernel had no addresses.
   std::span<Block> all() noexcept {
     if (slabs_ == nullptr) return {};
     return {reinterpret_cast<Block*>(slabs_), kMaxSlabs * (internal::kBlocksPerSlab + 1)};
@@ -137,10 +166,12 @@ class BlockTable {
     Block* block = free_;
     free_ = reinterpret_cast<Block*>(block->cookie);
     ++live_;
+    highest_ = std::max(highest_, IndexOf(*block));
     Block* made = ::new (block) Block;
     // Counted for the table, not for the block: the kernel gives a descriptor's number again, and
     // another block may get it.
-    made->generation = generation_++;
+    made->generation = static_cast<uint32_t>(generation_);
+    EpochOf(*made) = static_cast<uint32_t>(generation_++ >> 32);
     return made;
   }
 
@@ -148,7 +179,7 @@ class BlockTable {
   size_t Delete(Block* block) noexcept {
     std::lock_guard lock(mutex_);
     ION_CHECK(block->heap != kFree, "a block was given back twice");
-    NoteOf(*block) = BlockNote();
+    Replace(NoteOf(*block), BlockNote());
     Free(block);
     return --live_;
   }
@@ -156,7 +187,7 @@ class BlockTable {
   // From here on reports show the block; before, and after Delete, they do not.
   void List(const Block& block, BlockNote note) noexcept {
     std::lock_guard lock(mutex_);
-    NoteOf(block) = std::move(note);
+    Replace(NoteOf(block), std::move(note));
   }
   // f(note of the block), to change it.
   template <class F>
@@ -164,19 +195,49 @@ class BlockTable {
     std::lock_guard lock(mutex_);
     f(NoteOf(block));
   }
+  // Removes the block from reports and returns its note. Call it before the block's memory goes if
+  // the block is marked.
+  BlockNote Unlist(const Block& block) noexcept {
+    std::lock_guard lock(mutex_);
+    return Replace(NoteOf(block), BlockNote());
+  }
+  // f(block, note) for each that is listed and has `mark`. Until f returns its descriptor is not
+  // closed.
+  template <class F>
+  void ForEachMarked(uint8_t mark, F f) noexcept {
+    std::lock_guard lock(mutex_);
+    for (size_t i = 0; slab_count_ != 0 && i <= highest_; ++i) {
+      Block& block = reinterpret_cast<Block*>(slabs_)[i];
+      if (i % (internal::kBlocksPerSlab + 1) == 0 || !block.Marked(mark)) continue;
+      if (BlockNote& note = NoteOf(block); note.bytes != 0) f(block, note);
+    }
+  }
+  // The client of each listed block for which held(block, note) is true is `holder` from here on.
+  template <class F>
+  void SetHolders(const std::shared_ptr<const ClientIdentity>& holder, F held) noexcept {
+    std::lock_guard lock(mutex_);
+    for (size_t slab = 0; slab < slab_count_; ++slab) {
+      for (size_t i = 0; i < internal::kBlocksPerSlab; ++i) {
+        BlockNote& note = notes_[slab][i];
+        if (note.bytes == 0 || !held(BlockAt(slab, i), std::as_const(note))) continue;
+        BlockNote changed = note;
+        changed.SetHolder(holder);
+        Replace(note, std::move(changed));
+      }
+    }
+  }
   // f(block, note) for each block that is listed.
   template <class F>
   void ForEachListed(F f) const {
     std::lock_guard lock(mutex_);
     for (size_t slab = 0; slab < slab_count_; ++slab) {
       for (size_t i = 0; i < internal::kBlocksPerSlab; ++i) {
-        if (notes_[slab][i].bytes == 0) continue;
-        const std::byte* at = slabs_ + slab * internal::kSlabBytes + (i + 1) * sizeof(Block);
-        f(*reinterpret_cast<const Block*>(at), std::as_const(notes_[slab][i]));
+        if (notes_[slab][i].bytes != 0) f(BlockAt(slab, i), std::as_const(notes_[slab][i]));
       }
     }
   }
 
+  // The number of blocks in use.
   size_t live() const noexcept {
     std::lock_guard lock(mutex_);
     return live_;
@@ -187,9 +248,29 @@ class BlockTable {
   // between.
   static constexpr uint8_t kFree = 0xfe;
 
+  // Among all(), headers counted.
+  size_t IndexOf(const Block& block) const noexcept {
+    return static_cast<size_t>(&block - reinterpret_cast<const Block*>(slabs_));
+  }
+  uint32_t& EpochOf(const Block& block) noexcept {
+    const size_t index = IndexOf(block);
+    return epochs_[index / (internal::kBlocksPerSlab + 1)]
+                  [index % (internal::kBlocksPerSlab + 1) - 1];
+  }
   BlockNote& NoteOf(const Block& block) noexcept {
-    const size_t at = reinterpret_cast<const std::byte*>(&block) - slabs_;
+    const auto at = static_cast<size_t>(reinterpret_cast<const std::byte*>(&block) - slabs_);
     return notes_[at / internal::kSlabBytes][at % internal::kSlabBytes / sizeof(Block) - 1];
+  }
+
+  // Returns the note that was there. Each client's buffers are counted.
+  static BlockNote Replace(BlockNote& at, BlockNote note) noexcept {
+    if (note.client != nullptr) note.client->buffers.fetch_add(1, std::memory_order_relaxed);
+    if (at.client != nullptr) at.client->buffers.fetch_sub(1, std::memory_order_relaxed);
+    return std::exchange(at, std::move(note));
+  }
+  const Block& BlockAt(size_t slab, size_t i) const noexcept {
+    const std::byte* at = slabs_ + slab * internal::kSlabBytes + (i + 1) * sizeof(Block);
+    return *reinterpret_cast<const Block*>(at);
   }
 
   // A free block keeps the address of the next one in its cookie.
@@ -203,10 +284,16 @@ class BlockTable {
   bool AddSlab() noexcept {
     if (slabs_ == nullptr || slab_count_ == kMaxSlabs) return false;
     auto* notes = new (std::nothrow) BlockNote[internal::kBlocksPerSlab];
-    if (notes == nullptr) return false;
+    auto* epochs = new (std::nothrow) uint32_t[internal::kBlocksPerSlab];
+    if (notes == nullptr || epochs == nullptr) {
+      delete[] notes;
+      delete[] epochs;
+      return false;
+    }
     std::byte* slab = slabs_ + slab_count_ * internal::kSlabBytes;
+    epochs_[slab_count_] = epochs;
     notes_[slab_count_++] = notes;
-    ::new (slab) internal::SlabHeader{owner_, ops_->release, ops_};
+    ::new (slab) internal::SlabHeader{owner_, ops_->release, ops_, epochs};
     for (size_t i = internal::kBlocksPerSlab; i > 0; --i) Free(slab + i * sizeof(Block));
     return true;
   }
@@ -222,8 +309,10 @@ class BlockTable {
   std::byte* slabs_ = nullptr;  // kMaxSlabs of them, of which slab_count_ are in use
   size_t slab_count_ = 0;
   BlockNote* notes_[kMaxSlabs] = {};
+  uint32_t* epochs_[kMaxSlabs] = {};  // the upper half of each block's generation
   size_t live_ = 0;
-  uint32_t generation_ = 0;
+  size_t highest_ = 0;  // the last block that New ever gave
+  uint64_t generation_;
 };
 
 }  // namespace ion

@@ -10,8 +10,8 @@
 // Example:
 //   std::printf("ion %d.%d.%d\n", ion::kVersion.major, ion::kVersion.minor, ion::kVersion.patch);
 
-#ifndef ION_VERSION_H_
-#define ION_VERSION_H_
+#ifndef ION_ION_VERSION_H_
+#define ION_ION_VERSION_H_
 
 namespace ion {
 
@@ -26,4 +26,4 @@ inline constexpr Version kVersion{.major = 0, .minor = 1, .patch = 0};
 
 }  // namespace ion
 
-#endif  // ION_VERSION_H_
+#endif  // ION_ION_VERSION_H_

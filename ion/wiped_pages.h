@@ -3,33 +3,10 @@
 //
 // File: ion/wiped_pages.h
 //
-// Memory by mmap that a forked child finds zero (MADV_WIPEONFORK): how a pool forgets, in the
-// child, what is the parent's, without a fork handler and without asking for the process id. Pages
-// that are not touched cost address space only.
-//
-// Linux before 4.14 has no MADV_WIPEONFORK. There a forked child must leave inherited pools alone.
-//
-// Cost: two system calls. Thread-safe. Takes no lock and no heap memory of the C library.
+// Deprecated: include "ion/base/wiped_pages.h". Until 0.3.
 #ifndef ION_ION_WIPED_PAGES_H_
 #define ION_ION_WIPED_PAGES_H_
 
-#include <sys/mman.h>
-
-#include <cstddef>
-
-namespace ion::internal {
-
-// Zero pages; nullptr where the kernel has none (ENOMEM), or its policy forbids it.
-inline void* MapWiped(size_t bytes) noexcept {
-  void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (at == MAP_FAILED) return nullptr;
-  ::madvise(at, bytes, MADV_WIPEONFORK);
-  return at;
-}
-
-inline void UnmapWiped(void* at, size_t bytes) noexcept { ::munmap(at, bytes); }
-
-}  // namespace ion::internal
+#include "ion/base/wiped_pages.h"
 
 #endif  // ION_ION_WIPED_PAGES_H_

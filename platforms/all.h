@@ -3,24 +3,28 @@
 //
 // File: platforms/all.h
 //
-// Everything, for programs that do not mind: the compositions with a name, and what is done with
-// their buffers.
+// The umbrella header: the compositions with a name, and the functions for their buffers.
 #ifndef ION_PLATFORMS_ALL_H_
 #define ION_PLATFORMS_ALL_H_
 
+#include "ion/base/bytes.h"
+#include "ion/base/fd.h"
+#include "ion/base/fd_socket.h"
+#include "ion/base/status.h"
 #include "ion/buffer.h"
-#include "ion/bytes.h"
+#include "ion/client_ref.h"
 #include "ion/cpu_access.h"
+#include "ion/cpu_copy.h"
 #include "ion/cpu_mapping.h"
-#include "ion/fd.h"
 #include "ion/heap_spec.h"
+#include "ion/platforms/device_tree.h"
+#include "ion/platforms/heap_table.h"
+#include "ion/platforms/linux.h"
+#include "ion/platforms/named.h"
+#include "ion/platforms/platform_backend.h"
+#include "ion/platforms/pooled.h"
 #include "ion/request.h"
-#include "ion/status.h"
+#include "ion/shared_buffer.h"
 #include "ion/version.h"
-#include "platforms/device_tree.h"
-#include "platforms/heap_table.h"
-#include "platforms/linux.h"
-#include "platforms/named.h"
-#include "platforms/platform_backend.h"
 
 #endif  // ION_PLATFORMS_ALL_H_

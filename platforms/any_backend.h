@@ -12,18 +12,18 @@
 //   std::puts(manager->backend().name());                                     // "udmabuf"
 //   std::puts(ion::DescribeEach(manager->backend().refusals()).c_str());      // why not the others
 //
-// Cost: platforms/any_of.h; the program contains all of them. Thread-safe but for Open.
+// Cost: backends/any_of.h; the program contains all of them. Thread-safe but for Open.
 #ifndef ION_PLATFORMS_ANY_BACKEND_H_
 #define ION_PLATFORMS_ANY_BACKEND_H_
 
-#include "backends/dma_heap.h"
-#include "backends/ion.h"
-#include "backends/ion_legacy.h"
-#include "backends/memfd.h"
-#include "backends/udmabuf.h"
 #include "ion/backend.h"
-#include "ion/syscalls.h"
-#include "platforms/any_of.h"
+#include "ion/backends/any_of.h"
+#include "ion/backends/dma_heap.h"
+#include "ion/backends/ion.h"
+#include "ion/backends/ion_legacy.h"
+#include "ion/backends/memfd.h"
+#include "ion/backends/udmabuf.h"
+#include "ion/base/syscalls.h"
 
 namespace ion {
 

@@ -3,7 +3,7 @@
 //
 // File: platforms/device_tree.h
 //
-// What a board's device tree says of reserved memory: the regions below its `reserved-memory` node,
+// Reads the reserved memory of a board's device tree: the regions below its `reserved-memory` node,
 // and the HeapSpecs that stand for them. Read from a directory of files, as Linux shows the tree
 // (/sys/firmware/devicetree/base/reserved-memory).
 //
@@ -18,9 +18,10 @@
 //     absl::StatusOr<ion::HeapSpec> spec = ion::platforms::SpecOf(region, 2);
 //   }
 //
-// Nothing in the directory is trusted: what is not as the binding says (reserved-memory.yaml of
+// Nothing in the directory is trusted: an entry that breaks the binding (reserved-memory.yaml of
 // dt-schema) is a Status that names the node and the property. No symbolic link is followed below
-// the directory, nothing is read past 4 KiB, and no more than 256 entries.
+// the directory, even if its files are exchanged while they are read; it reads at most 4 KiB of a
+// file, and at most 256 entries.
 //
 // Cost: four system calls a property; cold. Thread-safe.
 #ifndef ION_PLATFORMS_DEVICE_TREE_H_
@@ -43,13 +44,14 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "absl/strings/escaping.h"
 #include "absl/strings/str_cat.h"
-#include "ion/fd.h"
+#include "ion/base/fd.h"
+#include "ion/base/printable.h"
+#include "ion/base/status.h"
+#include "ion/base/syscalls.h"
+#include "ion/base/with_memory.h"
 #include "ion/heap_id.h"
 #include "ion/heap_spec.h"
-#include "ion/status.h"
-#include "ion/syscalls.h"
 
 namespace ion::platforms {
 
@@ -72,11 +74,8 @@ namespace internal {
 
 inline absl::Status TreeError(int code, std::string_view node, std::string_view property,
                               std::string_view what) {
-  const auto printable = [](std::string_view text) {
-    return absl::CHexEscape(ion::internal::View(text));
-  };
-  return MakeStatus(code, absl::StrCat("device tree ", printable(node), property.empty() ? "" : "/",
-                                       printable(property), ": ", ion::internal::View(what), ": ",
+  return MakeStatus(code, absl::StrCat("device tree ", Printable(node), property.empty() ? "" : "/",
+                                       Printable(property), ": ", ion::internal::View(what), ": ",
                                        ErrnoName(code)));
 }
 
@@ -87,8 +86,12 @@ class TreeNode {
   static constexpr size_t kMaxBytes = 4096;
   static constexpr size_t kMaxEntries = 256;
 
-  TreeNode(const Sys& sys, std::string path, std::string name)
-      : sys_(sys), path_(std::move(path)), name_(std::move(name)) {}
+  // The node that the directory at `path` shows, whatever links lead to it.
+  static absl::StatusOr<TreeNode> Open(const Sys& sys, const std::string& path, std::string name) {
+    const long opened = OpenRetrying(sys, path.c_str(), O_RDONLY | O_DIRECTORY);
+    if (Failed(opened)) return TreeError(ErrnoFrom(opened), name, {}, "open");
+    return TreeNode(sys, UniqueFd(static_cast<int>(opened)), std::move(name));
+  }
 
   const std::string& name() const { return name_; }
   absl::Status Wrong(int code, std::string_view property, std::string_view what) const {
@@ -98,8 +101,7 @@ class TreeNode {
   // The bytes of a property, or nothing where the node has none of this name.
   absl::StatusOr<std::optional<std::string>> Property(const std::string& property) const {
     // A fifo would block; a link could lead anywhere.
-    const long opened =
-        OpenRetrying(sys_, (path_ + "/" + property).c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+    const long opened = OpenBelow(property, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
     if (opened == -ENOENT) return std::nullopt;
     if (Failed(opened)) {
       return Wrong(ErrnoFrom(opened), property,
@@ -125,7 +127,7 @@ class TreeNode {
     return bytes;
   }
 
-  // Whether a property without a value is there.
+  // Returns true if there is the property, which has no value.
   absl::StatusOr<bool> Flag(const std::string& property) const {
     const auto bytes = Property(property);
     if (!bytes.ok()) return bytes.status();
@@ -172,15 +174,12 @@ class TreeNode {
     return numbers;
   }
 
-  // The children, sorted by name.
-  absl::StatusOr<std::vector<TreeNode>> Children() const {
-    const long opened = OpenRetrying(sys_, path_.c_str(), O_RDONLY | O_DIRECTORY);
-    if (Failed(opened)) return Wrong(ErrnoFrom(opened), {}, "open");
-    const UniqueFd folder(static_cast<int>(opened));
+  // The names of its properties and children, sorted. Requires: Open made it.
+  absl::StatusOr<std::vector<std::string>> Names() const {
     std::vector<std::string> names;
     alignas(dirent64) char entries[4096];
     for (;;) {
-      const long got = sys_.Getdents(folder.get(), entries, sizeof(entries));
+      const long got = sys_.Getdents(folder_.get(), entries, sizeof(entries));
       if (Failed(got)) return Wrong(ErrnoFrom(got), {}, "getdents64");
       if (got == 0) break;
       for (long at = 0; at < got;) {
@@ -192,27 +191,39 @@ class TreeNode {
       if (names.size() > kMaxEntries) return Wrong(E2BIG, {}, "more than 256 entries");
     }
     std::ranges::sort(names);
-    std::vector<TreeNode> children;
-    for (const std::string& name : names) {
-      const std::string path = path_ + "/" + name;
-      const long child = OpenRetrying(sys_, path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-      if (Failed(child)) {
-        return TreeError(ErrnoFrom(child), name, {},
-                         child == -ELOOP ? "a symbolic link in place of a node" : "open");
-      }
-      const UniqueFd file(static_cast<int>(child));
-      struct stat status {};
-      if (const long answer = sys_.Fstat(file.get(), &status); Failed(answer)) {
-        return TreeError(ErrnoFrom(answer), name, {}, "fstat");
-      }
-      if (S_ISDIR(status.st_mode)) children.push_back(TreeNode(sys_, path, name));
+    return names;
+  }
+  // Its child of this name; nothing where that is no node, but a property.
+  absl::StatusOr<std::optional<TreeNode>> Child(const std::string& name) const {
+    const long opened = OpenBelow(name, O_PATH | O_NOFOLLOW);
+    if (Failed(opened)) return TreeError(ErrnoFrom(opened), name, {}, "open");
+    UniqueFd file(static_cast<int>(opened));
+    struct stat status {};
+    if (const long answer = sys_.Fstat(file.get(), &status); Failed(answer)) {
+      return TreeError(ErrnoFrom(answer), name, {}, "fstat");
     }
-    return children;
+    if (S_ISLNK(status.st_mode)) {
+      return TreeError(ELOOP, name, {}, "a symbolic link in place of a node");
+    }
+    if (!S_ISDIR(status.st_mode)) return std::nullopt;
+    return TreeNode(sys_, std::move(file), name);
   }
 
  private:
+  TreeNode(const Sys& sys, UniqueFd folder, std::string name)
+      : sys_(sys), folder_(std::move(folder)), name_(std::move(name)) {}
+
+  // Opens an entry of the open directory: if the path above is exchanged meanwhile, this node stays
+  // the same.
+  long OpenBelow(const std::string& name, int flags) const noexcept {
+    long answer;
+    do answer = sys_.OpenAt(folder_.get(), name.c_str(), flags);
+    while (answer == -EINTR);
+    return answer;
+  }
+
   Sys sys_;
-  std::string path_;
+  UniqueFd folder_;
   std::string name_;
 };
 
@@ -272,10 +283,17 @@ absl::StatusOr<ReservedRegion> ReadRegion(const TreeNode<Sys>& node, uint32_t ad
 // of several ranges, or addresses that need translation.
 template <Syscalls Sys = LinuxSyscalls>
 absl::StatusOr<std::vector<ReservedRegion>> ReadReservedMemory(const std::string& directory,
-                                                               const Sys& sys = {}) {
-  const internal::TreeNode<Sys> root(sys, directory, "reserved-memory");
-  auto nodes = root.Children();
-  if (!nodes.ok()) return nodes.status();
+                                                               const Sys& sys = {}) noexcept;
+
+// The same, which may throw bad_alloc.
+template <Syscalls Sys>
+absl::StatusOr<std::vector<ReservedRegion>> ReadReservedMemoryOrThrow(const std::string& directory,
+                                                                      const Sys& sys) {
+  const auto opened = internal::TreeNode<Sys>::Open(sys, directory, "reserved-memory");
+  if (!opened.ok()) return opened.status();
+  const internal::TreeNode<Sys>& root = *opened;
+  const auto names = root.Names();
+  if (!names.ok()) return names.status();
   uint32_t cells[2];
   for (const auto& [property, count] :
        {std::pair{"#address-cells", &cells[0]}, {"#size-cells", &cells[1]}}) {
@@ -294,7 +312,11 @@ absl::StatusOr<std::vector<ReservedRegion>> ReadReservedMemory(const std::string
   }
 
   std::vector<ReservedRegion> regions;
-  for (const auto& node : *nodes) {
+  for (const std::string& name : *names) {
+    const auto child = root.Child(name);
+    if (!child.ok()) return child.status();
+    if (!child->has_value()) continue;
+    const internal::TreeNode<Sys>& node = **child;
     if (!internal::IsNodeName(node.name())) {
       return node.Wrong(EINVAL, {}, "a name of more than 63 characters, or of other ones");
     }
@@ -307,12 +329,20 @@ absl::StatusOr<std::vector<ReservedRegion>> ReadReservedMemory(const std::string
   }
   return regions;
 }
+template <Syscalls Sys>
+absl::StatusOr<std::vector<ReservedRegion>> ReadReservedMemory(const std::string& directory,
+                                                               const Sys& sys) noexcept {
+  using Regions = absl::StatusOr<std::vector<ReservedRegion>>;
+  return ion::internal::WithMemory(
+      [&]() -> Regions { return ReadReservedMemoryOrThrow(directory, sys); },
+      []() -> Regions { return ion::internal::CodeAlone(ENOMEM); });
+}
 
 // The heap that stands for a region: CMA where the kernel has it (`reusable`, with compatible
 // "shared-dma-pool"), under the name of its kernel heap (the node's, since Linux 6.19; the default
 // region's own); else a carveout, unless the kernel or a driver has it: EBUSY, a "shared-dma-pool"
 // that is not reusable; EINVAL, without an address, or not of whole pages.
-inline absl::StatusOr<HeapSpec> SpecOf(const ReservedRegion& region, unsigned id) {
+inline absl::StatusOr<HeapSpec> SpecOf(const ReservedRegion& region, HeapSpecId id) {
   const std::optional<HeapName> name = HeapName::From(region.name);
   if (!name.has_value()) {
     return internal::TreeError(EINVAL, region.name, {}, "a name that no heap can have");

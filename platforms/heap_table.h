@@ -14,8 +14,10 @@
 //       {.type = ion::HeapType::kDma, .id = 4}};
 //   using Board = ion::platforms::TableManager<ion::DmaHeapBackend<>, kHeaps>;
 //
-// Where only a run shows how many heaps of a type there are, HeapArray declares as many as there
-// may be; those for which the kernel has no heap stay away, as any heap does.
+// If the number of heaps of a type, or of a vendor's names, is known only when the program runs,
+// HeapArray declares as many as there may be; those for which the kernel has no heap are not bound:
+//
+//   ion::platforms::HeapArray<4>({.type = ion::HeapType::kDma, .id = 1, .name = "qcom,*"})
 //
 // A kernel heap that no entry claims is never allocated from: UnclaimedKernelHeaps lists it.
 //
@@ -31,38 +33,39 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
-#include "backends/dma_heap_names.h"
 #include "ion/backend.h"
+#include "ion/backends/dma_heap_names.h"
+#include "ion/base/printable.h"
+#include "ion/base/status.h"
 #include "ion/heap_id.h"
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
-#include "ion/status.h"
-#include "policies/carveout_heap.h"
-#include "policies/claim.h"
-#include "policies/dma_heap.h"
-#include "policies/kernel_heap.h"
-#include "policies/phys_region.h"
-#include "policies/segregated_fit.h"
-#include "policies/system_contig_heap.h"
-#include "policies/system_heap.h"
+#include "ion/policies/carveout/carveout_heap.h"
+#include "ion/policies/carveout/phys_region.h"
+#include "ion/policies/carveout/segregated_fit.h"
+#include "ion/policies/claim.h"
+#include "ion/policies/dma_heap.h"
+#include "ion/policies/kernel_heap.h"
+#include "ion/policies/system_contig_heap.h"
+#include "ion/policies/system_heap.h"
 
 namespace ion::platforms {
 
 using HeapTable = std::span<const HeapSpec>;
 
-// What an entry of a table must be, beside those before it.
+// The rules of a table's entry, given those before it.
 namespace heap_table_rules {
 
 constexpr bool HasIonsType(HeapTable, const HeapSpec& spec) {
   return spec.type <= HeapType::kCustom;
 }
-constexpr bool HasIdOfMask(HeapTable, const HeapSpec& spec) { return spec.id < HeapId::kCount; }
 constexpr bool HasIdOfItsOwn(HeapTable before, const HeapSpec& spec) {
   return std::ranges::find(before, spec.id, &HeapSpec::id) == before.end();
 }
@@ -90,14 +93,23 @@ constexpr bool LiesApart(HeapTable before, const HeapSpec& spec) {
            other.base < spec.base + spec.bytes;
   });
 }
+constexpr bool HasOneStar(HeapTable, const HeapSpec& spec) {
+  return std::ranges::count(spec.name.view(), '*') <= 1;
+}
+// True where a heap may have both names.
+constexpr bool MayMeet(const HeapName& name, const HeapName& other) {
+  return name.MayMeet(other) ||
+         std::ranges::any_of(DmaHeapNameTraits(name.view()).aliases,
+                             [&](std::string_view alias) { return other.Matches(alias); });
+}
 constexpr bool MeansOneKernelHeap(HeapTable before, const HeapSpec& spec) {
   return std::ranges::none_of(before, [&](const HeapSpec& other) {
     if (IsRegion(spec) || other.type != spec.type) return false;
-    if (spec.name.empty() && other.name.empty()) return spec.ordinal == other.ordinal;
+    if (spec.name == other.name && (spec.name.empty() || spec.name.is_pattern())) {
+      return spec.ordinal == other.ordinal;
+    }
     if (spec.name.empty() || other.name.empty()) return true;
-    const auto aliases = DmaHeapNameTraits(spec.name.view()).aliases;
-    return spec.name == other.name ||
-           std::ranges::find(aliases, other.name.view()) != aliases.end();
+    return MayMeet(spec.name, other.name) || MayMeet(other.name, spec.name);
   });
 }
 
@@ -106,7 +118,6 @@ constexpr bool MeansOneKernelHeap(HeapTable before, const HeapSpec& spec) {
 // Each rule with its sentence: for the compiler, and for run-time data.
 #define ION_HEAP_TABLE_RULES(RULE)                                                                \
   RULE(HasIonsType, "the type of a heap is one of HeapType")                                      \
-  RULE(HasIdOfMask, "the id of a heap is 0 to 31: it is a bit of a request's mask")               \
   RULE(HasIdOfItsOwn, "two heaps have the same id: give one of them another")                     \
   RULE(HasPowerOfTwo, "the alignment of a heap is a power of two, in bytes: 1 for none")          \
   RULE(HasBytesOfRegion, "a carveout needs its size: .bytes")                                     \
@@ -114,9 +125,10 @@ constexpr bool MeansOneKernelHeap(HeapTable before, const HeapSpec& spec) {
   RULE(HasAlignedBase, "the base of a heap is a multiple of its alignment")                       \
   RULE(EndsInAddresses, "the end of a heap, base + bytes, is past 64 bits")                       \
   RULE(LiesApart, "two heaps overlap in physical memory: look at their base and bytes")           \
+  RULE(HasOneStar, "the name of a heap has one * at most")                                        \
   RULE(MeansOneKernelHeap,                                                                        \
        "two heaps of one type may mean the same kernel heap: give each its .name, or all of the " \
-       "type no name and each its .ordinal")
+       "type no name, or one pattern, and each its .ordinal")
 
 // Entry kEntry of a table, by the compiler.
 template <const auto& kTable, size_t kEntry>
@@ -133,11 +145,11 @@ struct HeapEntryCheck {
 // rule, and the rule.
 inline absl::Status CheckHeapTable(HeapTable table) {
   for (size_t i = 0; i < table.size(); ++i) {
-#define ION_HEAP_TABLE_RULE(holds, sentence)                                                     \
-  if (!heap_table_rules::holds(table.first(i), table[i])) {                                      \
-    return MakeStatus(EINVAL,                                                                    \
-                      absl::StrCat("platform data, entry ", i, " (",                             \
-                                   ion::internal::View(table[i].name.view()), "): ", sentence)); \
+#define ION_HEAP_TABLE_RULE(holds, sentence)                                                  \
+  if (!heap_table_rules::holds(table.first(i), table[i])) {                                   \
+    return MakeStatus(EINVAL,                                                                 \
+                      absl::StrCat("platform data, entry ", i, " (",                          \
+                                   ::ion::Printable(table[i].name.view()), "): ", sentence)); \
   }
     ION_HEAP_TABLE_RULES(ION_HEAP_TABLE_RULE)
 #undef ION_HEAP_TABLE_RULE
@@ -146,14 +158,15 @@ inline absl::Status CheckHeapTable(HeapTable table) {
 }
 #undef ION_HEAP_TABLE_RULES
 
-// `kCount` entries like `first`, which has no name: with ids and ordinals that count up from its.
+// `kCount` entries like `first`, which has no name, or a pattern: with ids and ordinals that count
+// up from its. Requires: none of the ids is past 31 (a constant that breaks this does not compile).
 template <size_t kCount>
-constexpr std::array<HeapSpec, kCount> HeapArray(HeapSpec first) {
+constexpr std::array<HeapSpec, kCount> HeapArray(const HeapSpec& first) {
   std::array<HeapSpec, kCount> table{};
-  for (HeapSpec& spec : table) {
-    spec = first;
-    ++first.id;
-    ++first.ordinal;
+  for (unsigned i = 0; i < kCount; ++i) {
+    table[i] = first;
+    table[i].id = HeapId::From(first.id.value() + i).value();
+    table[i].ordinal += i;
   }
   return table;
 }
@@ -174,15 +187,15 @@ struct DefaultPolicies {
   template <Backend B, HeapSpec kSpec>
   static constexpr auto Choose() {
     if constexpr (kSpec.type == HeapType::kSystem) {
-      return std::type_identity<SystemHeap<B, kSpec>>();
+      return std::type_identity<SystemOf<kSpec>>();
     } else if constexpr (kSpec.type == HeapType::kSystemContig) {
-      return std::type_identity<SystemContigHeap<B, kSpec>>();
+      return std::type_identity<SystemContigOf<kSpec>>();
     } else if constexpr (kSpec.type == HeapType::kDma) {
-      return std::type_identity<DmaHeap<B, kSpec>>();
+      return std::type_identity<DmaOf<kSpec>>();
     } else if constexpr (kSpec.type == HeapType::kCarveout && kSpec.base != 0) {
-      return std::type_identity<CarveoutHeap<B, kSpec, SegregatedFit, PhysRegion<B>>>();
+      return std::type_identity<Carveout<kSpec, Physical>>();
     } else if constexpr (kSpec.type == HeapType::kCarveout) {
-      return std::type_identity<CarveoutHeap<B, kSpec>>();
+      return std::type_identity<Carveout<kSpec>>();
     } else {
       static_assert(kSpec.type == HeapType::kCustom,
                     "ion: no policy serves heaps of this type: give TableManager Policies that "

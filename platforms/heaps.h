@@ -13,14 +13,14 @@
 
 #include "ion/backend.h"
 #include "ion/manager.h"
-#include "policies/dma_heap.h"
-#include "policies/system_heap.h"
+#include "ion/policies/dma_heap.h"
+#include "ion/policies/system_heap.h"
 
 namespace ion::platforms {
 
 // One for which the backend has no memory stays away.
 template <Backend B>
-using Heaps = Manager<B, SystemHeap<B>, DmaHeap<B>>;
+using Heaps = Manager<B, System, Dma>;
 
 }  // namespace ion::platforms
 

@@ -10,18 +10,18 @@
 #ifndef ION_PLATFORMS_LINUX_H_
 #define ION_PLATFORMS_LINUX_H_
 
-#include "backends/dma_heap.h"
-#include "backends/ion.h"
-#include "backends/ion_legacy.h"
-#include "backends/memfd.h"
-#include "backends/udmabuf.h"
 #include "ion/backend.h"
+#include "ion/backends/dma_heap.h"
+#include "ion/backends/ion.h"
+#include "ion/backends/ion_legacy.h"
+#include "ion/backends/memfd.h"
+#include "ion/backends/udmabuf.h"
 #include "ion/manager.h"
-#include "platforms/any_backend.h"
-#include "platforms/heaps.h"
-#include "policies/dma_heap.h"
-#include "policies/system_contig_heap.h"
-#include "policies/system_heap.h"
+#include "ion/platforms/any_backend.h"
+#include "ion/platforms/heaps.h"
+#include "ion/policies/dma_heap.h"
+#include "ion/policies/system_contig_heap.h"
+#include "ion/policies/system_heap.h"
 
 namespace ion::platforms {
 
@@ -30,7 +30,7 @@ using DmaHeaps = Heaps<DmaHeapBackend<>>;
 // ION, whatever ids its heaps have there: each heap takes the kernel's of its type; id 1 is
 // contiguous memory of the ordinary allocator. Linux 4.12 to 5.10, and before.
 template <Backend B>
-using IonHeaps = Manager<B, SystemHeap<B>, SystemContigHeap<B>, DmaHeap<B>>;
+using IonHeaps = Manager<B, System, SystemContig, Dma>;
 using Ion = IonHeaps<IonBackend<>>;
 using IonLegacy = IonHeaps<IonLegacyBackend<>>;
 // A desktop kernel without dma-heaps.

@@ -3,8 +3,8 @@
 //
 // File: platforms/named.h
 //
-// Platforms with a name, side by side: what each declares of its heaps, and the Manager of it. Take
-// one, or write a table like these (platforms/heap_table.h).
+// Platforms with a name, side by side: each one's table of heaps, and its Manager. Take one, or
+// write a table like these (platforms/heap_table.h).
 //
 //   Desktop<B>   any Linux, over the backend that its kernel offers
 //   Android      a phone since Android 12: dma-heaps, vendors' CMA heaps among them
@@ -17,11 +17,11 @@
 
 #include <array>
 
-#include "backends/dma_heap.h"
 #include "ion/backend.h"
+#include "ion/backends/dma_heap.h"
 #include "ion/heap_id.h"
 #include "ion/heap_spec.h"
-#include "platforms/heap_table.h"
+#include "ion/platforms/heap_table.h"
 
 namespace ion::platforms {
 
@@ -34,13 +34,28 @@ inline constexpr HeapSpec kDesktopHeaps[] = {
 template <Backend B>
 using Desktop = TableManager<B, kDesktopHeaps>;
 
-// Contiguous heaps have ids 1 to 8, as in libion; their number differs from phone to phone. Of
-// scattered memory the cached kind is tried first.
+// Of scattered memory the cached kind is tried first.
+inline constexpr std::array kAndroidSystemHeaps = {
+    HeapSpec{.type = HeapType::kSystem, .id = 9, .name = "system-uncached"},
+    HeapSpec{.type = HeapType::kSystem, .id = 10, .name = "system"}};
+// Contiguous heaps have ids 1 to 8, as in libion; their number differs from phone to phone. They
+// are those of which the kernel documents that they are contiguous.
 inline constexpr auto kAndroidHeaps =
-    Join(HeapArray<8>({.type = HeapType::kDma, .id = 1}),
-         std::array{HeapSpec{.type = HeapType::kSystem, .id = 9, .name = "system-uncached"},
-                    HeapSpec{.type = HeapType::kSystem, .id = 10, .name = "system"}});
+    Join(HeapArray<8>({.type = HeapType::kDma, .id = 1}), kAndroidSystemHeaps);
 using Android = TableManager<DmaHeapBackend<>, kAndroidHeaps>;
+
+// A phone whose vendor documents heaps of his own: `kVendorHeaps` is an array of HeapSpecs with ids
+// 0 to 8, by name or by pattern. Its type says that such a heap is contiguous, its .cached and
+// .zeroed what else is known of it; of memory that the CPU must not touch, .cpu_mappable = false.
+//
+//   constexpr std::array kVendorHeaps = {
+//       ion::HeapSpec{.type = ion::HeapType::kDma, .id = 1, .name = "qcom,display", .cached =
+//       true}, ion::HeapSpec{.type = ion::HeapType::kDma, .id = 2, .name = "linux,cma"}};
+//   using Phone = ion::platforms::AndroidWith<kVendorHeaps>;
+template <const auto& kVendorHeaps>
+inline constexpr auto kAndroidHeapsWith = Join(kVendorHeaps, kAndroidSystemHeaps);
+template <const auto& kVendorHeaps, Backend B = DmaHeapBackend<>>
+using AndroidWith = TableManager<B, kAndroidHeapsWith<kVendorHeaps>>;
 
 // A carveout of the CMA region, taken at the start, so that frames never wait for CMA to move pages
 // away, and never fail because others were first. Single pages for descriptor rings.

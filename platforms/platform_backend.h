@@ -17,7 +17,7 @@
 #define ION_PLATFORM any
 #endif
 
-// The preprocessor compares numbers, not names; what is none of these is 0.
+// The preprocessor compares numbers, not names; a name that is none of these is 0.
 #define ION_INTERNAL_PLATFORM_any 1
 #define ION_INTERNAL_PLATFORM_dma_heap 2
 #define ION_INTERNAL_PLATFORM_ion 3
@@ -29,32 +29,32 @@
 #define ION_INTERNAL_PLATFORM ION_INTERNAL_NUMBER_OF(ION_PLATFORM)
 
 #if ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_any
-#include "platforms/any_backend.h"
+#include "ion/platforms/any_backend.h"
 namespace ion {
 using PlatformBackend = AnyBackend<>;
 }
 #elif ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_dma_heap
-#include "backends/dma_heap.h"
+#include "ion/backends/dma_heap.h"
 namespace ion {
 using PlatformBackend = DmaHeapBackend<>;
 }
 #elif ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_ion
-#include "backends/ion.h"
+#include "ion/backends/ion.h"
 namespace ion {
 using PlatformBackend = IonBackend<>;
 }
 #elif ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_ion_legacy
-#include "backends/ion_legacy.h"
+#include "ion/backends/ion_legacy.h"
 namespace ion {
 using PlatformBackend = IonLegacyBackend<>;
 }
 #elif ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_udmabuf
-#include "backends/udmabuf.h"
+#include "ion/backends/udmabuf.h"
 namespace ion {
 using PlatformBackend = UdmabufBackend<>;
 }
 #elif ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_memfd
-#include "backends/memfd.h"
+#include "ion/backends/memfd.h"
 namespace ion {
 using PlatformBackend = MemfdBackend<>;
 }

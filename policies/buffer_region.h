@@ -3,68 +3,10 @@
 //
 // File: policies/buffer_region.h
 //
-// BufferRegion: a region that is one large buffer of the backend's: a memfd, or one contiguous
-// dma-buf of a CMA heap. Taken when the heap is bound, and charged to the backend's budget as a
-// whole. Nobody gets a descriptor of a part of it.
-//
-// Cost: one allocation from the kernel. Thread-safe.
+// Deprecated: include "ion/policies/carveout/buffer_region.h". Until 0.3.
 #ifndef ION_POLICIES_BUFFER_REGION_H_
 #define ION_POLICIES_BUFFER_REGION_H_
 
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <string_view>
-#include <utility>
-
-#include "ion/archetypes.h"
-#include "ion/backend.h"
-#include "ion/block.h"
-#include "ion/error.h"
-#include "ion/heap_id.h"
-#include "ion/heap_spec.h"
-#include "ion/request.h"
-#include "policies/claim.h"
-#include "policies/region.h"
-
-namespace ion {
-
-template <Backend B>
-class BufferRegion {
- public:
-  static constexpr RegionCaps kCaps = {};
-
-  // From the kernel heap that the spec names; without a name, from a contiguous one, else from a
-  // scattered one. ENODEV: there is none.
-  static Result<BufferRegion> Open(B& backend, const HeapSpec& spec) noexcept {
-    HeapSpec source{.type = HeapType::kDma, .id = spec.id, .name = spec.name};
-    Result<uint32_t> index = ClaimKernelHeap(backend.heaps(), source, B::kName);
-    if (!index.ok()) {
-      source.type = HeapType::kSystem;
-      const Result<uint32_t> scattered = ClaimKernelHeap(backend.heaps(), source, B::kName);
-      if (!scattered.ok()) return index.error();
-      index = scattered;
-    }
-    OwnedBlock<B> owned(backend);
-    if (Error error =
-            backend.Allocate(*index, spec.bytes, Flags::kNone, spec.name.view(), owned.block);
-        !error.ok()) {
-      return error;
-    }
-    return BufferRegion(std::move(owned));
-  }
-
-  const Block& whole() const noexcept { return owned_.block; }
-  void Scrub(std::byte* at, uint64_t bytes) const noexcept { std::memset(at, 0, bytes); }
-
- private:
-  explicit BufferRegion(OwnedBlock<B>&& owned) noexcept : owned_(std::move(owned)) {}
-
-  OwnedBlock<B> owned_;
-};
-static_assert(RegionCheck<BufferRegion<BackendArchetype>, BackendArchetype>::kOk);
-
-}  // namespace ion
+#include "ion/policies/carveout/buffer_region.h"
 
 #endif  // ION_POLICIES_BUFFER_REGION_H_

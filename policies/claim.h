@@ -7,7 +7,7 @@
 // takes its memory from the kernel, and for the report of heaps that no spec claims.
 //
 // Example:
-//   ion::Result<uint32_t> index = ion::ClaimKernelHeap(backend.heaps(), spec, B::kName);
+//   ion::Result<uint32_t> index = ion::ClaimKernelHeap(backend.heaps(), spec, backend.name());
 //
 // Cost: a walk over the list. Thread-safe.
 #ifndef ION_POLICIES_CLAIM_H_
@@ -18,20 +18,24 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "ion/backend.h"
-#include "ion/error.h"
+#include "ion/base/error.h"
+#include "ion/base/linux_release.h"
 #include "ion/heap_id.h"
 #include "ion/heap_spec.h"
 
 namespace ion {
 
-// The number of the kernel heap in `heaps` that `spec` means, whether it can be used or not.
+// Returns the number of the kernel heap in `heaps` that `spec` names, even if it cannot be used.
 //
-// With a name: the heap of exactly this name, or else one that has it among its aliases. Without:
-// of its type the one that its ordinal counts; a heap of type kSystemContig takes scattered memory
-// where the kernel has none of its own (policies/system_contig_heap.h). Where what is meant cannot
-// be used: the first that is like it.
+// With a name: the heap of exactly this name, or else one that has it among its aliases. With a
+// pattern: of the heaps that match and are of its type, or of no type that the backend knows, the
+// one that its ordinal counts. Without: of its type the one that its ordinal counts; a heap of type
+// kSystemContig takes scattered memory if the kernel has no heap of that type
+// (policies/system_contig_heap.h). Heaps that cannot be used are not counted; if the rule finds no
+// other, it names the first of them.
 inline std::optional<uint32_t> FindKernelHeap(std::span<const KernelHeap> heaps,
                                               const HeapSpec& spec) noexcept {
   const auto find = [&](auto is_meant) {
@@ -50,6 +54,12 @@ inline std::optional<uint32_t> FindKernelHeap(std::span<const KernelHeap> heaps,
     if (found.has_value() || spec.type != HeapType::kSystemContig) return found;
     return find([](const KernelHeap& heap) { return heap.type == HeapType::kSystem; });
   }
+  if (spec.name.is_pattern()) {
+    return find([&](const KernelHeap& heap) {
+      return (heap.type == spec.type || heap.type == HeapType::kCustom) &&
+             spec.name.Matches(heap.name);
+    });
+  }
   const std::string_view name = spec.name.view();
   found = find([&](const KernelHeap& heap) { return heap.name == name; });
   if (found.has_value()) return found;
@@ -58,15 +68,41 @@ inline std::optional<uint32_t> FindKernelHeap(std::span<const KernelHeap> heaps,
   });
 }
 
-// The same, of the backend named `backend`, or why it cannot serve the spec. A kernel heap of which
-// the backend does not know what its memory is (HeapType::kCustom) is what the spec says: who wrote
-// it knows the board.
+// Sets the unknown properties of `is`, a Block or Properties, to those that the platform vouches
+// for.
+template <class T>
+constexpr void VouchFor(T& is, const HeapSpec& spec) noexcept {
+  is.cached = is.cached.Or(spec.cached);
+  is.zeroed = is.zeroed.Or(spec.zeroed);
+  is.cpu_mappable = is.cpu_mappable.Or(spec.cpu_mappable);
+}
+inline constexpr char kHowToVouch[] =
+    "declare it in the heap's spec if the board's documentation tells it: .cached = true or "
+    "false";
+
+// The same, of the backend named `backend`, or why it cannot serve the spec. If the backend does
+// not know the memory of a kernel heap (HeapType::kCustom), the spec decides: its author knows the
+// board.
 //
-// ENODEV: there is none. EINVAL: it is of another type, or promises less alignment. Otherwise the
-// reason for which it cannot be used.
+// ENODEV: there is none. EINVAL: it is of another type, promises less alignment, or is known to
+// differ from a property that the spec vouches for. Otherwise the reason for which it cannot be
+// used. `linux` limits the advice to that kernel's interfaces.
 inline Result<uint32_t> ClaimKernelHeap(std::span<const KernelHeap> heaps, const HeapSpec& spec,
-                                        const char* backend) noexcept {
+                                        const char* backend, LinuxRelease linux = {}) noexcept {
   const std::optional<uint32_t> found = FindKernelHeap(heaps, spec);
+  // The same for each of several specs that want one more than there is.
+  const auto there_is_one = [&] {
+    HeapSpec first = spec;
+    first.ordinal = 0;
+    return FindKernelHeap(heaps, first).has_value();
+  };
+  if (!found.has_value() && spec.name.is_pattern()) {
+    return Error(ENODEV,
+                 there_is_one() ? "the backend has not so many heaps of such a name"
+                                : "the backend has no heap of such a name",
+                 {backend, Operation::kOpen, spec.name.view()},
+                 "correct the pattern, or name a heap that is there");
+  }
   if (!found.has_value() && !spec.name.empty()) {
     return Error(ENODEV, "the backend has no heap of this name",
                  {backend, Operation::kOpen, spec.name.view()},
@@ -74,15 +110,18 @@ inline Result<uint32_t> ClaimKernelHeap(std::span<const KernelHeap> heaps, const
                  "taken");
   }
   if (!found.has_value()) {
-    return Error(ENODEV,
-                 spec.ordinal == 0 ? "the backend has no heap of this type"
-                                   : "the backend has not so many heaps of this type",
-                 {backend, Operation::kOpen, HeapTypeName(spec.type)},
-                 spec.type == HeapType::kDma
-                     ? "contiguous memory comes from dma_heap, with CONFIG_DMABUF_HEAPS_CMA=y and "
-                       "a CMA region (cma=64M on the kernel's command line); or take the name "
-                       "of a heap that is there"
-                     : "take another backend, or the name of a heap that is there");
+    return Error(
+        ENODEV,
+        there_is_one() ? "the backend has not so many heaps of this type"
+                       : "the backend has no heap of this type",
+        {backend, Operation::kOpen, HeapTypeName(spec.type)},
+        spec.type != HeapType::kDma ? "take another backend, or the name of a heap that is there"
+        : linux.IsBefore(5, 6)
+            ? "contiguous memory comes from ION's heaps of CMA, with a CMA region (cma=64M "
+              "on the kernel's command line); or take the name of a heap that is there"
+            : "contiguous memory comes from dma_heap, with CONFIG_DMABUF_HEAPS_CMA=y and "
+              "a CMA region (cma=64M on the kernel's command line); or take the name "
+              "of a heap that is there");
   }
   const KernelHeap& heap = heaps[*found];
   const Origin origin{backend, Operation::kOpen, heap.name};
@@ -95,9 +134,33 @@ inline Result<uint32_t> ClaimKernelHeap(std::span<const KernelHeap> heaps, const
   }
   if (heap.properties.alignment < spec.alignment) {
     return Error(EINVAL, "the heap promises less alignment than its spec wants", origin,
-                 "a kernel heap aligns to pages; larger alignments need a carveout");
+                 "a kernel heap aligns to pages; larger alignments need a carveout")
+        .With(Limit{heap.properties.alignment});
+  }
+  const Properties& is = heap.properties;
+  if (heap.either_caching && !spec.cached.unknown()) {
+    return Error(EINVAL, "the spec vouches for its caching, which each request selects", origin,
+                 "leave .cached out, and give requests Flags::kCached or Flags::kUncached");
+  }
+  if (is.cached.Contradicts(spec.cached) || is.zeroed.Contradicts(spec.zeroed) ||
+      is.cpu_mappable.Contradicts(spec.cpu_mappable)) {
+    return Error(EINVAL, "its memory is known not to be what the spec vouches for", origin,
+                 "correct .cached, .zeroed or .cpu_mappable, or leave it out");
   }
   return *found;
+}
+
+// The same, of an open backend, whose kernel is asked for its version only where the advice
+// differs.
+template <Backend B>
+Result<uint32_t> ClaimKernelHeapOf(const B& backend, const HeapSpec& spec) noexcept {
+  const Result<uint32_t> index = ClaimKernelHeap(backend.heaps(), spec, backend.name());
+  if constexpr (requires { backend.linux_release(); }) {
+    if (index.error().code() == ENODEV && spec.type == HeapType::kDma) {
+      return ClaimKernelHeap(backend.heaps(), spec, backend.name(), backend.linux_release());
+    }
+  }
+  return index;
 }
 
 }  // namespace ion

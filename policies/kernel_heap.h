@@ -5,14 +5,13 @@
 //
 // KernelHeapPolicy: a heap that takes each buffer from one heap of the kernel and gives it straight
 // back. SystemHeap (policies/system_heap.h), SystemContigHeap (policies/system_contig_heap.h) and
-// DmaHeap (policies/dma_heap.h) are this, for their type of memory. Which heap of the kernel, its
-// HeapSpec says (policies/claim.h); in what sizes, its SizeClasses (policies/size_classes.h).
+// DmaHeap (policies/dma_heap.h) are this, for their type of memory. Its HeapSpec names the heap of
+// the kernel (policies/claim.h), its SizeClasses the sizes (policies/size_classes.h).
 //
 // Cost: a call of the backend for each allocation and each release. Thread-safe.
 #ifndef ION_POLICIES_KERNEL_HEAP_H_
 #define ION_POLICIES_KERNEL_HEAP_H_
 
-#include <bit>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -20,14 +19,16 @@
 #include <string_view>
 
 #include "ion/backend.h"
+#include "ion/base/alignment.h"
+#include "ion/base/error.h"
+#include "ion/base/known.h"
 #include "ion/block.h"
-#include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
 #include "ion/heap_spec.h"
+#include "ion/policies/claim.h"
+#include "ion/policies/size_classes.h"
 #include "ion/request.h"
-#include "policies/claim.h"
-#include "policies/size_classes.h"
 
 namespace ion {
 
@@ -42,14 +43,15 @@ class KernelHeapPolicy {
   static constexpr HeapSpec kSpec = kHeapSpec;
   static constexpr HeapId kId{kHeapSpec.id};
   static constexpr HeapType kType = kHeapType;
-  // A contiguous block is one run; where, the kernel does not say. Scattered ones it does not list.
+  // A contiguous block is one run, at an address that the kernel does not tell. It lists no runs of
+  // scattered blocks.
   static constexpr bool kContiguous =
       kHeapType == HeapType::kDma || kHeapType == HeapType::kSystemContig;
   static constexpr HeapCaps kCaps = {.knows_layout = kContiguous};
 
   // Claims its kernel heap, or says why there is none.
   static Result<KernelHeapPolicy> Bind(B& backend) noexcept {
-    const Result<uint32_t> index = ClaimKernelHeap(backend.heaps(), kSpec, B::kName);
+    const Result<uint32_t> index = ClaimKernelHeapOf(backend, kSpec);
     if (!index.ok()) return index.error();
     return KernelHeapPolicy(backend, *index);
   }
@@ -57,13 +59,15 @@ class KernelHeapPolicy {
   std::string_view name() const noexcept { return kernel_heap_->name; }
   const Properties& properties() const noexcept { return properties_; }
   const KernelHeap& kernel_heap() const noexcept { return *kernel_heap_; }
-  // What the size classes, and the kernel's pages, have cost so far.
+  // The bytes by which size classes and the kernel's pages have rounded requests up so far.
   Rounding rounding() const noexcept { return rounding_.get(); }
 
-  // Whether memory for this request would be cached; none: it is refused.
-  std::optional<bool> CachingOf(const Request& request) const noexcept {
+  // Returns the caching of memory for this request; nothing: the request is refused.
+  std::optional<Known> CachingOf(const Request& request) const noexcept {
     if (!Admit(request).ok()) return std::nullopt;
-    if (kernel_heap_->either_caching && Has(request.flags, Flags::kCached)) return true;
+    if (kernel_heap_->either_caching && Has(request.flags, Flags::kCached)) {
+      return Known(true);
+    }
     return properties_.cached;
   }
 
@@ -71,12 +75,16 @@ class KernelHeapPolicy {
   // cannot honour.
   Error Allocate(const Request& request, Block& block) noexcept {
     if (Error error = Admit(request); !error.ok()) return error;
-    if (Error error = backend_->Allocate(index_, Classes::RoundUp(request.bytes), request.flags,
-                                         request.name, block);
+    // Caching that a request cannot select is no business of the backend's, which may not know it.
+    const Flags flags =
+        kernel_heap_->either_caching ? request.flags : WithoutCaching(request.flags);
+    if (Error error =
+            backend_->Allocate(index_, Classes::RoundUp(request.bytes), flags, request.name, block);
         !error.ok()) {
       return error;
     }
-    block.contiguous = properties_.contiguous;
+    if (kContiguous) block.contiguous = true;
+    VouchFor(block, kSpec);
     rounding_.Add(request.bytes, block.bytes);
     return {};
   }
@@ -84,47 +92,56 @@ class KernelHeapPolicy {
 
   Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
                          MapMode mode) noexcept {
+    if (properties_.cpu_mappable.no()) {
+      return Error(EACCES, "the heap's spec says that the CPU may not map its memory",
+                   {B::kName, Operation::kMap, name(), bytes});
+    }
     return backend_->Map(block, offset, bytes, mode);
   }
   Error Unmap(std::byte* at, uint64_t bytes) noexcept { return backend_->Unmap(at, bytes); }
 
-  Segment SegmentAt(const Block& block, uint64_t offset) const noexcept requires kContiguous {
+  Segment SegmentAt(const Block& block, uint64_t offset) const noexcept
+    requires kContiguous
+  {
     return {.offset = offset, .bytes = block.bytes - offset};
   }
 
  private:
   Error Admit(const Request& request) const noexcept {
-    if (!std::has_single_bit(request.alignment) || request.alignment > properties_.alignment) {
-      return Refuse("an alignment that its memory does not promise", request);
+    if (Error error =
+            CheckAlignment(request.alignment, properties_.alignment,
+                           {backend_->name(), Operation::kAllocate, name(), request.bytes});
+        !error.ok()) {
+      return error;
     }
-    if (const char* why = RefusedCaching(request.flags); why != nullptr) {
-      return Refuse(why, request);
+    const bool cached = Has(request.flags, Flags::kCached);
+    const bool uncached = Has(request.flags, Flags::kUncached);
+    if (kernel_heap_->either_caching) {
+      return cached && uncached ? Refuse("kCached and kUncached at once", request) : Error();
+    }
+    if (properties_.cached.unknown() && (cached || uncached)) {
+      return Refuse("the caching of its memory is not known", request, kHowToVouch);
+    }
+    if (uncached && properties_.cached.yes()) {
+      return Refuse("kUncached, but its memory is cached", request);
+    }
+    if (cached && properties_.cached.no()) {
+      return Refuse("kCached, but its memory is uncached", request);
     }
     return {};
   }
-  // Why its memory cannot be cached, or uncached, as wanted; nullptr where it can.
-  const char* RefusedCaching(Flags flags) const noexcept {
-    const bool cached = Has(flags, Flags::kCached), uncached = Has(flags, Flags::kUncached);
-    if (kernel_heap_->either_caching) {
-      return cached && uncached ? "kCached and kUncached at once" : nullptr;
-    }
-    if (kernel_heap_->type == HeapType::kCustom && (cached || uncached)) {
-      return "whether its memory is cached is not known";
-    }
-    if (properties_.cached) return uncached ? "kUncached, but its memory is cached" : nullptr;
-    return cached ? "kCached, but its memory is uncached" : nullptr;
-  }
-  Error Refuse(const char* why, const Request& request) const noexcept {
-    return Error(EINVAL, why, {B::kName, Operation::kAllocate, name(), request.bytes});
+  Error Refuse(const char* why, const Request& request, const char* hint = nullptr) const noexcept {
+    return Error(EINVAL, why, {backend_->name(), Operation::kAllocate, name(), request.bytes},
+                 hint);
   }
   KernelHeapPolicy(B& backend, uint32_t index) noexcept
       : backend_(&backend),
         index_(index),
         kernel_heap_(&backend.heaps()[index]),
         properties_(kernel_heap_->properties) {
-    // What its type means holds of a kernel heap that the backend does not know, too: its spec
-    // vouches for it.
+    // The spec's type vouches for contiguity even if the backend does not know the kernel heap.
     if (kContiguous) properties_.contiguous = true;
+    VouchFor(properties_, kSpec);
   }
 
   B* backend_;

@@ -3,38 +3,10 @@
 //
 // File: policies/membarrier.h
 //
-// Membarrier: makes each running thread of the process pass a full memory barrier, so that the
-// other threads need only a compiler fence on their hot path. Linux 4.14.
-//
-// Cost: Fence is one system call and an interrupt for each other processor that runs this process:
-// about 0.3 us here. Thread-safe, async-signal-safe; errno is kept. Takes no lock.
+// Deprecated: include "ion/policies/pool/membarrier.h". Until 0.3.
 #ifndef ION_POLICIES_MEMBARRIER_H_
 #define ION_POLICIES_MEMBARRIER_H_
 
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include <cerrno>
-
-namespace ion::internal {
-
-struct Membarrier {
-  // Must have succeeded once in the process before Fence can. False: the kernel is too old, or a
-  // seccomp filter refuses.
-  static bool Register() noexcept { return Call(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); }
-  // False: no barrier was made (a filter that came later).
-  static bool Fence() noexcept { return Call(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
-
- private:
-  static bool Call(int command) noexcept {
-    const int saved = errno;
-    const long answer = ::syscall(SYS_membarrier, command, 0, 0);
-    errno = saved;
-    return answer == 0;
-  }
-};
-
-}  // namespace ion::internal
+#include "ion/policies/pool/membarrier.h"
 
 #endif  // ION_POLICIES_MEMBARRIER_H_

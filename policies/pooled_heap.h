@@ -3,47 +3,58 @@
 //
 // File: policies/pooled_heap.h
 //
-// PooledHeap: a heap whose memory is recycled: whole buffers, with their descriptor and their
-// mapping, in a pool (policies/pool.h) for each trust domain, cached or uncached, and size class.
-// What ION's uncached page pools were for: a hit needs no system call, no flush and no zeroing
-// within its domain.
+// Pooled: a heap, and a recycler over it (ion/recycler.h), PoolRecycler. It keeps whole buffers,
+// with their descriptor and their mapping, in a pool (policies/pool/pool.h) for each trust domain,
+// caching (yes, no or unknown) and size class. As with ION's uncached page pools, a hit needs no
+// system call, no flush and no zeroing within its domain.
 //
 // Example:
-//   template <ion::Backend B>
-//   using Camera = ion::Manager<B, ion::PooledHeap<ion::SystemHeap<B>>,
-//                                  ion::PooledHeap<ion::DmaHeap<B>>>;
+//   using Camera = ion::Manager<ion::DmaHeapBackend<>, ion::Pooled<ion::System>,
+//                                                      ion::Pooled<ion::Dma>>;
 //
-// Nobody sees stale bytes. Memory is zeroed before a request gets it, unless its client takes what
-// its own domain left (ClientOptions::recycle_as_is); memory that comes from another domain always
-// is. What cannot be zeroed goes back to the kernel.
+// Nobody sees stale bytes. Memory is zeroed before a request gets it, unless its client takes its
+// own domain's bytes (ClientOptions::recycle_as_is); memory that comes from another domain always
+// is. Memory that cannot be zeroed goes back to the kernel.
 //
-// Shared memory. What was kept by a handle may be held by others. Where the backend can prove that
-// it is not (kCaps.proves_unshared) it waits in a quarantine until it does; else it goes back to
-// the kernel. Foreign memory never comes here.
+// Lent memory (Buffer::fd) is recycled within its domain. Before another domain gets it, the
+// backend proves that nobody kept the descriptor; else it stays with its domain, and goes to the
+// kernel with it.
 //
-// fork. The mappings are not inherited. What lies in pools and in quarantine is the parent's.
+// Shared memory. Others may hold memory that was kept by a handle. If the backend can prove that
+// they do not (kCaps.proves_unshared) it waits in a quarantine for the proof; else it goes back to
+// the kernel, and further blocks of that pool are mapped and populated when they are used, not
+// before. The reason that hides the holders may pass (no /proc, a process that is not dumpable): a
+// pool tries again once in age_ticks ticks. Foreign memory never comes here.
 //
-// Where a request finds memory: the pool; what waits to be zeroed; the quarantine, of which at most
-// four are examined; blocks of a larger class, within the spec's bound; another domain's idle
-// blocks; the kernel.
+// Fences. A device may still use a block whose lease has ended. Nobody waits for it: the block lies
+// in the quarantine until its fences are signalled, or until it is too old, and then goes back to
+// the kernel.
 //
-// Bounds: 128 pools; a pool's own are in policies/pool.h, what lies idle is in
-// policies/pool_spec.h. An idle block goes back within 2 * age_ticks ticks of Manager::Tick;
-// without ticks it lies until capacity, Trim, pressure or a shortage.
+// fork. The mappings are not inherited. The content of pools and of the quarantine is the parent's.
 //
-// Cost: a hit is that of the pool, and two loads to find it. The slow way takes a mutex.
-// Thread-safe but for moving and destruction.
+// A request searches in this order: the pool; blocks that wait to be zeroed; the quarantine, of
+// which at most four are examined; blocks of a larger class, within the spec's bound; another
+// domain's idle blocks; the kernel.
+//
+// Bounds: 128 pools, of which a domain has a share (policies/recycling/pool_directory.h); a request
+// for which there is none is told once to the error sink, and counted. A pool's own bounds are in
+// policies/pool/pool.h, those of idle memory in policies/recycling/pool_spec.h; a program may lower
+// the latter when it opens the Manager (ManagerOptions::pools). An idle block goes
+// back within 2 * age_ticks ticks of Manager::Tick; without ticks it lies until capacity, Trim,
+// pressure or a shortage.
+//
+// Cost: a hit is that of the pool, and two loads to find it. The slow way takes a mutex, under
+// which nothing is zeroed, and no question asked or memory given back of the kernel. Thread-safe
+// but for moving and destruction.
 #ifndef ION_POLICIES_POOLED_HEAP_H_
 #define ION_POLICIES_POOLED_HEAP_H_
 
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <bit>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -54,29 +65,34 @@
 #include <vector>
 
 #include "ion/backend.h"
+#include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/known.h"
+#include "ion/base/lacks_pages.h"
 #include "ion/block.h"
-#include "ion/bytes.h"
-#include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/heap_list.h"
+#include "ion/policies/pool/pool.h"
+#include "ion/policies/recycling/idle_limit.h"
+#include "ion/policies/recycling/pending_fences.h"
+#include "ion/policies/recycling/pool_classes.h"
+#include "ion/policies/recycling/pool_directory.h"
+#include "ion/policies/recycling/pool_spec.h"
+#include "ion/policies/recycling/quarantine.h"
+#include "ion/policies/recycling/scrubber.h"
+#include "ion/recycler.h"
 #include "ion/recycling.h"
 #include "ion/request.h"
-#include "policies/pool.h"
-#include "policies/pool_classes.h"
-#include "policies/pool_spec.h"
-#include "policies/scrubber.h"
-#include "policies/size_classes.h"
 
 namespace ion {
 
 template <class Inner>
 inline constexpr PoolSpec kPoolsFor = Inner::kContiguous ? kScarcePools : kUsualPools;
 
-template <class Inner, PoolSpec kPools = kPoolsFor<Inner>, class Scrubber = PlainScrubber>
-class PooledHeap {
-  static_assert(!Inner::kCaps.shares && !Inner::kCaps.recycles,
-                "ion: a PooledHeap keeps whole buffers of a kernel's heap: a carveout's blocks are "
-                "ranges, and cost no system call to begin with");
+// The recycler of the blocks of a heap, Inner.
+template <HeapIdentity Inner, PoolSpec kPools = kPoolsFor<Inner>, class Scrubber = PlainScrubber>
+class PoolRecycler {
   static_assert(kPools.low_bytes <= kPools.high_bytes &&
                     (kPools.high_bytes <= kPools.capacity_bytes || kPools.capacity_bytes == 0),
                 "ion: the watermarks of a PoolSpec are the wrong way round: low_bytes <= "
@@ -89,173 +105,139 @@ class PooledHeap {
 
  public:
   using BackendType = typename Inner::BackendType;
-  static constexpr auto kSpec = Inner::kSpec;
-  static constexpr HeapId kId = Inner::kId;
-  static constexpr HeapType kType = Inner::kType;
-  static constexpr bool kContiguous = Inner::kContiguous;
-  static constexpr HeapCaps kCaps = [] {
-    HeapCaps caps = Inner::kCaps;
-    caps.recycles = true;
-    return caps;
-  }();
 
-  static Result<PooledHeap> Bind(BackendType& backend) noexcept {
-    Result<Inner> inner = Inner::Bind(backend);
-    if (!inner.ok()) return inner.error();
+  static Result<PoolRecycler> Open(const Inner& heap, BackendType& backend,
+                                   const PoolHost& host) noexcept {
     std::unique_ptr<State> state(new (std::nothrow) State);
-    if (state != nullptr) {
-      state->rows.reset(ZeroPages<Row>(PoolDomain::kSlots));
-      state->hot.reset(ZeroPages<Hot>(kMostPools + 1));
+    if (state == nullptr || !state->pools.Init() || !state->pools.UseBlocks(host)) {
+      return Error(ENOMEM, "operator new: the pools",
+                   {BackendType::kName, Operation::kOpen, heap.name()});
     }
-    if (state == nullptr || state->rows == nullptr || state->hot == nullptr) {
-      return Error(ENOMEM, "operator new: the pools", {BackendType::kName, Operation::kOpen});
-    }
-    return PooledHeap(*std::move(inner), backend, std::move(state));
+    state->bounds = host.bounds;
+    return PoolRecycler(heap, backend, std::move(state));
   }
-  PooledHeap(PooledHeap&&) noexcept = default;
-
-  std::string_view name() const noexcept { return inner_.name(); }
-  const Properties& properties() const noexcept { return inner_.properties(); }
-  const KernelHeap& kernel_heap() const noexcept { return inner_.kernel_heap(); }
-  // What the size classes have cost so far, of memory fresh from the kernel.
-  Rounding rounding() const noexcept { return state_->rounding.get(); }
-
-  // Fresh from the kernel, of a whole size class where its size is recycled.
-  Error Allocate(const Request& request, Block& block) noexcept {
-    Request whole = request;
-    if (Recycles(request)) whole.bytes = PoolClasses::Bytes(PoolClasses::Of(request.bytes));
-    if (Error error = inner_.Allocate(whole, block); !error.ok()) return error;
-    state_->rounding.Add(request.bytes, block.bytes);
-    return {};
-  }
-  Error Free(Block& block) noexcept {
-    if (const uint16_t home = std::exchange(HomeOf(block), 0); home != 0) {
-      state_->entries[home].homes.fetch_sub(1, std::memory_order_acq_rel);
-    }
-    return inner_.Free(block);
-  }
-  Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
-                         MapMode mode) noexcept {
-    return inner_.Map(block, offset, bytes, mode);
-  }
-  Error Unmap(std::byte* at, uint64_t bytes) noexcept { return inner_.Unmap(at, bytes); }
-  Segment SegmentAt(const Block& block, uint64_t offset) const noexcept
-      requires(Inner::kCaps.knows_layout) {
-    return inner_.SegmentAt(block, offset);
+  PoolRecycler(PoolRecycler&&) noexcept = default;
+  // The bounds of the PoolSpec. ManagerOptions::pools may set lower ones.
+  static constexpr PoolBounds Ceiling() noexcept {
+    return {.capacity_bytes = kPools.capacity_bytes,
+            .capacity_blocks = kPools.capacity_blocks,
+            .high_bytes = kPools.high_bytes,
+            .low_bytes = kPools.low_bytes};
   }
 
-  Error UseBlocks(const PoolHost& host) noexcept {
-    state_->host = host;
-    state_->homes.reset(ZeroPages<uint16_t>(host.blocks.size()));
-    if (state_->homes != nullptr) return {};
-    return Error(ENOMEM, "calloc: the pools", {BackendType::kName, Operation::kOpen, name()});
-  }
-  void CloseDomain(PoolDomain domain) noexcept {
-    std::lock_guard lock(state_->mutex);
-    Row& row = state_->rows[domain.slot];
-    for (auto& classes : row.pools) {
-      for (std::atomic<uint32_t>& pool : classes) pool.store(0, std::memory_order_relaxed);
-    }
-    for (auto& caching : row.own) std::ranges::fill(caching, uint16_t{0});
-    ForEachEntry([&](Entry& entry) {
-      if (entry.state == Entry::kOpen && entry.domain.slot == domain.slot) {
-        entry.state = Entry::kClosed;
-      }
-    });
-    DrainAll();  // so that others find it
-  }
-
-  // The hot way: arithmetic and a load. The slow way looks at what is left out here.
-  [[gnu::always_inline]] uint32_t PoolOf(const Request& request, uint16_t slot) const noexcept {
+  // The hit path: arithmetic and a load. The slow path makes the tests that are left out here.
+  [[gnu::always_inline]] uint32_t PoolFor(const Request& request, uint16_t slot) const noexcept {
     const uint32_t size_class = PoolClasses::Of(request.bytes);
     if (size_class >= kClasses || request.alignment != 1) [[unlikely]]
       return 0;
     const std::atomic<uint32_t>* pools = rows_[slot].pools[0];
     if (request.flags != Flags::kNone) [[unlikely]] {
-      const uint32_t choice = ChoiceOf(request.flags);
-      if (choice == kNoChoice) [[unlikely]]
+      const uint32_t choice = Directory::ChoiceOf(request.flags);
+      if (choice == Directory::kNoChoice) [[unlikely]]
         return 0;
       pools += choice * kClasses;
     }
     // Acquired: the pool was made before its number came here.
     return pools[size_class].load(std::memory_order_acquire);
   }
-  [[gnu::always_inline]] uint64_t PoolPages(uint32_t pool) const noexcept {
+  [[gnu::always_inline]] uint64_t PagesOf(uint32_t pool) const noexcept {
     return HotAt(pool).pages;
   }
   [[gnu::always_inline]] Block* TryAcquire(uint32_t pool) noexcept {
-    return Pool<Block>::TryAcquire(HotAt(pool).take_gate, OffsetOf(pool));
+    return Pool<Block>::TryAcquire(HotAt(pool).take_gate, Directory::OffsetOf(pool));
   }
-  [[gnu::always_inline]] bool TryRecycle(uint32_t pool, Block& block) noexcept {
-    const Hot& hot = HotAt(pool);
-    return Pool<Block>::TryRelease(hot.give_gate, OffsetOf(pool), hot.slots, &block);
+  [[gnu::always_inline]] bool TryRelease(uint32_t pool, Block& block) noexcept {
+    const internal::HotPool& hot = HotAt(pool);
+    return Pool<Block>::TryRelease(hot.give_gate, Directory::OffsetOf(pool), hot.slots, &block);
   }
-  Block* AcquireOnTrip(uint32_t pool) noexcept { return TakeFrom(EntryAt(pool)); }
-  // False: not taken; what has to be zeroed first goes the slow way.
-  bool RecycleOnTrip(uint32_t pool, Block& block) noexcept {
+  Block* AcquireFromDepot(uint32_t pool) noexcept { return TakeFrom(EntryAt(pool)); }
+  // False: not taken; a block that has to be zeroed first takes the slow path.
+  bool ReleaseToDepot(uint32_t pool, Block& block) noexcept {
     Entry& entry = EntryAt(pool);
     if (!GivesHot(entry.domain) || !entry.pool->Release(&block)) return false;
     BoundIdle();
     return true;
   }
 
-  PooledBlock AcquireSlow(const Request& request, PoolDomain domain) noexcept {
+  PooledBlock SearchIdle(const Request& request, PoolDomain domain) noexcept {
     if (domain.slot == 0 || !Recycles(request)) return {};
-    const std::optional<bool> cached = inner_.CachingOf(request);
+    const std::optional<Known> cached = heap_->CachingOf(request);
     if (!cached.has_value()) return {};
-    const uint32_t size_class = PoolClasses::Of(request.bytes);
-    Found found = Find(domain, *cached, size_class);
-    if (found.block == nullptr) return {};
-    Entry& home = EntryOf(*found.block);
-    if (found.dirty && (found.moved || !domain.as_is)) {
-      if (Error error = Scrubber::Scrub(*backend_, *found.block); !error.ok()) {
-        backend_->errors().Report(error);
-        home.nulls.fetch_add(1, std::memory_order_release);  // it was counted as a hit
-        Forget(*found.block, GiveBack::kRefused);
+    const uint32_t size_class = Directory::ClassOf(request.bytes);
+    // A block that turns out to be in use is put aside, and the next one looked at.
+    for (int tries = 0; tries < kMostExamined; ++tries) {
+      const Found found = Find(domain, *cached, size_class);
+      if (found.block == nullptr) return {};
+      Block& block = *found.block;
+      Entry* home = &pools().EntryOf(block);
+      if (found.elsewhere && !MayLeave(block, home->domain, domain)) {
+        StayAtHome(block);
         return {};
       }
-      home.scrubs.fetch_add(1, std::memory_order_relaxed);
+      if (found.dirty && (found.elsewhere || !domain.as_is)) {
+        const Zeroed zeroed = Zero(*home, block);
+        if (zeroed != Zeroed::kYes) {
+          // It was counted as a hit.
+          if (found.counted) home->nulls.fetch_add(1, std::memory_order_release);
+          if (zeroed == Zeroed::kInUse) {
+            SetAside(block, Awaits::kFence);
+            continue;
+          }
+          Forget(block, GiveBack::kRefused);
+          return {};
+        }
+      }
+      if (found.elsewhere) {
+        home = MoveToOwn(block, domain, *cached, size_class);
+        if (home == nullptr) return {};
+      }
+      if (!found.counted) home->other_hits.fetch_add(1, std::memory_order_relaxed);
+      block.zeroed = !domain.as_is;
+      return {&block, home->number};
     }
-    found.block->zeroed = !domain.as_is;
-    return {found.block, home.number};
+    return {};
   }
 
-  // Not recycled: memory that cannot be mapped, or zeroed, or for which there is no pool.
-  uint32_t Adopt(Block& block, const Request& request, PoolDomain domain) noexcept {
-    if (domain.slot == 0 || !Recycles(request)) return 0;
-    Entry* entry;
-    {
-      std::lock_guard lock(state_->mutex);
-      entry = OpenEntry(domain, block.cached, PoolClasses::Of(request.bytes));
-    }
-    // Where the kernel gives more than was asked for, the sizes would not agree.
-    if (entry == nullptr || block.bytes != entry->block_bytes) return 0;
-    if (block.cpu_mappable) {
-      const Result<std::byte*> at = backend_->MapToKeep(block);
-      if (!at.ok()) {
-        backend_->errors().Report(at.error());
-        return 0;
-      }
-      block.mapping = *at;
-    } else if (!domain.as_is) {
-      return 0;
+  // A whole size class, if its size is recycled.
+  uint64_t BytesFor(const Request& request) const noexcept {
+    if (!Recycles(request)) return request.bytes;
+    return PoolClasses::Bytes(Directory::ClassOf(request.bytes));
+  }
+
+  // Not recycled: memory that is not known to be mappable, or cannot be zeroed, or for which there
+  // is no pool. An error: the kernel cannot put its pages in place.
+  Result<uint32_t> Adopt(Block& block, const Request& request, PoolDomain domain) noexcept {
+    if (!Recycles(request)) return 0u;
+    Entry* const entry = OpenEntry(domain, block.cached, Directory::ClassOf(request.bytes));
+    // If the kernel gives more than was asked for, the sizes do not agree.
+    if (entry == nullptr || block.bytes != entry->block_bytes) return 0u;
+    if (!block.cpu_mappable.yes()) {
+      if (!domain.as_is) return 0u;
+    } else if (!entry->ends_shared.load(std::memory_order_relaxed)) {
+      const Error error = MapToKeep(block);
+      if (internal::LacksPages(error)) return error;
+      backend_->errors().Report(error);
+      if (!error.ok()) return 0u;  // a device has the memory all the same
     }
     // From now on it has what the domain left in it.
     if (domain.as_is) block.zeroed = false;
-    MoveTo(block, *entry);
+    pools().MoveTo(block, *entry);
     entry->misses.fetch_add(1, std::memory_order_relaxed);
     return entry->number;
   }
 
-  bool RecycleSlow(Block& block, bool shared) noexcept {
-    if (HomeOf(block) == 0) return false;
-    Entry& entry = EntryOf(block);
-    if (shared) return TakeShared(entry, block);
+  bool Owns(const Block& block) const noexcept { return pools().HasHome(block); }
+  void Disown(Block& block) noexcept { pools().LeaveHome(block); }
+  bool ReleaseForReuse(Block& block, bool was_shared) noexcept {
+    Entry& entry = pools().EntryOf(block);
+    if (was_shared) return TakeShared(entry, block);
     if (kPools.scrub == Scrub::kBackground && !entry.domain.as_is && PutDirty(block)) {
       BoundIdle();
       return true;
     }
-    if (!Clean(entry, block) || !entry.pool->Release(&block)) {
+    const Zeroed zeroed = Clean(entry, block);
+    if (zeroed == Zeroed::kInUse) return PutAside(block, Awaits::kFence);
+    if (zeroed == Zeroed::kNo || !entry.pool->Release(&block)) {
       CountGiven(entry, block, GiveBack::kRefused);
       return false;
     }
@@ -263,80 +245,93 @@ class PooledHeap {
     return true;
   }
 
+  // 0 bytes: the content of magazines goes to the depots, and blocks that need not wait any more go
+  // to their pools.
   uint64_t Trim(uint64_t bytes, GiveBack why) noexcept {
-    std::lock_guard lock(state_->mutex);
-    ExamineAll();
-    DrainAll();
+    // Of several that are short at once, each goes on when the one before has given memory back.
+    std::lock_guard giving(state_->giving);
+    if (bytes != UINT64_MAX) ExamineAll();
+    {
+      std::lock_guard lock(state_->mutex);
+      DrainAll();
+    }
     uint64_t given = GiveIdle(bytes, why, &Amount::bytes);
-    while (given < bytes && state_->quarantine.count > 0) {
-      Block& oldest = *state_->quarantine.Take(0);
-      given += oldest.bytes;
-      Forget(oldest, why);
+    while (given < bytes) {
+      Block* const oldest = TakeWaiting([](const Block&, uint64_t) { return true; });
+      if (oldest == nullptr) break;
+      given += oldest->bytes;
+      Forget(*oldest, why);
     }
     return given;
   }
 
   // From here on nothing is a hit. A trip that is under way may still leave blocks behind: the
   // Manager has whoever makes it call Trim afterwards.
-  void Close() noexcept {
+  void Shutdown() noexcept {
     {
       std::lock_guard lock(state_->mutex);
-      state_->closed = true;
-      ForEachEntry([&](Entry& entry) {
-        HotOf(entry).take_gate.store(PoolTicket::kNever, std::memory_order_seq_cst);
-        HotOf(entry).give_gate.store(PoolTicket::kNever, std::memory_order_seq_cst);
-      });
+      pools().Close();
     }
-    // Twice: what a thread that ends had in its hands at first lies in a depot then.
+    // Twice: the blocks that an ending thread holds at first lie in a depot then.
     for (int i = 0; i < 2; ++i) {
       {
         std::lock_guard lock(state_->mutex);
-        ForEachEntry([](Entry& entry) { entry.pool->AwaitOthers(); });
+        pools().ForEach([](Entry& entry) { entry.pool->AwaitOthers(); });
       }
       Trim(UINT64_MAX, GiveBack::kTrim);
     }
   }
 
-  void Tick() noexcept {
-    std::unique_lock lock(state_->mutex);
-    CleanDirty(lock);
-    const uint64_t now = ++state_->tick;
-    ExamineAll();
-    for (size_t i = state_->quarantine.count; i > 0; --i) {
-      if (now - state_->quarantine.tick[i - 1] >= 2 * uint64_t{kPools.age_ticks}) {
-        Forget(*state_->quarantine.Take(i - 1), GiveBack::kAge);
-      }
-    }
-    if (now % kPools.age_ticks == 0) {
-      DrainAll();
-      ForEachEntry([&](Entry& entry) {
-        entry.pool->TrimUnused([&](Block& block) { Forget(block, GiveBack::kAge); });
-      });
-    }
-    if (const uint64_t idle = Idle().bytes; idle > kPools.high_bytes) {
-      GiveIdle(idle - kPools.low_bytes, GiveBack::kWatermark, &Amount::bytes);
-    }
-    ForEachEntry([](Entry& entry) { FreeIfEmpty(entry); });
+  void CloseDomain(PoolDomain domain) noexcept {
+    std::lock_guard lock(state_->mutex);
+    pools().CloseDomain(domain);
+    DrainAll();  // so that others find it
   }
 
-  // Pools are empty for a moment: a request that comes just then goes to the kernel.
+  void Tick() noexcept {
+    CleanDirty();
+    std::lock_guard giving(state_->giving);
+    uint64_t now;
+    {
+      std::lock_guard lock(state_->mutex);
+      now = ++state_->tick;
+    }
+    ExamineAll();
+    constexpr uint64_t kOld = 2 * uint64_t{kPools.age_ticks};
+    while (Block* const old =
+               TakeWaiting([&](const Block&, uint64_t tick) { return now - tick >= kOld; })) {
+      Forget(*old, GiveBack::kAge);
+    }
+    if (now % kPools.age_ticks == 0) {
+      {
+        std::lock_guard lock(state_->mutex);
+        DrainAll();
+      }
+      GiveUnused();
+    }
+    if (const uint64_t idle = Idle().bytes; idle > bounds().high_bytes) {
+      GiveIdle(idle - bounds().low_bytes, GiveBack::kWatermark, &Amount::bytes);
+    }
+    std::lock_guard lock(state_->mutex);
+    pools().FreeEmpty();
+  }
+
+  // Takes nothing out of any pool.
   void ListIdle(std::vector<const Block*>& idle) {
     std::lock_guard lock(state_->mutex);
-    DrainAll();
-    for (size_t i = 0; i < state_->quarantine.count; ++i) idle.push_back(state_->quarantine.at[i]);
-    for (size_t i = 0; i < state_->dirty.count; ++i) idle.push_back(state_->dirty.at[i]);
-    if (state_->cleaning != nullptr) idle.push_back(state_->cleaning);
-    std::vector<Block*> lying;
-    ForEachEntry([&](Entry& entry) { entry.pool->List(lying); });
-    idle.insert(idle.end(), lying.begin(), lying.end());
+    const auto add = [&](const Block& block) { idle.push_back(&block); };
+    state_->quarantine.ForEach(add);
+    state_->dirty.ForEach(add);
+    if (state_->cleaning != nullptr) add(*state_->cleaning);
+    pools().ForEach([&](Entry& entry) { entry.pool->Peek(add); });
   }
   void ListPools(std::vector<PoolReport>& reports) {
     std::lock_guard lock(state_->mutex);
-    ForEachEntry([&](Entry& entry) {
+    pools().ForEach([&](Entry& entry) {
       // First: each of them is an acquire that the pool has counted.
       const uint64_t nulls = entry.nulls.load(std::memory_order_acquire);
       const PoolCounters counters = entry.pool->counters();
-      PoolReport report{.heap = kId,
+      PoolReport report{.heap = Inner::kId,
                         .domain = entry.domain,
                         .open = entry.state == Entry::kOpen,
                         .cached = entry.cached,
@@ -347,261 +342,130 @@ class PooledHeap {
                         .scrubs = entry.scrubs.load(),
                         .moves = entry.moves.load()};
       for (size_t i = 0; i < kGiveBacks; ++i) report.given_back_bytes[i] = entry.given[i].load();
-      const auto add = [&](const List& list, uint64_t& bytes) {
-        for (size_t i = 0; i < list.count; ++i) {
-          if (&EntryOf(*list.at[i]) == &entry) bytes += entry.block_bytes;
-        }
+      const auto add_to = [&](uint64_t& bytes) {
+        return [&](const Block& block) {
+          if (&pools().EntryOf(block) == &entry) bytes += entry.block_bytes;
+        };
       };
-      add(state_->quarantine, report.quarantined_bytes);
-      add(state_->dirty, report.held_bytes);
-      if (state_->cleaning != nullptr && &EntryOf(*state_->cleaning) == &entry) {
-        report.held_bytes += entry.block_bytes;
-      }
+      state_->quarantine.ForEach(add_to(report.quarantined_bytes));
+      state_->dirty.ForEach(add_to(report.held_bytes));
+      if (state_->cleaning != nullptr) add_to(report.held_bytes)(*state_->cleaning);
       reports.push_back(report);
     });
   }
+  // Leases of memory that no pool takes back, because there was no pool for them.
+  uint64_t unpooled() const noexcept { return state_->unpooled.load(std::memory_order_relaxed); }
 
  private:
-  static constexpr uint32_t kClasses = PoolClasses::Of(kPools.largest_bytes) + 1;
-  static constexpr uint16_t kMaxEntries = 128;  // number 0 is no pool
+  using Directory = internal::PoolDirectory<kPools.largest_bytes>;
+  using Entry = internal::PoolEntry;
+  using Amount = internal::IdleAmount;
+  using Awaits = internal::Awaits;
+  using Holders = internal::Holders;
+  using Waiting = internal::Quarantine<std::max<size_t>(kPools.quarantine_blocks, 1)>;
+  static constexpr uint32_t kClasses = Directory::kClasses;
+  // The most blocks, of those that wait or turn out to be in use, that a request examines.
+  static constexpr int kMostExamined = 4;
   static constexpr bool kProves = BackendType::kCaps.proves_unshared;
 
-  static constexpr uint32_t kChoices = 3, kNoChoice = kChoices;
-  static constexpr uint32_t ChoiceOf(Flags flags) noexcept {
-    switch (flags) {
-      case Flags::kNone:
-        return 0;
-      case Flags::kCached:
-        return 1;
-      case Flags::kUncached:
-        return 2;
-      default:
-        return kNoChoice;
-    }
-  }
-
-  // The pools of one domain. For the hot way only those that are not to be zeroed there.
-  struct Row {
-    std::atomic<uint32_t> pools[kChoices][kClasses];
-    uint16_t own[2][kClasses];  // uncached and cached; under the mutex
-  };
-
-  // What a hit reads of a pool, and only the Manager's end changes. A pool's number is how far in
-  // bytes its own lies in the table: so it is what a LeaseToken wants, and the way to the thread's
-  // magazine is arithmetic. (It must not wait for a load: what a release stores there, the next hit
-  // loads, and waits for its address.)
-  struct Hot {
-    std::atomic<uint64_t> take_gate;
-    std::atomic<uint64_t> give_gate;  // nobody's where blocks are zeroed on their way back
-    uint64_t pages;
-    uint32_t slots;
-    uint16_t entry;
-    uint64_t padding[4];  // to the step of LeaseToken
-  };
-  static_assert(sizeof(Hot) == LeaseToken::kPoolStep);
-  static constexpr size_t kMostPools = 1024;
-  static uint64_t OffsetOf(uint64_t pool) noexcept {
-    constexpr uint64_t kFirst = Pool<Block>::OffsetOf(0);
-    constexpr uint64_t kStep = Pool<Block>::OffsetOf(1) - kFirst;
-    static_assert(kStep % sizeof(Hot) == 0);
-    return kFirst - kStep + pool * (kStep / sizeof(Hot));
-  }
-
-  // A pool, or what is left of one.
-  struct Entry {
-    enum State : uint8_t { kFree, kOpen, kClosed };
-
-    std::optional<Pool<Block>> pool;
-    uint32_t number = 0;  // of the pool
-    uint64_t block_bytes = 0;
-    PoolDomain domain;
-    State state = kFree;  // under the mutex
-    bool cached = false;
-    uint32_t size_class = 0;
-    std::atomic<uint32_t> homes{0};  // blocks that are its own, leased or not
-    // `nulls`: of what the pool has counted, what is no hit of this domain.
-    std::atomic<uint64_t> misses{0}, nulls{0}, other_hits{0}, scrubs{0}, moves{0};
-    std::array<std::atomic<uint64_t>, kGiveBacks> given{};
-  };
-
-  // Blocks that wait, the oldest first. Under the mutex.
-  struct List {
-    static constexpr size_t kMost = std::max<size_t>(kPools.quarantine_blocks, 1);
-
-    bool Put(Block& block, uint64_t now = 0) noexcept {
-      if (count == kMost) return false;
-      at[count] = &block;
-      tick[count++] = now;
-      bytes += block.bytes;
-      return true;
-    }
-    Block* Take(size_t i) noexcept {
-      Block* block = at[i];
-      --count;
-      for (; i < count; ++i) {
-        at[i] = at[i + 1];
-        tick[i] = tick[i + 1];
-      }
-      bytes -= block->bytes;
-      return block;
-    }
-
-    size_t count = 0;
-    uint64_t bytes = 0;
-    Block* at[kMost];
-    uint64_t tick[kMost];
-  };
-
-  // Zeros, of which those that nobody writes cost no memory.
-  template <class T>
-  static T* ZeroPages(size_t count) noexcept {
-    return static_cast<T*>(std::calloc(count, sizeof(T)));
-  }
-  struct FreeDeleter {
-    void operator()(void* at) const noexcept { std::free(at); }
-  };
   struct State {
-    std::unique_ptr<Row[], FreeDeleter> rows;
-    std::unique_ptr<Hot[], FreeDeleter> hot;
-    std::array<Entry, kMaxEntries> entries;
-    PoolHost host;
-    std::unique_ptr<uint16_t[], FreeDeleter> homes;  // by the block's index: its entry's number
-    RoundingCounter rounding;
+    // Under `mutex` no system call is made, but for a new pool's and the barrier of a drain.
+    // `giving` is held by one that gives memory back, and taken first.
+    std::mutex giving;
     std::mutex mutex;
-    uint16_t entries_used = 1;  // those that ever had a pool are below
+    Directory pools;
+    PoolBounds bounds;  // set before the first request
     uint64_t tick = 0;
-    bool closed = false;  // no pool is made any more
-    List quarantine, dirty;
+    Waiting quarantine, dirty;
     Block* cleaning = nullptr;  // in no list, while a tick zeroes it
+    std::atomic<uint64_t> unpooled{0};
   };
 
   struct Found {
     Block* block = nullptr;
-    bool dirty = false;  // has what somebody left in it
-    bool moved = false;  // from another domain
+    bool dirty = false;      // has what somebody left in it
+    bool elsewhere = false;  // of another domain, whose it still is
+    bool counted = false;    // the pool has counted it as a hit
   };
 
-  PooledHeap(Inner&& inner, BackendType& backend, std::unique_ptr<State> state) noexcept
-      : rows_(state->rows.get()),
-        hot_(state->hot.get()),
+  PoolRecycler(const Inner& heap, BackendType& backend, std::unique_ptr<State> state) noexcept
+      : rows_(state->pools.rows()),
+        hot_(state->pools.hot()),
         backend_(&backend),
         state_(std::move(state)),
-        inner_(std::move(inner)) {}
+        heap_(&heap) {}
 
-  static bool Recycles(const Request& request) noexcept {
-    return kPools.capacity_bytes != 0 && kPools.capacity_blocks != 0 &&
-           HeapPrivateBits(request.flags) == 0 && PoolClasses::Of(request.bytes) < kClasses;
+  bool Recycles(const Request& request) const noexcept {
+    return bounds().capacity_bytes != 0 && bounds().capacity_blocks != 0 &&
+           HeapPrivateBits(request.flags) == 0 && Directory::ClassOf(request.bytes) < kClasses;
   }
-  uint16_t& HomeOf(const Block& block) const noexcept {
-    return state_->homes[static_cast<size_t>(&block - state_->host.blocks.data())];
+  Directory& pools() const noexcept { return state_->pools; }
+  const PoolBounds& bounds() const noexcept { return state_->bounds; }
+  [[gnu::always_inline]] const internal::HotPool& HotAt(uint32_t pool) const noexcept {
+    return *reinterpret_cast<const internal::HotPool*>(reinterpret_cast<const std::byte*>(hot_) +
+                                                       pool);
   }
-  Entry& EntryOf(const Block& block) const noexcept { return state_->entries[HomeOf(block)]; }
-  [[gnu::always_inline]] const Hot& HotAt(uint32_t pool) const noexcept {
-    return *reinterpret_cast<const Hot*>(reinterpret_cast<const std::byte*>(hot_) + pool);
-  }
-  Entry& EntryAt(uint32_t pool) const noexcept { return state_->entries[HotAt(pool).entry]; }
-  Hot& HotOf(const Entry& entry) const noexcept { return state_->hot[entry.number / sizeof(Hot)]; }
-  uint16_t IndexOf(const Entry& entry) const noexcept {
-    return static_cast<uint16_t>(&entry - state_->entries.data());
-  }
-  // Whether what is taken, or given, needs no zeroing then.
+  Entry& EntryAt(uint32_t pool) const noexcept { return pools().at(HotAt(pool).entry); }
+  // True if a block that is taken, or given, needs no zeroing then.
   static bool TakesHot(PoolDomain domain) noexcept {
     return domain.as_is || kPools.scrub != Scrub::kOnAllocate;
   }
   static bool GivesHot(PoolDomain domain) noexcept {
     return domain.as_is || kPools.scrub == Scrub::kOnAllocate;
   }
-  void MoveTo(Block& block, Entry& entry) noexcept {
-    const uint16_t was = std::exchange(HomeOf(block), IndexOf(entry));
-    if (was != 0) state_->entries[was].homes.fetch_sub(1, std::memory_order_acq_rel);
-    entry.homes.fetch_add(1, std::memory_order_relaxed);
-  }
   void CountGiven(Entry& entry, const Block& block, GiveBack why) noexcept {
     entry.given[static_cast<size_t>(why)].fetch_add(block.bytes, std::memory_order_relaxed);
   }
+  // Without the mutex: it is system calls.
   void Forget(Block& block, GiveBack why) noexcept {
-    CountGiven(EntryOf(block), block, why);
-    state_->host.forget(state_->host.context, block);
+    CountGiven(pools().EntryOf(block), block, why);
+    pools().host().forget(pools().host().context, block);
+  }
+  void Forget(const internal::IdleSlice& slice, GiveBack why) noexcept {
+    for (uint32_t i = 0; i < slice.count; ++i) Forget(*slice.at[i], why);
+  }
+  bool IsOursAlone(Block& block) noexcept {
+    return internal::HoldersOf(*backend_, block) == Holders::kWeAlone;
+  }
+  Error MapToKeep(Block& block) noexcept {
+    const Result<std::byte*> at = backend_->MapToKeep(block);
+    if (at.ok()) block.mapping = *at;
+    return at.error();
   }
 
-  // f(entry) for each that is somebody's. Under the mutex.
-  template <class F>
-  void ForEachEntry(F f) {
-    for (uint16_t i = 1; i < state_->entries_used; ++i) {
-      if (state_->entries[i].state != Entry::kFree) f(state_->entries[i]);
+  // --- pools -------------------------------------------------------------------------------------
+
+  // The domain's pool, made where there is none; nullptr: there is no pool left for it.
+  Entry* OpenEntry(PoolDomain domain, Known cached, uint32_t size_class) noexcept {
+    const Origin origin{BackendType::kName, Operation::kAllocate, heap_->name(),
+                        PoolClasses::Bytes(size_class)};
+    Result<Entry*> entry = Error(ENOSPC, "all pools' domains are in use", origin,
+                                 "its memory is not recycled: let clients share a domain");
+    if (domain.slot != 0) {
+      entry = TryOpen(domain, cached, size_class, origin);
+      // Idle blocks of closed domains go back, and their pools are free for others.
+      if (!entry.ok() && entry.error().code() == ENOSPC && GiveClosed()) {
+        entry = TryOpen(domain, cached, size_class, origin);
+      }
     }
-  }
-  // The entry of a domain's pool; nullptr: there is none. Under the mutex.
-  Entry* EntryFor(PoolDomain domain, bool cached, uint32_t size_class) noexcept {
-    const uint16_t number = state_->rows[domain.slot].own[cached][size_class];
-    return number == 0 ? nullptr : &state_->entries[number];
-  }
-  // The same, made where there is none; nullptr: no more can be made.
-  Entry* OpenEntry(PoolDomain domain, bool cached, uint32_t size_class) noexcept {
-    if (Entry* entry = EntryFor(domain, cached, size_class); entry != nullptr) return entry;
-    Entry* entry = state_->closed ? nullptr : FreeEntry(size_class);
-    if (entry == nullptr) return nullptr;
-    entry->domain = domain;
-    entry->cached = cached;
-    for (std::atomic<uint64_t>* counter :
-         {&entry->misses, &entry->other_hits, &entry->scrubs, &entry->moves}) {
-      counter->store(0, std::memory_order_relaxed);
+    if (entry.ok()) return *entry;
+    if (entry.error().code() == ESHUTDOWN) return nullptr;
+    if (state_->unpooled.fetch_add(1, std::memory_order_relaxed) == 0) {
+      backend_->errors().Report(entry.error());
     }
-    // What the pool counted while it was another domain's is no hit of this one.
-    const PoolCounters before = entry->pool->counters();
-    entry->nulls.store(before.hits + before.misses, std::memory_order_relaxed);
-    for (auto& given : entry->given) given.store(0, std::memory_order_relaxed);
-    entry->state = Entry::kOpen;
-    HotOf(*entry).give_gate.store(
-        GivesHot(domain) ? entry->pool->Ticket().gate : PoolTicket::kNever,
-        std::memory_order_relaxed);
-    Row& row = state_->rows[domain.slot];
-    row.own[cached][size_class] = IndexOf(*entry);
-    if (!TakesHot(domain)) return entry;
+    return nullptr;
+  }
+  Result<Entry*> TryOpen(PoolDomain domain, Known cached, uint32_t size_class,
+                         const Origin& origin) noexcept {
+    uint32_t choices = 0;
     for (const Flags flags : {Flags::kNone, Flags::kCached, Flags::kUncached}) {
-      if (inner_.CachingOf({.bytes = 1, .flags = flags}) != cached) continue;
-      row.pools[ChoiceOf(flags)][size_class].store(entry->number, std::memory_order_release);
+      const std::optional<Known> of_flags = heap_->CachingOf({.bytes = 1, .flags = flags});
+      const bool answers = of_flags.has_value() && *of_flags == cached;
+      choices |= uint32_t{answers} << Directory::ChoiceOf(flags);
     }
-    return entry;
-  }
-  // One that has a pool of this size: a free one, or a new one, or in place of one of another size.
-  Entry* FreeEntry(uint32_t size_class) noexcept {
-    Entry* other = nullptr;
-    for (uint16_t i = 1; i < state_->entries_used; ++i) {
-      Entry& entry = state_->entries[i];
-      FreeIfEmpty(entry);
-      if (entry.state != Entry::kFree) continue;
-      if (entry.size_class == size_class) return &entry;
-      other = &entry;
-    }
-    const bool full = state_->entries_used == kMaxEntries;
-    if (full && other == nullptr) return nullptr;
-    const uint64_t block_bytes = *RoundUpToPages(PoolClasses::Bytes(size_class));
-    Result<Pool<Block>> pool =
-        Pool<Block>::Create(state_->host.blocks, {.object_bytes = block_bytes});
-    if (!pool.ok()) {
-      backend_->errors().Report(pool.error());
-      return nullptr;
-    }
-    Entry& entry = full ? *other : state_->entries[state_->entries_used++];
-    // No block is its own, and no client: who is still in a call to it is on his way out.
-    if (entry.pool.has_value()) entry.pool->AwaitOthers();
-    entry.size_class = size_class;
-    entry.block_bytes = block_bytes;
-    entry.pool.emplace(*std::move(pool));
-    entry.number = (entry.pool->id() + 1) * sizeof(Hot);
-    Hot& hot = HotOf(entry);
-    hot.take_gate.store(entry.pool->Ticket().gate, std::memory_order_relaxed);
-    hot.pages = entry.block_bytes / PageBytes();
-    hot.slots = entry.pool->Ticket().slots;
-    hot.entry = IndexOf(entry);
-    return &entry;
-  }
-  // A closed pool that has no block any more can be another domain's, or of another size.
-  static void FreeIfEmpty(Entry& entry) noexcept {
-    if (entry.state == Entry::kClosed && entry.homes.load(std::memory_order_acquire) == 0) {
-      entry.state = Entry::kFree;
-    }
+    std::lock_guard lock(state_->mutex);
+    return pools().Open(domain, cached, size_class, TakesHot(domain), GivesHot(domain), choices,
+                        origin);
   }
 
   Block* TakeFrom(Entry& entry) noexcept {
@@ -609,217 +473,379 @@ class PooledHeap {
     if (block == nullptr) entry.nulls.fetch_add(1, std::memory_order_release);
     return block;
   }
-  Found Find(PoolDomain domain, bool cached, uint32_t size_class) noexcept {
-    // What lies in a pool of one's own was zeroed when it came, or has to be now.
+  Found Find(PoolDomain domain, Known cached, uint32_t size_class) noexcept {
+    // A block of one's own pool was zeroed when it came, or has to be now.
     constexpr bool kDirty = kPools.scrub == Scrub::kOnAllocate;
-    std::lock_guard lock(state_->mutex);
-    Entry* own = EntryFor(domain, cached, size_class);
-    if (own != nullptr) {
-      if (Block* block = TakeFrom(*own); block != nullptr) return {block, kDirty};
-      if (Block* block = TakeWaiting(*own); block != nullptr) {
-        own->other_hits.fetch_add(1, std::memory_order_relaxed);
-        return {block, true};
+    Entry* own;
+    {
+      std::lock_guard lock(state_->mutex);
+      own = pools().Find(domain, cached, size_class);
+      if (own != nullptr) {
+        if (Block* block = TakeFrom(*own); block != nullptr) {
+          return {.block = block, .dirty = kDirty, .counted = true};
+        }
+        Block* const dirty = state_->dirty.Take(
+            [&](const Block& block, uint64_t) { return &pools().EntryOf(block) == own; });
+        if (dirty != nullptr) return {.block = dirty, .dirty = true};
       }
     }
+    if (own != nullptr) {
+      if (Block* block = TakeReady(*own); block != nullptr) return {.block = block, .dirty = true};
+    }
+    std::lock_guard lock(state_->mutex);
     const uint64_t most = PoolClasses::Bytes(size_class) * kPools.most_percent / 100;
     for (uint32_t larger = size_class + 1; larger < kClasses && PoolClasses::Bytes(larger) <= most;
          ++larger) {
-      Entry* entry = EntryFor(domain, cached, larger);
+      Entry* entry = pools().Find(domain, cached, larger);
       if (entry == nullptr) continue;
-      if (Block* block = TakeFrom(*entry); block != nullptr) return {block, kDirty};
+      if (Block* block = TakeFrom(*entry); block != nullptr) {
+        return {.block = block, .dirty = kDirty, .counted = true};
+      }
     }
     return FindElsewhere(domain, cached, size_class);
   }
-  // Of another domain: what lies in its depot, which is not what its threads have at hand.
-  Found FindElsewhere(PoolDomain domain, bool cached, uint32_t size_class) noexcept {
+  // Takes a block of another domain from its depot, not from its threads' magazines. Under the
+  // mutex.
+  Found FindElsewhere(PoolDomain domain, Known cached, uint32_t size_class) noexcept {
     Block* block = nullptr;
-    ForEachEntry([&](Entry& entry) {
+    pools().ForEach([&](Entry& entry) {
       const bool ours = entry.state == Entry::kOpen && entry.domain.slot == domain.slot;
       if (block != nullptr || ours || entry.cached != cached || entry.size_class != size_class) {
         return;
       }
-      const uint32_t depth = entry.pool->depth();
-      if (depth == 0) return;
-      entry.pool->Shrink(depth - 1, [&](Block& one) {
-        // Of several at once each may get one too many.
-        if (block == nullptr) {
-          block = &one;
-        } else {
-          (void)entry.pool->Release(&one);
-        }
-      });
+      entry.pool->Take(1, [&](Block& one) { block = &one; });
     });
     if (block == nullptr) return {};
-    Entry* own = OpenEntry(domain, cached, size_class);
-    if (own == nullptr) {
-      (void)EntryOf(*block).pool->Release(block);
-      return {};
-    }
-    MoveTo(*block, *own);
-    own->moves.fetch_add(1, std::memory_order_relaxed);
-    own->other_hits.fetch_add(1, std::memory_order_relaxed);
-    return {block, /*dirty=*/true, /*moved=*/true};
+    return {.block = block, .dirty = true, .elsewhere = true};
   }
-  // From what waits to be zeroed, or for proof.
-  Block* TakeWaiting(Entry& own) noexcept {
-    for (size_t i = 0; i < state_->dirty.count; ++i) {
-      if (&EntryOf(*state_->dirty.at[i]) == &own) return state_->dirty.Take(i);
+  // A receiver may still hold a lent block: it stays its domain's, or nobody's.
+  bool MayLeave(Block& block, PoolDomain from, PoolDomain to) noexcept {
+    const bool trusted = to.trust != 0 && from.trust == to.trust;
+    return trusted || !block.Marked(Block::kLent) || IsOursAlone(block);
+  }
+  void StayAtHome(Block& block) noexcept {
+    {
+      std::lock_guard lock(state_->mutex);
+      Entry& home = pools().EntryOf(block);
+      if (home.state == Entry::kOpen && home.pool->Release(&block)) return;
     }
-    unsigned examined = 0;
-    for (size_t i = 0; i < state_->quarantine.count && examined < 4; ++i) {
-      Block& block = *state_->quarantine.at[i];
-      if (&EntryOf(block) != &own) continue;
-      ++examined;
-      if (IsOursAlone(block)) return state_->quarantine.Take(i);
+    Forget(block, GiveBack::kRefused);
+  }
+  // Zeroed memory of another domain becomes this one's. nullptr: there is no pool for it.
+  Entry* MoveToOwn(Block& block, PoolDomain domain, Known cached, uint32_t size_class) noexcept {
+    Entry* const own = OpenEntry(domain, cached, size_class);
+    if (own == nullptr) {
+      (void)pools().EntryOf(block).pool->Release(&block);
+      return nullptr;
     }
-    return nullptr;
+    pools().MoveTo(block, *own);
+    own->moves.fetch_add(1, std::memory_order_relaxed);
+    return own;
   }
 
-  // Who holds a block that was shared. Nobody can tell: ENOTSUP, and what went wrong.
-  enum class Holders { kWeAlone, kOthers, kUnknown };
-  Holders HoldersOf(const Block& block) noexcept {
-    if constexpr (kProves) {
-      const Result<bool> answer = backend_->IsUnshared(block);
-      if (answer.ok()) return *answer ? Holders::kWeAlone : Holders::kOthers;
-      if (answer.error().code() != ENOTSUP) backend_->errors().Report(answer.error());
+  // --- zeroing -----------------------------------------------------------------------------------
+
+  enum class Zeroed { kYes, kInUse, kNo };
+  // kInUse: a device may still use the block, which only one that was lent can be. kNo: it cannot
+  // be zeroed, which was reported.
+  Zeroed Zero(Entry& entry, Block& block) noexcept {
+    if (block.Marked(Block::kLent) && internal::HasPendingFence(*backend_, block)) {
+      return Zeroed::kInUse;
     }
-    return Holders::kUnknown;
-  }
-  bool IsOursAlone(const Block& block) noexcept { return HoldersOf(block) == Holders::kWeAlone; }
-  bool TakeShared(Entry& entry, Block& block) noexcept {
-    if constexpr (kProves) {
-      std::lock_guard lock(state_->mutex);
-      const Holders holders = HoldersOf(block);
-      if (holders == Holders::kWeAlone) {
-        if (PutBack(entry, block)) return true;
-      } else if (holders == Holders::kOthers && kPools.quarantine_blocks > 0 &&
-                 block.bytes <= kPools.quarantine_bytes) {
-        while (state_->quarantine.count > 0 &&
-               (state_->quarantine.count == List::kMost ||
-                state_->quarantine.bytes + block.bytes > kPools.quarantine_bytes)) {
-          Block& oldest = *state_->quarantine.Take(0);
-          if (!IsOursAlone(oldest) || !PutBack(EntryOf(oldest), oldest)) {
-            Forget(oldest, GiveBack::kRefused);
-          }
-        }
-        return state_->quarantine.Put(block, state_->tick);
-      }
-    }
-    CountGiven(entry, block, GiveBack::kRefused);
-    return false;
-  }
-  // Zeroes what the next request of its domain must not see. False: it cannot be.
-  bool Clean(Entry& entry, Block& block) noexcept {
-    if (kPools.scrub == Scrub::kOnAllocate || entry.domain.as_is) return true;
+    Error unmapped;
+    if (block.mapping == nullptr && block.cpu_mappable) unmapped = MapToKeep(block);
+    backend_->errors().Report(unmapped);
+    if (!unmapped.ok()) return Zeroed::kNo;
     if (Error error = Scrubber::Scrub(*backend_, block); !error.ok()) {
       backend_->errors().Report(error);
-      return false;
+      return Zeroed::kNo;
     }
     entry.scrubs.fetch_add(1, std::memory_order_relaxed);
-    return true;
+    block.zeroed = true;
+    return Zeroed::kYes;
   }
-  // Into its pool. Under the mutex.
-  bool PutBack(Entry& entry, Block& block) noexcept {
-    return Clean(entry, block) && entry.pool->Release(&block);
+  // The same on the way into a pool, if the next request of its domain must not see the content.
+  Zeroed Clean(Entry& entry, Block& block) noexcept {
+    if (kPools.scrub == Scrub::kOnAllocate || entry.domain.as_is) return Zeroed::kYes;
+    return Zero(entry, block);
   }
-  // All that waits and need not any more.
-  void ExamineAll() noexcept {
-    for (size_t i = state_->quarantine.count; i > 0; --i) {
-      if (!IsOursAlone(*state_->quarantine.at[i - 1])) continue;
-      Block& block = *state_->quarantine.Take(i - 1);
-      if (!PutBack(EntryOf(block), block)) Forget(block, GiveBack::kRefused);
-    }
+  // Into its pool, or wherever it can go.
+  void PutBack(Block& block) noexcept {
+    Entry& entry = pools().EntryOf(block);
+    const Zeroed zeroed = Clean(entry, block);
+    if (zeroed == Zeroed::kInUse) return SetAside(block, Awaits::kFence);
+    if (zeroed == Zeroed::kYes && entry.pool->Release(&block)) return;
+    Forget(block, GiveBack::kRefused);
   }
   bool PutDirty(Block& block) noexcept {
     std::lock_guard lock(state_->mutex);
-    return state_->dirty.Put(block);
+    return state_->dirty.Put(block, Awaits::kZeros);
   }
-  // Zeroes what waits for it now, without the mutex: who comes meanwhile does not wait.
-  void CleanDirty(std::unique_lock<std::mutex>& lock) noexcept {
-    for (size_t n = state_->dirty.count; n > 0 && state_->dirty.count > 0; --n) {
+  // Zeroes what waits for it now. A device may come to use what was lent after it was asked for
+  // fences: unless nobody else holds it, only its own domain's requests zero it.
+  void CleanDirty() noexcept {
+    std::unique_lock lock(state_->mutex);
+    for (size_t n = state_->dirty.count(); n > 0; --n) {
       if (state_->cleaning != nullptr) return;  // another tick is at it
-      Block& block = *(state_->cleaning = state_->dirty.Take(0));
+      Block* const block = state_->dirty.Take([](const Block&, uint64_t) { return true; });
+      if (block == nullptr) return;
+      state_->cleaning = block;
       lock.unlock();
-      Entry& entry = EntryOf(block);
-      const bool clean = Clean(entry, block);
+      const bool others =
+          BackendType::kCaps.fences && block->Marked(Block::kLent) && !IsOursAlone(*block);
+      const Zeroed zeroed = others ? Zeroed::kNo : Clean(pools().EntryOf(*block), *block);
+      if (zeroed == Zeroed::kInUse) {
+        SetAside(*block, Awaits::kFence);
+        lock.lock();
+        state_->cleaning = nullptr;
+        continue;
+      }
       lock.lock();
       state_->cleaning = nullptr;
-      if (!clean || !entry.pool->Release(&block)) Forget(block, GiveBack::kRefused);
+      if (others && state_->dirty.Put(*block, Awaits::kZeros)) continue;
+      if (zeroed == Zeroed::kYes && pools().EntryOf(*block).pool->Release(block)) continue;
+      block->Mark(Block::kLeaving);
+      lock.unlock();
+      Forget(*block, GiveBack::kRefused);
+      lock.lock();
     }
   }
 
-  void DrainAll() noexcept {
-    PoolBase<>* pools[kMaxEntries];
-    size_t count = 0;
-    ForEachEntry([&](Entry& entry) { pools[count++] = &*entry.pool; });
-    PoolBase<>::Drain(std::span(pools, count));
-  }
-  struct Amount {
-    uint64_t bytes;
-    uint64_t blocks;
-  };
-  // One of an entry's blocks.
-  static Amount OneOf(const Entry& entry) noexcept { return {entry.block_bytes, 1}; }
+  // --- blocks that wait --------------------------------------------------------------------------
 
-  Amount Idle() noexcept {
-    Amount idle{state_->dirty.bytes, state_->dirty.count};
-    ForEachEntry([&](Entry& entry) {
-      const uint32_t depth = entry.pool->depth();
-      idle.bytes += depth * entry.block_bytes;
-      idle.blocks += depth;
-    });
-    return idle;
+  // A block that was shared. False: the kernel gets it.
+  bool TakeShared(Entry& entry, Block& block) noexcept {
+    if (!kProves) entry.ends_shared.store(true, std::memory_order_relaxed);
+    // One that was not mapped beforehand is never proven ours, which tells nothing of the others.
+    const bool unmapped = block.cpu_mappable.yes() && block.mapping == nullptr;
+    if (unmapped || entry.ends_shared.load(std::memory_order_relaxed)) {
+      CountGiven(entry, block, GiveBack::kRefused);
+      return false;
+    }
+    const Holders holders = internal::HoldersOf(*backend_, block);
+    if (holders == Holders::kWeAlone) {
+      PutBack(block);
+      BoundIdle();
+      return true;
+    }
+    if (holders == Holders::kOthers) return PutAside(block, Awaits::kProof);
+    if (holders == Holders::kUnknown) entry.ends_shared.store(true, std::memory_order_relaxed);
+    CountGiven(entry, block, GiveBack::kRefused);
+    return false;
   }
-  // Gives back what waits to be zeroed, then what lies in depots: of closed domains, then where
-  // most lies. No more than there is now, though others go on putting: it ends.
+  // Into the quarantine, whose oldest blocks make room where they can go, or to the kernel. False:
+  // there is no room, which is counted.
+  bool PutAside(Block& block, Awaits awaits) noexcept {
+    const bool fits = kPools.quarantine_blocks > 0 && block.bytes <= kPools.quarantine_bytes;
+    for (bool room = fits; room;) {
+      Awaits oldest_awaits;
+      Block* oldest;
+      {
+        std::lock_guard lock(state_->mutex);
+        if (!state_->quarantine.full() &&
+            state_->quarantine.bytes() + block.bytes <= kPools.quarantine_bytes) {
+          return state_->quarantine.Put(block, awaits, state_->tick);
+        }
+        oldest =
+            state_->quarantine.Borrow([](const Block&, uint64_t) { return true; }, &oldest_awaits);
+      }
+      room = oldest != nullptr;
+      if (room) Settle(*oldest, Waiting::Ask(*backend_, *oldest, oldest_awaits));
+    }
+    CountGiven(pools().EntryOf(block), block, GiveBack::kRefused);
+    return false;
+  }
+  // The same for a block that is nobody's lease.
+  void SetAside(Block& block, Awaits awaits) noexcept {
+    if (PutAside(block, awaits)) return;
+    pools().host().forget(pools().host().context, block);
+  }
+  // Ends the wait of a borrowed block, which lies in the quarantine until it lies in its pool.
+  void Settle(Block& block, bool ready) noexcept {
+    Entry& entry = pools().EntryOf(block);
+    const Zeroed zeroed = ready ? Clean(entry, block) : Zeroed::kNo;
+    {
+      std::lock_guard lock(state_->mutex);
+      state_->quarantine.Remove(block);
+      if (zeroed == Zeroed::kYes && entry.pool->Release(&block)) return;
+      // It has just made room.
+      if (zeroed == Zeroed::kInUse) {
+        (void)state_->quarantine.Put(block, Awaits::kFence, state_->tick);
+        return;
+      }
+      block.Mark(Block::kLeaving);
+    }
+    Forget(block, GiveBack::kRefused);
+  }
+  // Takes the oldest that is wanted out of the quarantine, unasked, for the kernel; nullptr: there
+  // is none.
+  template <class F>
+  Block* TakeWaiting(F wanted) noexcept {
+    std::lock_guard lock(state_->mutex);
+    Block* const block = state_->quarantine.Take(wanted);
+    if (block != nullptr) block->Mark(Block::kLeaving);
+    return block;
+  }
+  // A block of this pool that waits and need not any more; nullptr: not among the few that are
+  // asked for.
+  Block* TakeReady(Entry& own) noexcept {
+    std::array<const Block*, kMostExamined> seen{};
+    for (size_t examined = 0; examined < seen.size(); ++examined) {
+      Awaits awaits;
+      Block* block;
+      {
+        std::lock_guard lock(state_->mutex);
+        block = state_->quarantine.Borrow(
+            [&](const Block& one, uint64_t) {
+              return &pools().EntryOf(one) == &own && std::ranges::find(seen, &one) == seen.end();
+            },
+            &awaits);
+      }
+      if (block == nullptr) return nullptr;
+      seen[examined] = block;
+      const bool ready = Waiting::Ask(*backend_, *block, awaits);
+      std::lock_guard lock(state_->mutex);
+      if (ready) {
+        state_->quarantine.Remove(*block);
+        return block;
+      }
+      state_->quarantine.Return(*block);
+    }
+    return nullptr;
+  }
+  // All that waits and need not any more goes to its pool. By one that is giving.
+  void ExamineAll() noexcept {
+    {
+      std::lock_guard lock(state_->mutex);
+      state_->quarantine.NewRound();
+    }
+    for (;;) {
+      Awaits awaits;
+      Block* block;
+      {
+        std::lock_guard lock(state_->mutex);
+        block = state_->quarantine.BorrowNext(&awaits);
+      }
+      if (block == nullptr) return;
+      if (Waiting::Ask(*backend_, *block, awaits)) {
+        Settle(*block, true);
+      } else {
+        std::lock_guard lock(state_->mutex);
+        state_->quarantine.Return(*block);
+      }
+    }
+  }
+
+  // --- idle blocks -------------------------------------------------------------------------------
+
+  void DrainAll() noexcept {
+    PoolBase<>* all[Directory::kMaxEntries];
+    size_t count = 0;
+    pools().ForEach([&](Entry& entry) { all[count++] = &*entry.pool; });
+    PoolBase<>::Drain(std::span(all, count));
+  }
+  auto Limit() noexcept { return internal::IdleLimit(pools(), state_->dirty); }
+  Amount Idle() noexcept {
+    std::lock_guard lock(state_->mutex);
+    return Limit().Idle();
+  }
+  // No more than there is now, though others go on putting: it ends. By one that is giving.
   uint64_t GiveIdle(uint64_t amount, GiveBack why, uint64_t Amount::*unit) noexcept {
     amount = std::min(amount, Idle().*unit);
     uint64_t given = 0;
-    while (given < amount && state_->dirty.count > 0) {
-      Block& oldest = *state_->dirty.Take(0);
-      given += OneOf(EntryOf(oldest)).*unit;
-      Forget(oldest, why);
-    }
     while (given < amount) {
-      Entry* fullest = nullptr;
-      uint64_t most = 0;
-      ForEachEntry([&](Entry& entry) {
-        uint64_t lies = entry.pool->depth() * OneOf(entry).*unit;
-        if (lies != 0 && entry.state == Entry::kClosed) lies |= uint64_t{1} << 63;
-        if (lies <= most) return;
-        most = lies;
-        fullest = &entry;
-      });
-      if (fullest == nullptr) return given;
-      const uint64_t one = OneOf(*fullest).*unit;
-      const uint64_t wanted = (amount - given - 1) / one + 1;
-      const uint32_t depth = fullest->pool->depth();
-      const auto keep = static_cast<uint32_t>(depth - std::min<uint64_t>(wanted, depth));
-      const uint32_t taken = fullest->pool->Shrink(keep, [&](Block& block) { Forget(block, why); });
-      if (taken == 0) return given;  // others took it meanwhile
-      given += taken * one;
+      internal::IdleSlice slice;
+      {
+        std::lock_guard lock(state_->mutex);
+        given += Limit().Take(amount - given, unit, slice);
+      }
+      if (slice.count == 0) break;
+      Forget(slice, why);
+    }
+    return given;
+  }
+  // Gives back the blocks of each pool that nobody needed since the last time.
+  void GiveUnused() noexcept {
+    GiveFromEach(GiveBack::kAge, [](Entry& entry) { return entry.pool->unused(); });
+    std::lock_guard lock(state_->mutex);
+    pools().ForEach([](Entry& entry) {
+      entry.pool->NewEpoch();
+      if (kProves) entry.ends_shared.store(false, std::memory_order_relaxed);
+    });
+  }
+  // Gives back the content of closed domains' depots. Returns true if there was any.
+  bool GiveClosed() noexcept {
+    return GiveFromEach(GiveBack::kCapacity, [](Entry& entry) {
+             return entry.state == Entry::kClosed ? entry.pool->depth() : 0;
+           }) != 0;
+  }
+  // Gives many(entry) blocks of each pool back. Returns how many there were.
+  template <class F>
+  uint64_t GiveFromEach(GiveBack why, F many) noexcept {
+    uint64_t given = 0;
+    for (uint16_t i = 1; i < Directory::kMaxEntries; ++i) {
+      uint32_t left = UINT32_MAX;
+      uint32_t number = 0;
+      while (left != 0) {
+        internal::IdleSlice slice;
+        {
+          std::lock_guard lock(state_->mutex);
+          Entry& entry = pools().at(i);
+          if (i >= pools().used()) return given;
+          if (entry.state == Entry::kFree || (number != 0 && number != entry.number)) break;
+          if (number == 0) left = many(entry);
+          number = entry.number;
+          Limit().TakeFrom(entry, left, slice);
+        }
+        left -= slice.count;
+        given += slice.count;
+        if (slice.count == 0) break;
+        Forget(slice, why);
+      }
     }
     return given;
   }
   // After a thread went to a depot.
   [[gnu::noinline]] void BoundIdle() noexcept {
-    // Somebody else is at it, or makes a pool: the next trip looks again.
-    std::unique_lock lock(state_->mutex, std::try_to_lock);
-    if (!lock.owns_lock()) return;
-    const Amount idle = Idle();
-    if (idle.bytes > kPools.capacity_bytes) {
-      GiveIdle(idle.bytes - kPools.high_bytes, GiveBack::kCapacity, &Amount::bytes);
-    } else if (idle.blocks > kPools.capacity_blocks) {
-      GiveIdle(idle.blocks - kPools.capacity_blocks / 2, GiveBack::kCapacity, &Amount::blocks);
+    // Somebody else is at it, or looks at the pools: the next trip looks again.
+    std::unique_lock giving(state_->giving, std::try_to_lock);
+    if (!giving.owns_lock()) return;
+    Amount idle;
+    {
+      std::unique_lock lock(state_->mutex, std::try_to_lock);
+      if (!lock.owns_lock()) return;
+      idle = Limit().Idle();
+    }
+    if (idle.bytes > bounds().capacity_bytes) {
+      GiveIdle(idle.bytes - bounds().high_bytes, GiveBack::kCapacity, &Amount::bytes);
+    } else if (idle.blocks > bounds().capacity_blocks) {
+      GiveIdle(idle.blocks - bounds().capacity_blocks / 2, GiveBack::kCapacity, &Amount::blocks);
     }
   }
 
-  // What a hit reads, and nobody changes.
-  const Row* rows_;
-  const Hot* hot_;
+  // Read by a hit, and never changed.
+  const typename Directory::Row* rows_;
+  const internal::HotPool* hot_;
   BackendType* backend_;
   std::unique_ptr<State> state_;
-  Inner inner_;
+  const Inner* heap_;
+};
+
+// A heap and a PoolRecycler over it, in a Manager's list. Deprecated: Pooled describes the same.
+// Not an alias: g++ 12 cannot take a PoolSpec that depends on a template parameter through one.
+template <class Inner, PoolSpec kPools = kPoolsFor<Inner>, class Scrubber = PlainScrubber>
+struct PooledHeap {
+  using Heap = Inner;
+  using Recycler = PoolRecycler<Inner, kPools, Scrubber>;
+};
+
+// A heap and a PoolRecycler over it, described without a backend; Inner describes the heap. Bounds
+// that are not given are those for its type of memory.
+template <class Inner, PoolSpec... kPools>
+  requires(sizeof...(kPools) <= 1)
+struct Pooled {
+  template <Backend B>
+  using On = PooledHeap<internal::BoundTo<Inner, B>, kPools...>;
 };
 
 }  // namespace ion

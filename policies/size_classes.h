@@ -4,15 +4,15 @@
 // File: policies/size_classes.h
 //
 // Size classes: the sizes in which a heap takes memory from the kernel. Few sizes let buffers be
-// recycled for requests that are not quite the same; what is rounded up is wasted.
+// recycled for requests of similar sizes; the bytes of rounding up are wasted.
 //
-//   WholePages     every number of pages: nothing wasted beyond the page. For what is not recycled.
+//   WholePages     every number of pages: at most a page wasted. For heaps without pools.
 //   QuarterSteps   four sizes to each doubling: less than a fifth of a buffer wasted
 //   SizeTable<…>   a list; above its last, multiples of that
 //   IonOrders      ION's chunks as sizes: 4 KiB, 64 KiB, 1 MiB
 //
 // Example:
-//   ion::SystemHeap<B, ion::HeapSpec{}, ion::QuarterSteps>
+//   using Steps = ion::SystemHeap<B, ion::HeapSpec{}, ion::QuarterSteps>;
 //
 // Cost: arithmetic, without a loop but SizeTable's. Thread-safe.
 #ifndef ION_POLICIES_SIZE_CLASSES_H_
@@ -30,12 +30,11 @@
 
 namespace ion {
 
-// Requires: the answer is the smallest class that has room for `bytes`, and 0 for 0; where none is
+// Requires: the answer is the smallest class that has room for `bytes`, and 0 for 0; if no class is
 // representable, `bytes` (a backend refuses so much).
 template <class C>
 concept SizeClasses = requires(uint64_t bytes) {
-  { C::RoundUp(bytes) }
-  noexcept->std::same_as<uint64_t>;
+  { C::RoundUp(bytes) } noexcept -> std::same_as<uint64_t>;
   typename std::integral_constant<uint64_t, C::RoundUp(1)>;
 };
 
@@ -77,7 +76,7 @@ using IonOrders = SizeTable<4096, 65536, 1048576>;
 
 static_assert(SizeClasses<WholePages> && SizeClasses<QuarterSteps> && SizeClasses<IonOrders>);
 
-// What rounding up has cost: sums over all that was ever allocated.
+// The cost of rounding up: sums over all allocations so far.
 struct Rounding {
   uint64_t asked_bytes = 0;
   uint64_t given_bytes = 0;

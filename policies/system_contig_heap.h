@@ -6,7 +6,7 @@
 // SystemContigHeap: physically contiguous memory of limited size, for a device that can follow no
 // scatter list and wants little: descriptor rings, command queues. For frames: DmaHeap.
 //
-// Where it comes from is declared, never guessed:
+// Its source is declared, never guessed:
 //
 //   kernel heap claimed          what it gives
 //   type kSystemContig           any size up to the spec's bytes (modern ION had such a heap)
@@ -21,7 +21,7 @@
 //
 // Example:
 //   constexpr ion::HeapSpec kRings{.type = ion::HeapType::kSystemContig, .id = 1};
-//   ion::SystemContigHeap<B, kRings>
+//   using Rings = ion::Manager<ion::DmaHeapBackend<>, ion::SystemContigOf<kRings>>;
 //
 // Cost and thread-safety: as policies/kernel_heap.h.
 #ifndef ION_POLICIES_SYSTEM_CONTIG_HEAP_H_
@@ -33,14 +33,15 @@
 
 #include "ion/archetypes.h"
 #include "ion/backend.h"
+#include "ion/base/bytes.h"
+#include "ion/base/error.h"
 #include "ion/block.h"
-#include "ion/bytes.h"
-#include "ion/error.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/heap_list.h"
 #include "ion/heap_spec.h"
+#include "ion/policies/kernel_heap.h"
 #include "ion/request.h"
-#include "policies/kernel_heap.h"
 
 namespace ion {
 
@@ -78,6 +79,15 @@ class SystemContigHeap : public KernelHeapPolicy<B, kHeapSpec, HeapType::kSystem
   bool single_pages_;
 };
 static_assert(HeapCheck<SystemContigHeap<BackendArchetype>, BackendArchetype>::kOk);
+
+// SystemContigHeap, described without a backend. The spec need not say its type.
+template <HeapSpec kSpec>
+struct SystemContigOf {
+  template <Backend B>
+  using On = SystemContigHeap<B, WithType(kSpec, HeapType::kSystemContig)>;
+};
+struct SystemContig : SystemContigOf<HeapSpec{.id = 1}> {};
+static_assert(Description<SystemContig, BackendArchetype>);
 
 }  // namespace ion
 

@@ -55,7 +55,7 @@ fake_bazel() {
 #!/bin/sh
 case \$1 in
   info) echo $tmp/logs ;;
-  test) cat $tmp/summary; exit $1 ;;
+  test) echo "\$*" >$tmp/asked; cat $tmp/summary; exit $1 ;;
   *) exit 9 ;;
 esac
 END
@@ -157,8 +157,12 @@ test_counting() {
   check 'the last line is the sum' ends 0 '23 passed, 0 failed, 3 skipped'
   check 'reasons are grouped' says 0 'skipped, 2×: no heap: none at all'
   check 'the rarer ones too' says 0 'skipped, 1×: not root'
+  check 'a part tells how long it took' grep -qE '^host: .* skipped \([0-9]+ min [0-9]+ s\)$' "$tmp/stdout"
   run "$dev" test host --config=noexcept
   check 'a configuration gives the line its name' says 0 'noexcept: 23 passed, 0 failed, 3 skipped'
+  check 'and leaves out what is the same in each' grep -q -- '--test_tag_filters=-any_config ' "$tmp/asked"
+  run "$dev" test host --config=asan
+  check 'a sanitizer also what is not compiled with it' grep -q -- '--test_tag_filters=-any_config,-no_sanitizer ' "$tmp/asked"
 
   log c_test 'why it failed' '1 passed, 2 failed, 0 skipped'
   fake_bazel 3 $'//tests:a_test  PASSED in 0.1s\n//tests:c_test  FAILED in 0.1s\n  /somewhere/test.log'
@@ -214,6 +218,21 @@ test_counting() {
   check 'a run that skips everything fails' ends 1 '0 passed, 0 failed, 1 skipped'
 }
 
+# Three files of 1 MiB: one is old, one was read lately, one was written lately.
+test_build_cache() {
+  local cache=$HOME/.cache/ion/bazel/cas/00 file
+  mkdir -p "$cache"
+  for file in old read new; do head -c 1048576 /dev/zero >"$cache/$file"; done
+  touch -d '3 days ago' "$cache/old" "$cache/read"
+  touch -a "$cache/read"
+  run "$dev" test host
+  check 'the build cache may be large' [ "$(ls "$cache")" = $'new\nold\nread' ]
+  ION_BUILD_CACHE_MIB=2 run "$dev" test host
+  check 'where it is too large, what was not used for longest goes' [ "$(ls "$cache")" = $'new\nread' ]
+  ION_BUILD_CACHE_MIB=0 run "$dev" test host
+  check 'down to nothing' [ -z "$(ls "$cache")" ]
+}
+
 test_guest_runner() {
   local out=$tmp/out name
   mkdir "$out"
@@ -221,10 +240,10 @@ test_guest_runner() {
   fake crash <<<$'#!/bin/sh\nkill -SEGV $$'
   fake hang <<<$'#!/bin/sh\nsleep 100'
   fake refuse <<<$'#!/bin/sh\nexit 7'
-  run tests/guest/run_tests 1 "$out" //:good "$tmp/bin/good" //:crash "$tmp/bin/crash" //:hang "$tmp/bin/hang" \
+  run tests/guest/run_tests 3 "$out" //:good "$tmp/bin/good" //:crash "$tmp/bin/crash" //:hang "$tmp/bin/hang" \
     //:refuse "$tmp/bin/refuse" //:gone "$tmp/bin/gone"
-  check 'each program is told with what became of it' says 0 '//:good: passed (0 s)'
-  for name in passed 'killed by SIGSEGV' 'no end after 1 s' 'exited with 7' 'exited with 127'; do
+  check 'each program is told with what became of it' says 0 '//:good: passed ('
+  for name in passed 'killed by SIGSEGV' 'no end after 3 s' 'exited with 7' 'exited with 127'; do
     check "one of them: $name" grep -qxF "$name" "$out"/*.status
   done
   check 'what it printed is kept' grep -qxF '1 passed, 0 failed, 0 skipped' "$out/1.log"
@@ -348,6 +367,28 @@ END
   unset ION_CACHE
 }
 
+test_compdb() {
+  all_packages_installed
+  rm -rf "$tmp/root" "$tmp/base"
+  mkdir -p "$tmp/root" "$tmp/base/external/ion_dpdk"
+  touch "$tmp/base/external/ion_dpdk/copts.bzl"
+  cp -rL dev tools "$tmp/root"
+  fake bazel <<<$'#!/bin/sh\n[ "$1" = build ] || echo '"$tmp/base"
+  fake git <<<$'#!/bin/sh\nprintf "ion/a.h\\ntests/b.cc\\n"'
+  run "$tmp/root/dev" compdb
+  check 'the commands of a header and a source file are written' printed 0 "$tmp/root/compile_commands.json"
+  check 'one for each' [ "$(grep -c '"directory": "'"$tmp/root"'", "file": "' "$tmp/root/compile_commands.json")" = 2 ]
+  check 'with the options, and the file' grep -qF '"-std=c++20", "-iquote.", "-isystem'"$tmp/base"'/external/com_google_absl"' \
+    "$tmp/root/compile_commands.json"
+  check 'and ends as JSON does' [ "$(tail -n 1 "$tmp/root/compile_commands.json")" = ']' ]
+  run "$tmp/root/dev" compdb now
+  check 'it takes nothing else' complains 2 'compdb takes no arguments'
+  fake bazel <<<$'#!/bin/sh\nexit 1'
+  run "$tmp/root/dev" compdb
+  check 'a workspace that does not load is told of' complains 1 'Bazel cannot load the workspace'
+  rm "$tmp/bin/git"
+}
+
 test_interrupt() {
   local child
   all_packages_installed
@@ -367,9 +408,11 @@ test_usage
 test_packages
 test_stress
 test_counting
+test_build_cache
 test_guest_runner
 test_guest
 test_bench
+test_compdb
 test_interrupt
 echo "$passed passed, $failed failed, 0 skipped"
 ((failed == 0))

@@ -11,26 +11,36 @@ _WARNINGS = [
     "-Wno-overflow",
 ]
 
-def ion_header(name, deps = [], header = None, **kwargs):
+def _at_root(header):
+    """The label of a header below ion/, which has a link to each folder of headers: the name by which all include it."""
+    package = native.package_name()
+    return header if package == "ion" else "//ion:%s/%s" % (package, header)
+
+def ion_header(name, deps = [], folder = None, header = None, **kwargs):
     """A public header as a library, and a proof that it stands alone.
 
     Args:
       name: the header's stem; other packages depend on //<package>:<name>.
       deps: one label for each #include that is not the standard library's.
-      header: its file, where that is not <name>.h.
+      folder: the folder of the package that it lies in, if it lies in one.
+      header: its file, if that is not <name>.h.
       **kwargs: handed to cc_library.
     """
-    header = header or name + ".h"
+    old_path = header or name + ".h"
+    header = (folder + "/" if folder else "") + old_path
+
+    # Until 0.3 it can be included by its old path as well.
     native.cc_library(
         name = name,
-        hdrs = [header],
+        hdrs = [_at_root(header)] + native.glob([old_path] if folder or native.package_name() != "ion" else []),
         visibility = ["//visibility:public"],
         deps = deps,
         **kwargs
     )
 
-    # The second #include fails where the guard does not work.
-    include = '#include \\"%s/%s\\"' % (native.package_name(), header)
+    # The second #include fails if the guard does not work.
+    package = native.package_name()
+    include = '#include \\"%s%s/%s\\"' % ("" if package == "ion" else "ion/", package, header)
     native.genrule(
         name = name + "_alone_cc",
         outs = [name + "_alone.cc"],
@@ -45,7 +55,7 @@ def ion_header(name, deps = [], header = None, **kwargs):
     )
 
 def ion_cc_library(name, copts = [], **kwargs):
-    """A cc_library under our warnings, for what tests, benchmarks and examples share."""
+    """A cc_library under our warnings, for code that tests, benchmarks and examples share."""
     native.cc_library(name = name, copts = _WARNINGS + copts, linkstatic = True, **kwargs)
 
 def ion_cc_binary(name, copts = [], **kwargs):
@@ -68,7 +78,7 @@ def ion_cc_test(name, srcs, deps = [], copts = [], size = "small", **kwargs):
     )
 
 def _runfiles_path(path, output_roots):
-    """Where a path of the execution root is, seen from the workspace's runfiles."""
+    """Returns a path of the execution root as seen from the workspace's runfiles."""
     for root in output_roots:
         if path == root:
             return "."
@@ -99,7 +109,7 @@ def _compile_flags_impl(ctx):
         runfiles = ctx.runfiles([ctx.outputs.out], transitive_files = context.headers),
     )]
 
-_compile_flags = rule(
+compile_flags = rule(
     doc = "A file of compiler flags, one a line, and the headers of deps at the paths these flags name.",
     implementation = _compile_flags_impl,
     attrs = {
@@ -109,7 +119,7 @@ _compile_flags = rule(
 )
 
 def nocompile_test(name, src, deps, size = "medium", **kwargs):
-    """A test of what must not compile, and with which sentence: see tools/nocompile.sh.
+    """A test that code does not compile, and of the sentence that the compiler prints: see tools/nocompile.sh.
 
     Args:
       name: the test.
@@ -119,7 +129,7 @@ def nocompile_test(name, src, deps, size = "medium", **kwargs):
       **kwargs: handed to sh_test.
     """
     flags = name + "_flags.txt"
-    _compile_flags(
+    compile_flags(
         name = name + "_flags",
         out = flags,
         deps = deps,

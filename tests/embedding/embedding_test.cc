@@ -15,9 +15,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ion/buffer.h"
+#include "ion/platforms/heaps.h"
+#include "ion/platforms/platform_backend.h"
 #include "ion/version.h"
-#include "platforms/heaps.h"
-#include "platforms/platform_backend.h"
 
 // Which of two Abseils this is.
 #ifdef EMBEDDING_OWN_ABSEIL

@@ -3,7 +3,7 @@
 //
 // File: tests/model/magazine_model.h
 //
-// The protocol of policies/magazine.h: an owner, and two drainers as its header shows them, in
+// The protocol of policies/pool/magazine.h: an owner, and two drainers as its header shows them, in
 // every order. What leaves the magazine, or finds no way in, goes to a bag that is right by
 // construction.
 #ifndef ION_TESTS_MODEL_MAGAZINE_MODEL_H_
@@ -13,7 +13,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "policies/magazine.h"
+#include "ion/policies/pool/magazine.h"
 #include "tests/model/explorer.h"
 
 namespace ion::model {

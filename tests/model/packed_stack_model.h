@@ -10,7 +10,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "policies/packed_stack.h"
+#include "ion/policies/pool/packed_stack.h"
 #include "tests/model/explorer.h"
 
 namespace ion::model {

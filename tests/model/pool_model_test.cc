@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// The whole of policies/pool.h, by threads that are bound. Its many accesses leave room for fewer
-// operations than the models of its parts.
+// The whole of policies/pool/pool.h, by threads that are bound. Its many accesses leave room for
+// fewer operations than the models of its parts.
 
 #include <algorithm>
 #include <array>
@@ -13,8 +13,8 @@
 #include <vector>
 
 #include "doctest/doctest.h"
-#include "policies/pool.h"
-#include "policies/thread_record.h"
+#include "ion/policies/pool/pool.h"
+#include "ion/policies/pool/thread_record.h"
 #include "tests/model/explorer.h"
 #include "tests/model/report.h"
 

@@ -6,7 +6,7 @@
 // Everything that may happen to a Manager at the same time: eight workers, clients that stay and
 // clients that come and go while their leases live on, pools that zero at each of the three times,
 // memory that is not recycled, a carveout, memory that is shared and a peer that holds on, quotas,
-// a bound on bytes and on descriptors that are both too small, a Keeper, trims and reports. Each
+// a bound on bytes and on descriptors that are both too small, a Reclaimer, trims and reports. Each
 // lease writes its number into its memory, and looks whether it is still there before it ends; and
 // looks at first whether the memory shows what its client may not see. When a round ends, no byte,
 // descriptor or mapping is left.
@@ -44,31 +44,33 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "backends/memfd.h"
 #include "bench/pooled_memfd.h"
 #include "ion/backend.h"
+#include "ion/backends/memfd.h"
+#include "ion/base/budget.h"
+#include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/error_sink.h"
+#include "ion/base/fd.h"
+#include "ion/base/status.h"
 #include "ion/block.h"
-#include "ion/budget.h"
 #include "ion/buffer.h"
-#include "ion/bytes.h"
 #include "ion/client.h"
+#include "ion/core/reclaimer.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
-#include "ion/error.h"
-#include "ion/error_sink.h"
-#include "ion/fd.h"
 #include "ion/handle.h"
 #include "ion/heap_id.h"
 #include "ion/heap_spec.h"
-#include "ion/keeper.h"
 #include "ion/manager.h"
+#include "ion/policies/carveout/carveout_heap.h"
+#include "ion/policies/pooled_heap.h"
+#include "ion/policies/recycling/pool_spec.h"
+#include "ion/policies/recycling/scrubber.h"
+#include "ion/recycler.h"
+#include "ion/recycling.h"
 #include "ion/report.h"
 #include "ion/request.h"
-#include "ion/status.h"
-#include "policies/carveout_heap.h"
-#include "policies/pool_spec.h"
-#include "policies/pooled_heap.h"
-#include "policies/scrubber.h"
 #include "tests/stress/program.h"
 #include "tests/support/open_files.h"
 
@@ -165,30 +167,33 @@ template <uint32_t kId>
 using Plain = ion::bench::UnclaimedMemfd<ion::HeapId{kId}, KnownMemfd>;
 
 template <uint32_t kId, ion::Scrub kScrub>
-class Pooled : public ion::PooledHeap<Plain<kId>, Pools(kScrub), Scrubber> {
-  using H = ion::PooledHeap<Plain<kId>, Pools(kScrub), Scrubber>;
+class Recycler : public ion::PoolRecycler<Plain<kId>, Pools(kScrub), Scrubber> {
+  using R = ion::PoolRecycler<Plain<kId>, Pools(kScrub), Scrubber>;
 
  public:
-  static ion::Result<Pooled> Bind(KnownMemfd& backend) noexcept {
-    ion::Result<H> heap = H::Bind(backend);
-    if (!heap.ok()) return heap.error();
-    return Pooled(*std::move(heap));
+  static ion::Result<Recycler> Open(const Plain<kId>& heap, KnownMemfd& backend,
+                                    const ion::PoolHost& host) noexcept {
+    ion::Result<R> recycler = R::Open(heap, backend, host);
+    if (!recycler.ok()) return recycler.error();
+    return Recycler(*std::move(recycler));
   }
   // With the bug, gives a block now and then to a second owner while the first may have it yet.
   ion::Block* TryAcquire(uint32_t pool) noexcept {
-    if (planted != Bug::kTwoOwners) return H::TryAcquire(pool);
+    if (planted != Bug::kTwoOwners) return R::TryAcquire(pool);
     static std::mutex mutex;
     static uint32_t count = 0, last_pool = 0;
     static ion::Block* last = nullptr;
     std::lock_guard lock(mutex);
     if (last_pool == pool && ++count % 8 == 0) return last;
     last_pool = pool;
-    return last = H::TryAcquire(pool);
+    return last = R::TryAcquire(pool);
   }
 
  private:
-  explicit Pooled(H&& heap) noexcept : H(std::move(heap)) {}
+  explicit Recycler(R&& recycler) noexcept : R(std::move(recycler)) {}
 };
+template <uint32_t kId, ion::Scrub kScrub>
+using Pooled = ion::Recycled<Plain<kId>, Recycler<kId, kScrub>>;
 
 constexpr ion::HeapSpec kRegion{
     .type = ion::HeapType::kCarveout, .id = 1, .name = "memfd", .bytes = 2 << 20};
@@ -266,9 +271,9 @@ class Round {
     absl::StatusOr<Machine> manager = Machine::Open({.budget = budget_, .errors = errors_});
     Expect(manager.ok(), manager.status());
     manager_.emplace(*std::move(manager));
-    const absl::Status kept =
-        manager_->StartKeeper({.tick = milliseconds(20), .pressure = std::nullopt});
-    Expect(kept.ok(), kept);
+    const absl::Status started =
+        manager_->StartReclaimer({.interval = milliseconds(20), .pressure = std::nullopt}).status();
+    Expect(started.ok(), started);
     for (const ion::ClientOptions& options : kMembers) {
       members_.push_back({Open(options), TrustOf(options)});
     }
@@ -442,7 +447,7 @@ class Round {
   void Share(Lease lease, std::minstd_rand& random) {
     Client& owner = members_[lease.member].client;
     const ino_t inode = InodeOf(lease.buffer.fd().get());
-    absl::StatusOr<ion::Handle> handle = owner.Keep(std::move(lease.buffer));
+    absl::StatusOr<ion::Handle> handle = owner.MakeHandle(std::move(lease.buffer));
     Expect(handle.ok(), handle.status());
     if (!handle.ok()) return;
     CheckHandle(lease.member, *handle, lease.mark, "a handle's memory was written by another");
@@ -491,7 +496,7 @@ class Round {
           break;
         case 1:
           Check(*lease);
-          Expect(client.Keep(std::move(lease->buffer)).ok(), absl::OkStatus());
+          Expect(client.MakeHandle(std::move(lease->buffer)).ok(), absl::OkStatus());
           break;
         default:
           Give(*std::move(lease));
@@ -552,7 +557,7 @@ class Round {
         }
         break;
       case 3: {
-        const absl::Status reserved = members_[random() % members_.size()].client.Reserve(
+        const absl::Status reserved = members_[random() % members_.size()].client.Prefill(
             RandomRequest(random), random() % 8);
         Expect(reserved.ok() || IsShortage(reserved), reserved);
         break;

@@ -32,8 +32,8 @@
 #include <utility>
 #include <vector>
 
-#include "policies/magazine.h"
-#include "policies/pool.h"
+#include "ion/policies/pool/magazine.h"
+#include "ion/policies/pool/pool.h"
 #include "tests/stress/program.h"
 #include "tests/stress/searches.h"
 

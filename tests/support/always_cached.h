@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "ion/backend.h"
-#include "ion/syscalls.h"
+#include "ion/base/syscalls.h"
 
 namespace ion::testing {
 

@@ -13,8 +13,11 @@
 //   static constexpr const char* kNode;   // where this path is absent, so is the backend
 //   static constexpr bool kMakesDmaBufs;  // or memfds
 //   static constexpr bool kOwnInodes;        // its dma-bufs have: size, name, count (Linux 5.3)
-//   static constexpr bool kSyncs;            // by DMA_BUF_IOCTL_SYNC (Linux 4.6)
+//   static constexpr bool kSyncs;            // by DMA_BUF_IOCTL_SYNC (legacy ION has its own)
 //   static constexpr int kAllocationIoctls;  // that one without a name takes
+//   static constexpr bool kRoundsUp;         // its driver gives more than whole pages
+//   static constexpr const char* kMappings;  // their name in /proc/self/maps, if it is none of
+//                                            // DeviceMappingNames (tests/support/open_files.h)
 // most of which OnThisKernel has for those that the machine itself runs.
 
 #ifndef ION_TESTS_SUPPORT_BACKEND_SUITE_H_
@@ -33,13 +36,16 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "doctest/doctest.h"
 #include "ion/backend.h"
-#include "ion/bytes.h"
-#include "ion/status.h"
-#include "ion/syscalls.h"
+#include "ion/base/bytes.h"
+#include "ion/base/status.h"
+#include "ion/base/syscalls.h"
 #include "tests/support/leak_check.h"
+#include "tests/support/lent_pages.h"
+#include "tests/support/open_files.h"
 #include "tests/support/skip.h"
 
 // A fact of a suite. `SUITE_id` names it where SUITE invokes it; one that is not invoked is a
@@ -62,6 +68,8 @@ struct OnThisKernel {
   static constexpr bool kOwnInodes = true;
   static constexpr bool kSyncs = true;
   static constexpr int kAllocationIoctls = 1;
+  static constexpr bool kRoundsUp = false;
+  static constexpr const char* kMappings = nullptr;
 };
 
 // "ok", or what an error is: "EINVAL map".
@@ -74,14 +82,37 @@ inline std::string Kind(const Error& error) {
 inline std::string Told(const Error& error) { return error.ok() ? "ok" : Describe(error); }
 
 inline constexpr uint64_t kSizes[] = {1,       4095,  4_KiB, 4097,      12_KiB, 64_KiB,
-                                      115'200, 1_MiB, 3_MiB, 3_MiB + 1, 8_MiB};
-// The most that is asked of a heap at once, and the sizes up to there. The page allocator, which a
-// system-contig heap takes its runs from, has none past 4 MiB (Linux 5.10).
-inline uint64_t LargestOf(const KernelHeap& heap) {
-  return heap.type == HeapType::kSystemContig ? 4_MiB : 8_MiB;
+                                      115'200, 1_MiB, 3_MiB, 3_MiB + 1, 4_MiB,  8_MiB};
+
+// The largest of those sizes that a heap gives so many times at once, which is found out by asking:
+// a carveout may have less than the largest in all, and a system-contig heap has no runs past 4
+// MiB. Sizes past it count as a skipped part of the running case, with the heap's reason.
+template <class B>
+uint64_t LargestOf(B& backend, uint32_t heap, size_t at_once = 1) {
+  Error reason;
+  for (size_t i = std::size(kSizes); i-- > 0;) {
+    std::vector<Block> blocks(at_once);
+    Error error;
+    for (Block& block : blocks) {
+      if (error.ok()) error = backend.Allocate(heap, kSizes[i], Flags::kNone, {}, block);
+    }
+    for (Block& block : blocks) {
+      if (block.filled()) CHECK(Kind(backend.Release(block)) == "ok");
+    }
+    if (error.ok()) {
+      if (reason.ok()) return kSizes[i];
+      SkipPart("past " + std::to_string(kSizes[i]) + " bytes", Describe(reason));
+      return kSizes[i];
+    }
+    // EPERM: how CMA of legacy ION says that there is no room.
+    if (error.code() != ENOMEM && error.code() != EPERM) break;
+    reason = error;
+  }
+  return kSizes[0];  // the case itself finds out why
 }
-inline std::span<const uint64_t> SizesFor(const KernelHeap& heap) {
-  const auto past = std::ranges::upper_bound(kSizes, LargestOf(heap));
+template <class B>
+std::span<const uint64_t> SizesFor(B& backend, uint32_t heap, size_t at_once = 1) {
+  const auto past = std::ranges::upper_bound(kSizes, LargestOf(backend, heap, at_once));
   return {std::begin(kSizes), past};
 }
 
@@ -89,14 +120,15 @@ inline std::span<const uint64_t> SizesFor(const KernelHeap& heap) {
 // what must be true at the end of every test: no bytes held, nothing leaked, no error unreported.
 template <class T, class F, Syscalls Sys = typename T::Sys>
 void OnEachHeap(F f, const Sys& sys = {}, uint64_t budget_bytes = 256_MiB) {
+  AddDeviceMappingName(T::kMappings);
   const LeakCheck leaks;
   using B = typename T::template Backend<Sys>;
   const auto budget = std::make_shared<Budget>(budget_bytes);
-  const auto errors = std::make_shared<ErrorSink>();
+  const OtherErrors errors;
   typename B::Options options;
   options.sys = sys;
   options.budget = budget;
-  options.errors = errors;
+  options.errors = errors.sink();
   Result<B> opened = B::Open(options);
   const long node = sys.Open(T::kNode, O_PATH);
   if (Failed(node)) return Skip(std::string("no ") + T::kNode);
@@ -106,15 +138,16 @@ void OnEachHeap(F f, const Sys& sys = {}, uint64_t budget_bytes = 256_MiB) {
   for (uint32_t i = 0; i < backend.heaps().size(); ++i) {
     const KernelHeap& heap = backend.heaps()[i];
     INFO("heap ", heap.name);
+    const CasePart part("heap " + heap.name);
     if (heap.unusable.ok()) {
       f(backend, i);
     } else {
-      Skip("heap " + heap.name + ": " + Describe(heap.unusable));
+      Skip(Describe(heap.unusable));
     }
     CHECK(budget->held() == 0);
     CHECK(backend.kept_mappings() == 0);
   }
-  CHECK(errors->count() == 0);
+  CHECK(errors.count() == 0);
 }
 
 // A block, given back at the end.
@@ -154,9 +187,10 @@ inline int ZeroByte(uint8_t, uint64_t) { return 0; }
 // Calls f(the page's bytes, its byte) for each page of `bytes`, of which the first is page `first`.
 template <class Span, class F>
 void OnEachPage(Span bytes, uint64_t first, int (*byte_of)(uint8_t, uint64_t), uint8_t seed, F f) {
-  for (uint64_t at = 0; at < bytes.size(); at += 4096) {
-    const uint64_t n = std::min<uint64_t>(4096, bytes.size() - at);
-    f(bytes.subspan(at, n), byte_of(seed, first + at / 4096));
+  const uint64_t page_bytes = PageBytes();
+  for (uint64_t at = 0; at < bytes.size(); at += page_bytes) {
+    const uint64_t n = std::min<uint64_t>(page_bytes, bytes.size() - at);
+    f(bytes.subspan(at, n), byte_of(seed, first + at / page_bytes));
   }
 }
 inline void FillPages(std::span<std::byte> bytes, uint8_t seed, uint64_t first = 0) {

@@ -12,9 +12,9 @@
 #include <cstddef>
 #include <span>
 
-#include "ion/error.h"
-#include "ion/fd.h"
-#include "ion/fd_socket.h"
+#include "ion/base/error.h"
+#include "ion/base/fd.h"
+#include "ion/base/fd_socket.h"
 
 namespace ion::testing {
 

@@ -26,7 +26,7 @@
 #include <string>
 
 #include "doctest/doctest.h"
-#include "ion/fd.h"
+#include "ion/base/fd.h"
 
 namespace ion::testing {
 

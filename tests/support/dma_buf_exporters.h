@@ -14,7 +14,6 @@
 #include <linux/udmabuf.h>
 #include <linux/videodev2.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -24,7 +23,7 @@
 #include <vector>
 
 #include "examples/vgem.h"
-#include "ion/fd.h"
+#include "ion/base/fd.h"
 
 namespace ion::testing {
 
@@ -77,13 +76,6 @@ inline UniqueFd Memfd(uint64_t bytes, int seals = F_SEAL_SHRINK) {
   if (!memfd.valid() || ::ftruncate(memfd.get(), static_cast<off_t>(bytes)) != 0) return {};
   if (seals != 0 && ::fcntl(memfd.get(), F_ADD_SEALS, seals) != 0) return {};
   return memfd;
-}
-
-// Whether this kernel maps for reading what is sealed against writing (Linux 6.7).
-inline bool MapsWriteSealed() {
-  const UniqueFd memfd = Memfd(4096, F_SEAL_SHRINK | F_SEAL_WRITE);
-  void* const at = ::mmap(nullptr, 4096, PROT_READ, MAP_SHARED, memfd.get(), 0);
-  return at != MAP_FAILED && ::munmap(at, 4096) == 0;
 }
 
 // The same memfd, through a descriptor that cannot write.

@@ -26,8 +26,8 @@
 #include <utility>
 #include <vector>
 
-#include "ion/bytes.h"
-#include "ion/fd.h"
+#include "ion/base/bytes.h"
+#include "ion/base/fd.h"
 #include "tests/support/fake_files.h"
 #include "tests/support/fake_machine.h"
 
@@ -50,6 +50,7 @@ class FakeDmaBuf : public FakeFile {
     FakeExporter exporter;
     std::string name = {};                         // of the exporter, as fdinfo tells it
     std::shared_ptr<FakeBuffer> memory = nullptr;  // that is given back at its end
+    bool takes_private = false;                    // it may be mapped with MAP_PRIVATE
   };
 
   FakeDmaBuf(uint64_t id, Origin origin, std::vector<Piece> pieces)
@@ -59,6 +60,7 @@ class FakeDmaBuf : public FakeFile {
 
   FakeExporter exporter() const { return origin_.exporter; }
   const std::shared_ptr<FakeBuffer>& memory() const { return origin_.memory; }
+  bool takes_private() const { return origin_.takes_private; }
   uint64_t bytes() const { return bytes_; }
   const std::string& name() const { return name_; }
 
@@ -74,30 +76,11 @@ class FakeDmaBuf : public FakeFile {
   }
 
   long Mmap(size_t bytes, int protection, int fd, off_t offset) override {
-    const int mode = ::fcntl(fd, F_GETFL) & O_ACCMODE;
-    if (mode == O_WRONLY || ((protection & PROT_WRITE) != 0 && mode != O_RDWR)) return -EACCES;
-    const auto from = static_cast<uint64_t>(offset);
-    if (bytes == 0 || !IsPageAligned(from)) return -EINVAL;
-    const uint64_t length = RoundUpToPages(bytes).value_or(UINT64_MAX);
-    if (from > bytes_ || length > bytes_ - from) return -EINVAL;
-    // The addresses first, and then each piece at its place in them.
-    void* const base =
-        ::mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (base == MAP_FAILED) return -errno;
-    uint64_t at = 0;  // of the piece in the dma-buf
-    for (const Piece& piece : pieces_) {
-      const uint64_t begin = std::max(at, from), end = std::min(at + piece.bytes, from + length);
-      if (begin < end &&
-          ::mmap(static_cast<std::byte*>(base) + (begin - from), end - begin, protection,
-                 MAP_SHARED | MAP_FIXED, piece.memfd.valid() ? piece.memfd.get() : fd,
-                 static_cast<off_t>(piece.offset + (begin - at))) == MAP_FAILED) {
-        const int code = errno;
-        ::munmap(base, length);
-        return -code;
-      }
-      at += piece.bytes;
-    }
-    return static_cast<long>(reinterpret_cast<intptr_t>(base));
+    return MapAs(MAP_SHARED, bytes, protection, fd, offset);
+  }
+  long MmapPrivate(size_t bytes, int fd, off_t offset) override {
+    if (!origin_.takes_private) return -EINVAL;
+    return MapAs(MAP_PRIVATE, bytes, PROT_READ, fd, offset);
   }
 
   long Madvise(void* at, size_t bytes, int advice) override {
@@ -155,6 +138,34 @@ class FakeDmaBuf : public FakeFile {
   }
 
  private:
+  long MapAs(int sharing, size_t bytes, int protection, int fd, off_t offset) {
+    const int mode = ::fcntl(fd, F_GETFL) & O_ACCMODE;
+    if (mode == O_WRONLY || ((protection & PROT_WRITE) != 0 && mode != O_RDWR)) return -EACCES;
+    const auto from = static_cast<uint64_t>(offset);
+    if (bytes == 0 || !IsPageAligned(from)) return -EINVAL;
+    const uint64_t length = RoundUpToPages(bytes).value_or(UINT64_MAX);
+    if (from > bytes_ || length > bytes_ - from) return -EINVAL;
+    // The addresses first, and then each piece at its place in them.
+    void* const base =
+        ::mmap(nullptr, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (base == MAP_FAILED) return -errno;
+    uint64_t at = 0;  // of the piece in the dma-buf
+    for (const Piece& piece : pieces_) {
+      const uint64_t begin = std::max(at, from), end = std::min(at + piece.bytes, from + length);
+      if (begin < end &&
+          ::mmap(static_cast<std::byte*>(base) + (begin - from), end - begin, protection,
+                 sharing | MAP_FIXED, piece.memfd.valid() ? piece.memfd.get() : fd,
+                 static_cast<off_t>(piece.offset + (begin - at))) == MAP_FAILED) {
+        const int code = errno;
+        ::munmap(base, length);
+        return -code;
+      }
+      at += piece.bytes;
+    }
+    return static_cast<long>(reinterpret_cast<intptr_t>(base));
+  }
+
+  // Of ION's memory, on Linux 4.6 to 4.11: it answers, and no cache hears of it.
   long Sync(const void* argument) {
     dma_buf_sync sync;
     if (const long answer = CopyIn(&sync, argument, sizeof(sync)); answer != 0) return answer;

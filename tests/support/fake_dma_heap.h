@@ -23,7 +23,7 @@
 #include <utility>
 #include <vector>
 
-#include "ion/bytes.h"
+#include "ion/base/bytes.h"
 #include "tests/support/fake_dma_buf.h"
 #include "tests/support/fake_files.h"
 #include "tests/support/fake_machine.h"
@@ -32,8 +32,10 @@ namespace ion::testing {
 
 class FakeDmaHeap : public FakeNode {
  public:
-  FakeDmaHeap(FakeFiles& files, unsigned linux, FakeHeapMemory& heap)
-      : FakeNode(252, 0), files_(files), linux_(linux), heap_(heap) {}
+  static constexpr unsigned kMajor = 252;
+
+  FakeDmaHeap(FakeFiles& files, unsigned linux, unsigned minor, FakeHeapMemory& heap)
+      : FakeNode(kMajor, minor), files_(files), linux_(linux), heap_(heap) {}
 
   // Only the number counts, not the type: SYNC of a dma-buf is number 0 too, and allocates. What a
   // struct of another size lacks is 0, and what it has beyond is not looked at.

@@ -35,8 +35,8 @@
 #include <string>
 #include <utility>
 
-#include "ion/bytes.h"
-#include "ion/fd.h"
+#include "ion/base/bytes.h"
+#include "ion/base/fd.h"
 
 namespace ion::testing {
 
@@ -86,6 +86,7 @@ class FakeFile {
   virtual long Mmap(size_t /*bytes*/, int /*protection*/, int /*fd*/, off_t /*offset*/) {
     return -ENODEV;
   }
+  virtual long MmapPrivate(size_t /*bytes*/, int /*fd*/, off_t /*offset*/) { return -ENODEV; }
   virtual long Madvise(void* at, size_t bytes, int advice) {
     return ::madvise(at, bytes, advice) == 0 ? 0 : -errno;
   }

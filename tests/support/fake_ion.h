@@ -5,8 +5,9 @@
 //
 // /dev/ion, of the descriptor ABI (UAPI.md section 2) and of the handle ABI (sections 1 and 7).
 //
-// What it does not do: align memory (a wrong alignment is refused), write-combining, fragmentation,
-// deferred frees, CUSTOM (there is no handler), debugfs.
+// What it does not do: align memory (an alignment past what a heap has is refused, and any other
+// taken), write-combining, caches, fragmentation, CUSTOM (there is no handler), debugfs; frees are
+// as late as FakeMachine says.
 
 #ifndef ION_TESTS_SUPPORT_FAKE_ION_H_
 #define ION_TESTS_SUPPORT_FAKE_ION_H_
@@ -28,8 +29,8 @@
 #include <utility>
 #include <vector>
 
-#include "ion/bytes.h"
-#include "ion/fd.h"
+#include "ion/base/bytes.h"
+#include "ion/base/fd.h"
 #include "tests/support/fake_dma_buf.h"
 #include "tests/support/fake_files.h"
 #include "tests/support/fake_machine.h"
@@ -52,6 +53,7 @@ class FakeIon : public FakeNode {
     long answer = -ENODEV;
     uint64_t bytes = 0;
     std::shared_ptr<FakeBuffer> memory = nullptr;
+    size_t segments = 1;
   };
 
   // The first heap of the mask that gives memory, or what the last one answered.
@@ -65,7 +67,9 @@ class FakeIon : public FakeNode {
     for (FakeHeapMemory* heap : heaps_) {
       if (heap->heap().id >= ion_uapi::kHeapIds || (mask >> heap->heap().id & 1) == 0) continue;
       made.answer = Take(*heap, made.bytes, align, flags, made.memory);
-      if (made.answer == 0) break;
+      if (made.answer != 0) continue;
+      made.segments = SegmentsOf(heap->heap().type, made.bytes);
+      break;
     }
     return made;
   }
@@ -86,16 +90,35 @@ class FakeIon : public FakeNode {
       if (const long answer = CopyOut(to + i, &data, sizeof(data)); answer != 0) return answer;
     }
     query.cnt = static_cast<uint32_t>(to != nullptr ? heaps_listed_ : heaps_.size());
-    return CopyOut(argument, &query, sizeof(query));
+    const long answer = CopyOut(argument, &query, sizeof(query));
+    // Linux 4.9 has filled it by then.
+    return answer == 0 && to != nullptr && linux_ < Linux(4, 12) ? -EINVAL : answer;
   }
 
-  long Share(UniqueFd memfd, uint64_t bytes, const std::shared_ptr<FakeBuffer>& memory) {
-    return OpenDmaBuf(files_, std::move(memfd), bytes, {linux_, FakeExporter::kIon, "ion", memory});
+  long Share(UniqueFd memfd, uint64_t bytes, const std::shared_ptr<FakeBuffer>& memory,
+             bool takes_private = false) {
+    return OpenDmaBuf(files_, std::move(memfd), bytes,
+                      {linux_, FakeExporter::kIon, "ion", memory, takes_private});
   }
   FakeFiles& files() { return files_; }
   unsigned linux() const { return linux_; }
 
  private:
+  static uint64_t Chunk() {
+    return std::max(uint64_t{16} << 10, PageBytes());
+  }  // the dummy driver's
+
+  static size_t SegmentsOf(uint32_t type, uint64_t bytes) {
+    if (type == ion_uapi::kHeapTypeChunk) return (bytes + Chunk() - 1) / Chunk();
+    if (type != ion_uapi::kHeapTypeSystem) return 1;
+    size_t segments = 0;
+    for (const unsigned order : {8, 4, 0}) {
+      segments += bytes / (PageBytes() << order);
+      bytes %= PageBytes() << order;
+    }
+    return segments;
+  }
+
   // What a heap answers. `align` is the handle ABI's.
   long Take(FakeHeapMemory& heap, uint64_t bytes, uint64_t align, uint32_t flags,
             std::shared_ptr<FakeBuffer>& memory) const {
@@ -112,12 +135,10 @@ class FakeIon : public FakeNode {
         if (align > std::bit_ceil(bytes)) return -EINVAL;
         if (bytes > page << 10) return -ENOMEM;  // the largest order of the page allocator
         break;
-      case ion_uapi::kHeapTypeChunk: {
-        constexpr uint64_t kChunk = 16 << 10;  // the dummy driver's
-        if (align > kChunk) return -EINVAL;
-        taken = (bytes + kChunk - 1) / kChunk * kChunk;
+      case ion_uapi::kHeapTypeChunk:
+        if (align > Chunk()) return -EINVAL;
+        taken = (bytes + Chunk() - 1) / Chunk() * Chunk();
         break;
-      }
       case ion_uapi::kHeapTypeDma:
         if (handles && (flags & ion_uapi::kFlagCached) != 0) return -EINVAL;
         if (handles) exhausted = -1;
@@ -163,15 +184,25 @@ class FakeModernIon : public FakeIon {
   }
 };
 
-// Linux 3.10 to 4.11. An open file is a client, with the handles that are its own.
+// By which door a program comes to the handle ABI: that of programs like the kernel, or that of
+// 32-bit programs on a 64-bit kernel.
+enum class IonDoor : uint8_t { kNative, kCompat };
+
+// Linux 3.10 to 4.11. An open file is a client, with the handles that are its own. Word: unsigned
+// long of the program.
+template <class Word = unsigned long>
 class FakeLegacyIon : public FakeIon {
  public:
-  using FakeIon::FakeIon;
+  FakeLegacyIon(FakeFiles& files, unsigned linux, uint64_t ram, std::vector<FakeHeapMemory*> heaps,
+                IonDoor door = IonDoor::kNative)
+      : FakeIon(files, linux, ram, std::move(heaps)), door_(door) {}
 
   long Ioctl(int /*fd*/, unsigned long request, void* argument) override {
-    const bool queries = linux() >= Linux(4, 9);
+    const bool compat = door_ == IonDoor::kCompat;
+    if (compat && !IsOfHandles(request)) return -ENOTTY;
+    const bool queries = linux() >= Linux(4, 9) && !compat;
     const size_t largest =
-        std::max(sizeof(Abi::ion_allocation_data), queries ? sizeof(ion_uapi::ion_heap_query) : 0);
+        std::max(sizeof(AllocationData), queries ? sizeof(ion_uapi::ion_heap_query) : 0);
     if (_IOC_SIZE(request) > largest) return -EINVAL;
     // Before anything else the argument is copied, whatever the request.
     std::array<std::byte, 64> all;
@@ -203,43 +234,61 @@ class FakeLegacyIon : public FakeIon {
   }
 
  private:
-  using Abi = ion_uapi::LegacyAbi<unsigned long>;
+  using Abi = ion_uapi::LegacyAbi<Word>;
   using Ioctls = ion_uapi::LegacyIoctls<Abi>;
+  using AllocationData = typename Abi::ion_allocation_data;
+  using FdData = typename Abi::ion_fd_data;
+  using HandleData = typename Abi::ion_handle_data;
 
   // A reference to a buffer. The memfd is open as long as the handle is, as it alone may hold it.
   struct Handle {
     UniqueFd memfd;
     uint64_t bytes;
     std::shared_ptr<FakeBuffer> memory;
+    bool takes_private;
     unsigned references = 1;
   };
 
-  long Allocate(Abi::ion_allocation_data& data) {
+  // What the door for 32-bit programs knows: all but HEAP_QUERY.
+  static bool IsOfHandles(unsigned long request) {
+    for (const unsigned long known : {Ioctls::kAlloc, Ioctls::kFree, Ioctls::kShare, Ioctls::kMap,
+                                      Ioctls::kImport, Ioctls::kSync, Ioctls::kCustom}) {
+      if (request == known) return true;
+    }
+    return false;
+  }
+
+  long Allocate(AllocationData& data) {
+    const bool wraps = door_ == IonDoor::kNative &&
+                       static_cast<Word>(data.len + static_cast<Word>(PageBytes() - 1)) < data.len;
+    if (wraps) return -EINVAL;
     const Allocation made = FakeIon::Allocate(data.len, data.align, data.heap_id_mask, data.flags);
     if (made.answer != 0) return made.answer;
+    constexpr uint32_t kBoth = ion_uapi::kFlagCached | ion_uapi::kFlagCachedNeedsSync;
+    const bool faults = (data.flags & kBoth) == ion_uapi::kFlagCached;  // page by page
     UniqueFd memfd = NewMemory("ion buffer", made.bytes);
     if (!memfd.valid()) return -errno;
-    data.handle = Add({std::move(memfd), made.bytes, made.memory});
+    data.handle = Add({std::move(memfd), made.bytes, made.memory, faults || made.segments == 1});
     return 0;
   }
-  long Free(Abi::ion_handle_data& data) {
+  long Free(HandleData& data) {
     const auto found = handles_.find(data.handle);
     if (found == handles_.end()) return -EINVAL;
     if (--found->second.references == 0) handles_.erase(found);
     return 0;
   }
   // A new dma-buf each time, of the same pages.
-  long Share(Abi::ion_fd_data& data) {
+  long Share(FdData& data) {
     const auto found = handles_.find(data.handle);
     if (found == handles_.end()) return -EINVAL;
     const Handle& handle = found->second;
     const long fd = FakeIon::Share(OpenAgain(handle.memfd.get(), O_RDWR | O_CLOEXEC), handle.bytes,
-                                   handle.memory);
+                                   handle.memory, handle.takes_private);
     if (fd < 0) return fd;
     data.fd = static_cast<int>(fd);
     return 0;
   }
-  long Import(Abi::ion_fd_data& data) {
+  long Import(FdData& data) {
     const auto [answer, dma_buf] = FindOwn(data.fd);
     if (answer != 0) return answer;
     const ino_t inode = InodeOf(data.fd);
@@ -251,10 +300,11 @@ class FakeLegacyIon : public FakeIon {
     }
     UniqueFd memfd = OpenAgain(data.fd, O_RDWR | O_CLOEXEC);
     if (!memfd.valid()) return -errno;
-    data.handle = Add({std::move(memfd), dma_buf->bytes(), dma_buf->memory()});
+    data.handle =
+        Add({std::move(memfd), dma_buf->bytes(), dma_buf->memory(), dma_buf->takes_private()});
     return 0;
   }
-  long Sync(Abi::ion_fd_data& data) { return FindOwn(data.fd).first; }
+  long Sync(FdData& data) { return FindOwn(data.fd).first; }
   // The dma-buf of this device behind a descriptor.
   std::pair<long, std::shared_ptr<FakeDmaBuf>> FindOwn(int fd) {
     if (::fcntl(fd, F_GETFD) < 0) return {-EBADF, nullptr};
@@ -275,6 +325,7 @@ class FakeLegacyIon : public FakeIon {
     return ::fstat(fd, &status) == 0 ? status.st_ino : 0;
   }
 
+  const IonDoor door_;
   std::map<int, Handle> handles_;
 };
 

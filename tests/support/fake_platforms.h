@@ -3,7 +3,8 @@
 //
 // File: tests/support/fake_platforms.h
 //
-// The fake kernels that suites run over, by type. They have as much in each heap as the suites ask.
+// The fake kernels that suites run over, by type. They have as much in each heap as the suites ask,
+// but for those of Linux 4.9: its regions are as small, and free as late, as measured ones.
 
 #ifndef ION_TESTS_SUPPORT_FAKE_PLATFORMS_H_
 #define ION_TESTS_SUPPORT_FAKE_PLATFORMS_H_
@@ -21,10 +22,13 @@ inline FakeMachine Linux42Board() {
   for (FakeHeap& heap : board.ion) heap.bytes = uint64_t{64} << 20;
   return board;
 }
-// The last of the handle ABI: with HEAP_QUERY, and DMA_BUF_IOCTL_SYNC.
 inline FakeMachine Linux49Board() {
   FakeMachine board = Linux42Board();
-  board.linux = Linux(4, 9);
+  board.linux = Linux49Machine().linux;
+  board.late_frees = 2;
+  for (FakeHeap& heap : board.ion) {
+    if (heap.type != ion_uapi::kHeapTypeDma) heap.bytes = uint64_t{4} << 20;
+  }
   return board;
 }
 inline FakeMachine Linux510WithoutDmaHeaps() {

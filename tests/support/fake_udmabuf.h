@@ -19,7 +19,7 @@
 #include <utility>
 #include <vector>
 
-#include "ion/bytes.h"
+#include "ion/base/bytes.h"
 #include "tests/support/fake_dma_buf.h"
 #include "tests/support/fake_files.h"
 

@@ -30,20 +30,20 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "ion/base/fd.h"
+#include "ion/base/syscalls.h"
 #include "ion/buffer.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
-#include "ion/fd.h"
 #include "ion/handle.h"
 #include "ion/manager.h"
+#include "ion/policies/dma_heap.h"
+#include "ion/policies/pooled_heap.h"
+#include "ion/policies/recycling/pool_spec.h"
+#include "ion/policies/system_heap.h"
 #include "ion/recycling.h"
 #include "ion/report.h"
 #include "ion/request.h"
-#include "ion/syscalls.h"
-#include "policies/dma_heap.h"
-#include "policies/pool_spec.h"
-#include "policies/pooled_heap.h"
-#include "policies/system_heap.h"
 #include "tests/support/fault_points.h"
 #include "tests/support/pooled.h"
 #include "tests/support/stale_bytes.h"
@@ -96,7 +96,7 @@ class FaultPools {
     domain.leases.push_back({*std::move(buffer)});
   }
   void Reserve(Domain& domain, uint32_t count) {
-    rig_.Note(domain.client->Reserve(request_, count));
+    rig_.Note(domain.client->Prefill(request_, count));
     // Some of them may be of no pool.
     const PoolReport sum = Sum(manager_->MakeReport());
     Expect(sum.hits + sum.misses <= pool_leases_ + count, "a lease is counted twice");
@@ -122,7 +122,7 @@ class FaultPools {
   // Of the domain's last lease, which is a handle then.
   void Keep(Domain& domain) {
     if (domain.leases.empty()) return;
-    auto handle = domain.client->Keep(std::move(domain.leases.back().buffer));
+    auto handle = domain.client->MakeHandle(std::move(domain.leases.back().buffer));
     const bool kept = rig_.Note(handle.status());
     Expect(kept != domain.leases.back().buffer.valid(), "the lease is lost");
     if (!kept) return;
@@ -144,7 +144,7 @@ class FaultPools {
     Take(domain, bytes);
     Use(domain);
     Release(domain);
-    (void)manager_->MakeReport();
+    (void)manager_->Trim(0);
   }
   // Has a handle of what it has used and shared. Not valid: it could not.
   UniqueFd TakeAndShare(Domain& domain) {
@@ -156,7 +156,7 @@ class FaultPools {
   // Lets the other domain use memory while somebody holds what `domain` has used and freed.
   void GoOnBeside(Domain& domain, FdRef held) {
     Domain& other = &domain == &ours_ ? theirs_ : ours_;
-    (void)manager_->MakeReport();
+    (void)manager_->Trim(0);
     Take(other);
     Use(other);
     const long at = rig_.sys().Mmap(Bytes(), PROT_READ, held.get(), 0);

@@ -26,11 +26,13 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/udmabuf.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -39,7 +41,7 @@
 #include <utility>
 #include <vector>
 
-#include "ion/syscalls.h"
+#include "ion/base/syscalls.h"
 #include "third_party/ion_uapi/ion.h"
 #include "third_party/ion_uapi/ion_legacy.h"
 
@@ -48,8 +50,9 @@ namespace ion::testing {
 // A system call as it was made.
 struct Step {
   std::string_view call;    // "openat", "ioctl DMA_HEAP_IOCTL_ALLOC", "madvise MADV_DONTFORK"
-  std::string path = {};    // what was opened
+  std::string path = {};    // what was opened, or is read or closed
   uint64_t sync_flags = 0;  // of a DMA_BUF_IOCTL_SYNC
+  bool of_region = false;   // an allocation from a carveout or a heap of chunks, by the handle ABI
 };
 
 class Faults {
@@ -86,6 +89,23 @@ class Faults {
   template <Syscalls Kernel>
   friend class FaultSyscallsOver;
 
+  void Opened(long fd, const char* path) {
+    std::lock_guard lock(mutex_);
+    if (!Failed(fd)) paths_[static_cast<int>(fd)] = path;
+  }
+  std::string PathOf(int fd) {
+    std::lock_guard lock(mutex_);
+    const auto at = paths_.find(fd);
+    return at == paths_.end() ? "" : at->second;
+  }
+  // Another file may be of this number from here on.
+  std::string Closed(int fd) {
+    std::string path = PathOf(fd);
+    std::lock_guard lock(mutex_);
+    paths_.erase(fd);
+    return path;
+  }
+
   // What the call shall fail with, or 0.
   int Next(Step step) {
     std::lock_guard lock(mutex_);
@@ -112,6 +132,7 @@ class Faults {
   Plan plan_;
   bool on_ = false;
   std::vector<Step> trace_;
+  std::map<int, std::string> paths_;  // of what is open
   std::optional<Step> failed_;
   size_t matching_ = 0;
   unsigned interrupted_ = 0;
@@ -127,15 +148,26 @@ class FaultSyscallsOver {
 
   long Open(const char* path, int flags) const noexcept {
     const int code = faults_->Next({.call = "openat", .path = path});
-    return code != 0 ? -code : kernel_.Open(path, flags);
+    if (code != 0) return -code;
+    const long fd = kernel_.Open(path, flags);
+    faults_->Opened(fd, path);
+    return fd;
+  }
+  long OpenAt(int fd, const char* name, int flags) const noexcept {
+    const int code = faults_->Next({.call = "openat", .path = name});
+    return code != 0 ? -code : kernel_.OpenAt(fd, name, flags);
+  }
+  long Readlink(const char* path, char* to, size_t bytes) const noexcept {
+    const int code = faults_->Next({.call = "readlink", .path = path});
+    return code != 0 ? -code : kernel_.Readlink(path, to, bytes);
   }
   long Close(int fd) const noexcept {
-    const int code = faults_->Next({.call = "close"});
+    const int code = faults_->Next({.call = "close", .path = faults_->Closed(fd)});
     const long answer = kernel_.Close(fd);
     return code != 0 ? -code : answer;
   }
   long Read(int fd, void* to, size_t bytes) const noexcept {
-    const int code = faults_->Next({.call = "read"});
+    const int code = faults_->Next({.call = "read", .path = faults_->PathOf(fd)});
     return code != 0 ? -code : kernel_.Read(fd, to, bytes);
   }
   long Write(int fd, const void* from, size_t bytes) const noexcept {
@@ -152,6 +184,12 @@ class FaultSyscallsOver {
     if (frees && static_cast<ion_uapi::ion_handle_data*>(argument)->handle == 0) {
       step.call = "ioctl ION_IOC_FREE of no handle";
     }
+    if (request == Handles::kAlloc) {
+      constexpr uint32_t kRegions =
+          1u << ion_uapi::kHeapTypeCarveout | 1u << ion_uapi::kHeapTypeChunk;
+      const auto* const data = static_cast<const HandleAbi::ion_allocation_data*>(argument);
+      step.of_region = (data->heap_id_mask & kRegions) != 0;
+    }
     if (request == DMA_BUF_IOCTL_SYNC)
       step.sync_flags = static_cast<dma_buf_sync*>(argument)->flags;
     const int code = faults_->Next(std::move(step));
@@ -162,6 +200,10 @@ class FaultSyscallsOver {
   long Mmap(size_t bytes, int protection, int fd, off_t offset) const noexcept {
     const int code = faults_->Next({.call = "mmap"});
     return code != 0 ? -code : kernel_.Mmap(bytes, protection, fd, offset);
+  }
+  long MmapPrivate(size_t bytes, int fd, off_t offset) const noexcept {
+    const int code = faults_->Next({.call = "mmap MAP_PRIVATE"});
+    return code != 0 ? -code : kernel_.MmapPrivate(bytes, fd, offset);
   }
   long Munmap(void* at, size_t bytes) const noexcept {
     const int code = faults_->Next({.call = "munmap"});
@@ -176,12 +218,18 @@ class FaultSyscallsOver {
     return code != 0 ? -code : kernel_.Madvise(at, bytes, advice);
   }
   long MemfdCreate(const char* name, unsigned flags) const noexcept {
-    const int code = faults_->Next({.call = "memfd_create"});
+    const bool noexec = (flags & kNoexecSeal) != 0;
+    const int code =
+        faults_->Next({.call = noexec ? "memfd_create MFD_NOEXEC_SEAL" : "memfd_create"});
     return code != 0 ? -code : kernel_.MemfdCreate(name, flags);
   }
   long Ftruncate(int fd, off_t bytes) const noexcept {
     const int code = faults_->Next({.call = "ftruncate"});
     return code != 0 ? -code : kernel_.Ftruncate(fd, bytes);
+  }
+  long Fallocate(int fd, off_t offset, off_t bytes) const noexcept {
+    const int code = faults_->Next({.call = "fallocate"});
+    return code != 0 ? -code : kernel_.Fallocate(fd, offset, bytes);
   }
   long Fcntl(int fd, int command, long argument) const noexcept {
     const int code = faults_->Next({.call = FcntlName(command)});
@@ -203,16 +251,35 @@ class FaultSyscallsOver {
     const int code = faults_->Next({.call = "poll"});
     return code != 0 ? -code : kernel_.Poll(polled, count, milliseconds);
   }
+  long SameInode(int a, int b) const noexcept {
+    const int code = faults_->Next({.call = "kcmp"});
+    return code != 0 ? -code : kernel_.SameInode(a, b);
+  }
   long Sysinfo(struct sysinfo* to) const noexcept {
     const int code = faults_->Next({.call = "sysinfo"});
     return code != 0 ? -code : kernel_.Sysinfo(to);
   }
+  long Uname(struct utsname* to) const noexcept {
+    const int code = faults_->Next({.call = "uname"});
+    return code != 0 ? -code : kernel_.Uname(to);
+  }
+  // These two cannot fail.
+  long Geteuid() const noexcept { return kernel_.Geteuid(); }
+  long Getegid() const noexcept { return kernel_.Getegid(); }
+  long Getgroups(int most, gid_t* to) const noexcept {
+    const int code = faults_->Next({.call = "getgroups"});
+    return code != 0 ? -code : kernel_.Getgroups(most, to);
+  }
 
  private:
-  using Handles = ion_uapi::LegacyIoctls<ion_uapi::LegacyAbi<size_t>>;
+  using HandleAbi = ion_uapi::LegacyAbi<size_t>;
+  using Handles = ion_uapi::LegacyIoctls<HandleAbi>;
+  static constexpr unsigned kNoexecSeal = 8;  // MFD_NOEXEC_SEAL: Linux 6.3
 
   static std::string_view IoctlName(unsigned long request) {
     switch (request) {
+      case FIOQSIZE:
+        return "ioctl FIOQSIZE";
       case DMA_HEAP_IOCTL_ALLOC:
         return "ioctl DMA_HEAP_IOCTL_ALLOC";
       case DMA_BUF_IOCTL_SYNC:
@@ -245,8 +312,12 @@ class FaultSyscallsOver {
     switch (command) {
       case F_DUPFD_CLOEXEC:
         return "fcntl F_DUPFD_CLOEXEC";
+      case F_GETFD:
+        return "fcntl F_GETFD";
       case F_GETFL:
         return "fcntl F_GETFL";
+      case F_GETPIPE_SZ:
+        return "fcntl F_GETPIPE_SZ";
       case F_ADD_SEALS:
         return "fcntl F_ADD_SEALS";
       case F_GET_SEALS:

@@ -15,14 +15,19 @@
 
 namespace ion::testing {
 
+inline bool IsBefore(int major, int minor) {
+  utsname name{};
+  int here = 0, there = 0;
+  if (::uname(&name) != 0 || std::sscanf(name.release, "%d.%d", &here, &there) != 2) return false;
+  return here < major || (here == major && there < minor);
+}
+
 // Whether this kernel is as 5.10, and not as 6.12. 5.11, which rewrote the dma-heaps, divides them;
 // what lies between was not measured.
-inline bool IsAs510() {
-  utsname name{};
-  int major = 0, minor = 0;
-  if (::uname(&name) != 0 || std::sscanf(name.release, "%d.%d", &major, &minor) != 2) return false;
-  return major < 5 || (major == 5 && minor < 11);
-}
+inline bool IsAs510() { return IsBefore(5, 11); }
+
+// Whether this kernel may be as 7.2, and not as 6.12; what lies between was not measured.
+inline bool MayBeAs72() { return !IsBefore(6, 13); }
 
 }  // namespace ion::testing
 

@@ -11,12 +11,15 @@
 #include <dirent.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <map>
 #include <string>
+#include <string_view>
+#include <vector>
 
-#include "ion/check.h"
+#include "ion/base/check.h"
 
 namespace ion::testing {
 
@@ -46,14 +49,32 @@ inline std::string DescriptorLines() {
   return lines;
 }
 
+// The names of device memory in /proc/self/maps: those of dma-bufs, which have no name of their own
+// before Linux 5.3, and of memfds, and those that were added. Not thread-safe.
+inline std::vector<std::string_view>& DeviceMappingNames() {
+  static std::vector<std::string_view> names = {"/dmabuf:", "anon_inode:dmabuf", "/memfd:"};
+  return names;
+}
+
+// Adds the name of a backend's mappings, such as "/dev/dri/card0". `name` is static text; nullptr
+// adds nothing. Call it before the first mapping that is compared.
+inline void AddDeviceMappingName(const char* name) {
+  std::vector<std::string_view>& names = DeviceMappingNames();
+  if (name != nullptr && std::ranges::find(names, name) == names.end()) names.emplace_back(name);
+}
+
+// Returns true if a line of /proc/self/maps is of device memory.
+inline bool IsDeviceMapping(std::string_view line) {
+  return std::ranges::any_of(DeviceMappingNames(),
+                             [&](std::string_view name) { return line.find(name) != line.npos; });
+}
+
 // The lines of /proc/self/maps that name device memory.
 inline std::string DeviceMappings() {
   std::ifstream maps("/proc/self/maps");
   std::string line, found;
   while (std::getline(maps, line)) {
-    if (line.find("/dmabuf:") != std::string::npos || line.find("/memfd:") != std::string::npos) {
-      found += line + "\n";
-    }
+    if (IsDeviceMapping(line)) found += line + "\n";
   }
   return found;
 }

@@ -27,7 +27,7 @@
 #include <optional>
 #include <span>
 
-#include "ion/fd.h"
+#include "ion/base/fd.h"
 
 namespace ion::testing {
 

@@ -16,7 +16,7 @@
 
 #include "doctest/doctest.h"
 #include "ion/block.h"
-#include "policies/pool.h"
+#include "ion/policies/pool/pool.h"
 
 namespace ion::testing {
 

@@ -24,8 +24,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "ion/error.h"
-#include "ion/fd.h"
+#include "ion/base/error.h"
+#include "ion/base/fd.h"
 #include "tests/guest/probe/scatter_probe.h"
 
 namespace ion::testing {

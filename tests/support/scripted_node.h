@@ -22,7 +22,7 @@
 #include <string_view>
 #include <vector>
 
-#include "ion/syscalls.h"
+#include "ion/base/syscalls.h"
 
 namespace ion::testing {
 

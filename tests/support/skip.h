@@ -8,17 +8,37 @@
 // and its reason is printed. A failed assertion still fails the case. Call it on the thread that
 // runs the test case.
 //
+// A case may have parts: it runs on each heap of several, or with several sizes. A part that cannot
+// run counts as skipped in a line of its own, and the case counts as passed where another part ran.
+//
 // Example:
 //   if (heaps.empty()) return ion::testing::Skip("no heap under /dev/dma_heap");
+//   for (const Heap& heap : heaps) {
+//     const ion::testing::CasePart part("heap " + heap.name);  // Skip() is said of it alone
+//     …
+//   }
 
 #ifndef ION_TESTS_SUPPORT_SKIP_H_
 #define ION_TESTS_SUPPORT_SKIP_H_
 
+#include <string>
 #include <string_view>
 
 namespace ion::testing {
 
 void Skip(std::string_view reason);
+
+// Counts a part that is never begun, and leaves the others as they are.
+void SkipPart(std::string_view part, std::string_view reason);
+
+// The part that the running case is at.
+class CasePart {
+ public:
+  explicit CasePart(std::string name);
+  CasePart(const CasePart&) = delete;
+  CasePart& operator=(const CasePart&) = delete;
+  ~CasePart();
+};
 
 }  // namespace ion::testing
 

@@ -16,15 +16,15 @@
 
 #include "absl/status/statusor.h"
 #include "ion/backend.h"
+#include "ion/base/error.h"
 #include "ion/block.h"
 #include "ion/buffer.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
-#include "ion/error.h"
 #include "ion/heap_id.h"
 #include "ion/manager.h"
+#include "ion/policies/pooled_heap.h"
 #include "ion/request.h"
-#include "policies/pooled_heap.h"
 #include "tests/support/pooled.h"
 
 namespace ion::testing {

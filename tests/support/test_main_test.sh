@@ -25,10 +25,13 @@ expect() {
     "$*" "$want_code" "$want" "$code" "$output"
 }
 
-skip_line='skipped: a case that is skipped -- no heap; no device'
+skip_line='skipped: a case that is skipped -- no heap; no device
+skipped: a case of which a part is skipped, one, 8 MiB -- no room
+skipped: a case of which a part is skipped, two -- no access
+skipped: a case of which each part is skipped -- one: no access; two: no access'
 
-expect 1 "$skip_line"$'\n''1 passed, 2 failed, 1 skipped'
-expect 0 "$skip_line"$'\n''1 passed, 0 failed, 1 skipped' '--dt-test-case-exclude=*fails'
+expect 1 "$skip_line"$'\n''2 passed, 2 failed, 4 skipped'
+expect 0 "$skip_line"$'\n''2 passed, 0 failed, 4 skipped' '--dt-test-case-exclude=*fails'
 expect 0 $'[doctest] Status: SUCCESS!\n1 passed, 0 failed, 0 skipped' '--dt-test-case=a case that passes'
 expect 1 $'no test case ran: check the filters, and that the test\'s sources are linked\n0 passed, 0 failed, 0 skipped' \
   '--dt-test-case=no such case'

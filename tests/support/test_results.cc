@@ -7,6 +7,8 @@
 #include <cstdio>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "doctest/doctest.h"
 #include "tests/support/skip.h"
@@ -27,10 +29,31 @@ struct Results {
   }
 };
 
+struct Skipped {
+  std::string what;
+  std::string reason;
+};
+
 struct RunningCase {
   std::string name;
   bool skipped = false;
   std::string reasons;
+
+  bool at_part = false;  // the last of `parts` is what Skip() is said of
+  int parts_run = 0;
+  int parts_skipped = 0;
+  std::vector<Skipped> parts = {};  // with no reason: not skipped
+
+  bool SkippedWhole() const { return skipped || (parts_run == 0 && parts_skipped > 0); }
+  std::string WholeReason() const {
+    std::string all = reasons;
+    for (const Skipped& part : parts) {
+      if (part.reason.empty()) continue;
+      if (!all.empty()) all += "; ";
+      all += part.what + ": " + part.reason;
+    }
+    return all;
+  }
 };
 
 Results results;
@@ -42,17 +65,22 @@ class Counter final : public doctest::IReporter {
   explicit Counter(const doctest::ContextOptions& /*options*/) {}
 
   void test_case_start(const doctest::TestCaseData& test_case) override {
-    running = {.name = test_case.m_name, .skipped = false, .reasons = {}};
+    running = {};
+    running.name = test_case.m_name;
     if (announced == ion::testing::Announce::kEachCase) std::printf("%s\n", test_case.m_name);
   }
 
   void test_case_end(const doctest::CurrentTestCaseStats& stats) override {
     if (!stats.testCaseSuccess) {
       ++results.failed;
-    } else if (running.skipped) {
-      results.AddSkipped(running.name, running.reasons);
+    } else if (running.SkippedWhole()) {
+      results.AddSkipped(running.name, running.WholeReason());
     } else {
       ++results.passed;
+      for (const Skipped& part : running.parts) {
+        if (part.reason.empty()) continue;
+        results.AddSkipped(running.name + ", " + part.what, part.reason);
+      }
     }
   }
 
@@ -73,9 +101,26 @@ REGISTER_LISTENER("ion_counter", 0, Counter);
 }  // namespace
 
 void ion::testing::Skip(std::string_view reason) {
-  if (running.skipped) running.reasons += "; ";
-  running.skipped = true;
-  running.reasons += reason;
+  std::string& reasons = running.at_part ? running.parts.back().reason : running.reasons;
+  if (!reasons.empty()) reasons += "; ";
+  reasons += reason;
+  if (!running.at_part) running.skipped = true;
+}
+
+void ion::testing::SkipPart(std::string_view part, std::string_view reason) {
+  Skipped skipped{.what = std::string(part), .reason = std::string(reason)};
+  if (!running.at_part) return running.parts.push_back(std::move(skipped));
+  skipped.what = running.parts.back().what + ", " + skipped.what;
+  running.parts.insert(running.parts.end() - 1, std::move(skipped));
+}
+
+ion::testing::CasePart::CasePart(std::string name) {
+  running.at_part = true;
+  running.parts.push_back({.what = std::move(name), .reason = {}});
+}
+ion::testing::CasePart::~CasePart() {
+  running.at_part = false;
+  ++(running.parts.back().reason.empty() ? running.parts_run : running.parts_skipped);
 }
 
 void ion::testing::CountSkipped(std::string_view what, std::string_view reason) {

@@ -4,7 +4,8 @@
 // File: tests/support/test_results.h
 //
 // Runs test cases and counts them, for a main() that has more to do than that of test_main.cc.
-// After doctest's own output come `skipped: CASE -- REASON` for each case that was skipped, and the
+// After doctest's own output come `skipped: CASE -- REASON` for each case that was skipped, with
+// `CASE, PART` for a part of one, and the
 // last line `N passed, N failed, N skipped`; ./dev test reads both.
 //
 // Example:

@@ -6,7 +6,7 @@
 // What a program and the kernel's ION said to each other before Linux 4.12, where an allocation
 // answers with a handle. Its structs have words in them, so their size, and with it the ioctl's
 // number, is another for a 32-bit program: they are templates over the word, and both layouts are
-// checked on any machine.
+// checked on any machine. (alignas: i386 would put 64 bits at a multiple of 4.)
 //
 // Boards differ; what a board has is declared (an Abi), it cannot be asked: two layouts may share
 // one ioctl number.
@@ -28,7 +28,7 @@ struct LegacyAbi {
   using Handle = int32_t;  // of one client, from 1
 
   struct ion_allocation_data {
-    Word len;
+    alignas(sizeof(Word)) Word len;
     Word align;
     uint32_t heap_id_mask;
     uint32_t flags;
@@ -43,7 +43,7 @@ struct LegacyAbi {
   };
   struct ion_custom_data {
     uint32_t cmd;
-    Word arg;
+    alignas(sizeof(Word)) Word arg;
   };
 };
 
@@ -53,7 +53,7 @@ struct PointerHandleAbi {
   using Handle = Word;
 
   struct ion_allocation_data {
-    Word len;
+    alignas(sizeof(Word)) Word len;
     Word align;
     uint32_t heap_id_mask;
     uint32_t flags;
@@ -74,7 +74,7 @@ struct PointerHandleAbi {
 template <class Word>
 struct Qualcomm34Abi : PointerHandleAbi<Word> {
   struct ion_allocation_data {
-    Word len;
+    alignas(sizeof(Word)) Word len;
     Word align;
     uint32_t heap_id_mask;
     typename PointerHandleAbi<Word>::Handle handle;

@@ -12,7 +12,7 @@ readonly goal_programs=(//bench:pool //bench:client_path //bench:pool_path //ben
 
 benchmarks() { ask_bazel query "kind(cc_binary, //bench:all) except $report"; }
 
-# What was looked for when the workspace was loaded is looked for again where packages have come since.
+# Bazel looks for the contenders when it loads the workspace; after an installation of packages it looks again.
 need_for_benchmarks() {
   local missing
   missing=$(missing_packages "${bench_packages[@]}")
@@ -26,7 +26,7 @@ results_directory() {
   echo "$directory"
 }
 
-# run_benchmark LABEL JSON ARG…: what the program says itself goes where phase() finds it, and is shown if it fails.
+# run_benchmark LABEL JSON ARG…: the program's own output goes into the log of phase(), and is shown if it fails.
 run_benchmark() {
   local label=$1 json=$2 log=$scratch/bench.log status=0 program
   shift 2

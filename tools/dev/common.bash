@@ -3,7 +3,7 @@
 #
 # File: tools/dev/common.bash
 #
-# What all commands of ./dev use: words on stderr, a scratch directory, long work with signs of life, Bazel.
+# The common part of all commands of ./dev: messages on stderr, a scratch directory, long work with signs of life, Bazel.
 # Sourced by `dev`, which sets root.
 
 readonly status_failed=1 status_usage=2 status_packages=3
@@ -58,7 +58,8 @@ heartbeat() {
   fi
 }
 
-# phase WHAT LOG CMD…: runs CMD with its output in LOG; says that it starts, and from time to time what it said last.
+# phase WHAT LOG CMD…: runs CMD with its output in LOG; prints a line when it starts, and its last line of output from time to
+# time.
 phase() {
   local what=$1 log=$2 status=0
   shift 2
@@ -79,14 +80,14 @@ phase() {
 
 run_bazel() { cd "$root" && exec bazel "$@"; }
 
-# bazel_phase WHAT LOG COMMAND OPTION…: Bazel's own progress, line by line, goes where phase() finds it.
+# bazel_phase WHAT LOG COMMAND OPTION…: Bazel's own progress, line by line, goes into the log of phase().
 bazel_phase() {
   local what=$1 log=$2 command=$3
   shift 3
   phase "$what" "$log" run_bazel "$command" --show_progress --show_progress_rate_limit=2 --curses=no --color=no "$@"
 }
 
-# What Bazel printed, less what it always prints.
+# Bazel's output without the lines that it always prints.
 bazel_errors() {
   awk '!/^(Loading|Analyzing|INFO|Starting local Bazel|\[[0-9,]+ \/ [0-9,]+\]|\(..:..:..\)|[[:space:]]*$)/ && ++n <= 80' "$1"
 }

@@ -3,7 +3,7 @@
 #
 # File: tools/dev/count.bash
 #
-# Counts test cases from what test programs print: `N passed, N failed, N skipped` as the last line, and before it, for each
+# Counts test cases in the output of test programs: `N passed, N failed, N skipped` as the last line, and before it, for each
 # case that was skipped, `skipped: CASE -- REASON`. A program without that line, or whose exit status does not go with it,
 # counts as one failed case. Sourced by `dev` and `.ci/run`.
 #
@@ -12,6 +12,7 @@
 passed=0 failed=0 skipped=0
 total_passed=0 total_failed=0 total_skipped=0
 part_logs=()
+part_began=0
 
 begin_part() {
   passed=0 failed=0 skipped=0
@@ -33,7 +34,7 @@ count_failure() {
   [[ ! -s ${3:-} ]] || tail -n 40 "$3" | sed 's/^/    /'
 }
 
-# count_test LABEL STATUS LOG: STATUS is `passed`, or in words what else happened.
+# count_test LABEL STATUS LOG: STATUS is `passed`, or a word for any other end.
 count_test() {
   local label=$1 status=$2 log=$3 p f s
   if ! read -r p _ f _ s _ < <(summary_of "$log"); then
@@ -67,8 +68,10 @@ add_to_total() {
   total_skipped=$((total_skipped + skipped))
 }
 
+# A part has taken the time since the one before.
 end_part() {
-  echo "$1: $passed passed, $failed failed, $skipped skipped"
+  echo "$1: $passed passed, $failed failed, $skipped skipped ($(((SECONDS - part_began) / 60)) min $(((SECONDS - part_began) % 60)) s)"
+  part_began=$SECONDS
   skip_reasons
   add_to_total
 }

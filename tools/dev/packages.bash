@@ -9,15 +9,18 @@ readonly build_packages=(
   bazel-bootstrap bazel-platforms bazel-rules-java bazel-rules-proto bazel-skylib
   dpkg-dev g++ libc6-dev libpng-dev linux-libc-dev nlohmann-json3-dev
 )
-# The runtime is what clang's sanitizers link; clang only recommends it.
+# Clang's sanitizers link the runtime, which clang only recommends.
 readonly clang_packages=(clang libclang-rt-14-dev)
 
-# What the benchmarks measure us against.
+# For tests/builds, which compiles our headers with another C library, with another C++ library, and for 32 bits.
+readonly compile_packages=(g++-12-multilib libc++-16-dev musl-dev)
+
+# The contenders of the benchmarks.
 readonly bench_packages=(libboost-dev libconcurrentqueue-dev libdpdk-dev pkg-config)
 
 no_install=no
 
-# Takes --no-install out of a command's arguments, and leaves the array remaining; what follows -- is not ours.
+# Takes --no-install out of a command's arguments, and leaves the array remaining; arguments after -- are not ours.
 take_no_install() {
   remaining=()
   while (($#)) && [[ $1 != -- ]]; do
@@ -50,7 +53,7 @@ apt_as_root() {
 
 install_packages() { apt_as_root update && apt_as_root -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"; }
 
-# need_packages PACKAGE…: has them installed. Returns status_packages, with a sentence, where that cannot be done.
+# need_packages PACKAGE…: installs them. Returns status_packages, with a sentence, if it cannot.
 need_packages() {
   local missing line log=$scratch/apt.log
   type dpkg-query >/dev/null 2>&1 || {
@@ -71,7 +74,7 @@ need_packages() {
   say "packages are missing: ${missing[*]}"
   # Here, and not in a job of the background, sudo may ask.
   ((EUID == 0)) || [[ ! -t 0 ]] || sudo -v || return "$status_packages"
-  phase "install ${#missing[@]} packages and what they depend on" "$log" install_packages "${missing[@]}" || {
+  phase "install ${#missing[@]} packages and their dependencies" "$log" install_packages "${missing[@]}" || {
     tail -n 15 "$log" | indent >&2
     say "the packages could not be installed (above); when that is mended, as root: apt-get update; $line"
     return "$status_packages"

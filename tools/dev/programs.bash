@@ -5,7 +5,7 @@
 #
 # The commands that build one program and run it: demo, guest, check. Sourced by `dev`.
 
-readonly check_packages=(clang-format clang-tidy git)
+readonly check_packages=(clang clang-format-16 clang-tidy git)
 
 # Takes --guest VERSION out of a command's arguments; leaves kernel and the array remaining.
 take_guest() {
@@ -25,14 +25,14 @@ take_guest() {
   remaining+=("$@")
 }
 
-# need_for_programs [PACKAGE…]: what building takes, what the guest takes, and these.
+# need_for_programs [PACKAGE…]: installs the packages of a build, those of the guest, and these.
 need_for_programs() {
   local needed=("${build_packages[@]}" "$@")
   [[ -z $kernel ]] || mapfile -t -O "${#needed[@]}" needed < <(guest_packages)
   need_packages "${needed[@]}" || exit
 }
 
-# The optimised program of a label; build_options has to be what it was built with.
+# Prints the path of a label's optimised program; build_options are those of its build.
 program_of() { echo "$(ask_bazel info "${build_options[@]}" bazel-bin)/$(tr : / <<<"${1#//}")"; }
 
 # The root that a guest sees is read-only: the file of --png is written through a directory that it shares.
@@ -80,6 +80,7 @@ guest_command() {
 }
 
 check_command() {
-  need_packages "${build_packages[@]}" "${check_packages[@]}" || exit
+  # The headers of contenders are looked at, too.
+  need_packages "${build_packages[@]}" "${check_packages[@]}" "${bench_packages[@]}" || exit
   "$root/tools/check" "$@"
 }

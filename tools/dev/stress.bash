@@ -9,10 +9,10 @@ readonly stress_builds=(opt tsan asan)
 # A program, and how many controls it has to catch.
 readonly -A stress_controls=([pool_stress]=3 [manager_stress]=4)
 
-# The three numbers of the last line; fails where there is none.
+# Prints the three numbers of the last line; fails if there is none.
 stress_numbers() { tail -n 1 "$1" | sed -nE 's/^stress: ([0-9]+) operations, ([0-9]+) errors, controls caught: ([0-9]+)$/\1 \2 \3/p' | grep .; }
 
-# What a program said: all of it where it failed, else its controls and how it ended.
+# Prints a program's output: all of it if it failed, else its controls and its last line.
 show_stress() {
   local name=$1 status=$2 log=$3
   echo "$name:"

@@ -6,31 +6,32 @@
 # ./dev test: each part counted by count.bash. Sourced by `dev`.
 
 # For one test program in a guest: emulation is slow, and a hang is a failure either way.
-readonly guest_test_seconds=300
+readonly guest_test_seconds=600
 
-# What tests/guest/guest exits with where there is no kernel to be had, and where packages are missing.
+# The exit statuses of tests/guest/guest if no kernel can be had, and if packages are missing.
 readonly guest_source=248 guest_packages_missing=249
 
 test_config=''
 
 test_usage() { die "$status_usage" "$*; see ./dev help"; }
 
-# The kernels that are tested when none is named: a name with a dash is a variant for debugging.
-kernels() { "$root/tests/guest/guest" --list | cut -f 1 | grep -v -- -; }
+# The kernels that are tested when none is named: a name with a dash is a variant for debugging, others are there on demand.
+kernels() { "$root/tests/guest/guest" --list | grep -v $'\ton demand' | cut -f 1 | grep -v -- -; }
 
 # A test with the tag any_config is the same whatever the configuration, and has run without one. A static program is a matter of
-# those that are tagged so; no_tsan has what never has a second thread.
+# those that are tagged so; no_tsan has what never has a second thread, no_sanitizer what is never compiled with one.
 config_options() {
   local filter=-any_config
   case $test_config in
     '') return ;;
     static) filter=static ;;
-    tsan) filter+=,-no_tsan ;;
+    asan) filter+=,-no_sanitizer ;;
+    tsan) filter+=,-no_sanitizer,-no_tsan ;;
   esac
   printf '%s\n' "--config=$test_config" --build_tests_only "--test_tag_filters=$filter"
 }
 
-# One line per test program from Bazel's summary: label, tab, what became of it.
+# One line per test program from Bazel's summary: label, tab, result.
 bazel_results() { sed -nE 's,^(//[^ ]+) +(\(cached\) )?([A-Z][A-Z ]*[A-Z])( .*)?$,\1\t\3,p' "$1"; }
 
 log_of() { tr : / <<<"$2/${1#//}/test.log"; }
@@ -74,7 +75,8 @@ count_program() {
 
 test_embedding() { count_program embedding 'build and test a workspace that embeds this one' "$root/tests/embedding/run"; }
 
-# Boots the kernel once, which builds it where it is not cached. Fails, with part NAME counted, where that does not work.
+# have_kernel NAME KERNEL: boots the kernel once, which builds it if it is not cached. If it does not boot, counts the part NAME
+# as skipped or failed, and returns 1.
 have_kernel() {
   local name=$1 kernel=$2 log=$scratch/kernel.log status=0
   phase "$name: kernel" "$log" "$root/tests/guest/guest" "$kernel" -- true || status=$?
@@ -97,7 +99,7 @@ test_harness() {
   count_program 'guest harness' "test it under $kernel" "$root/tests/guest/self_test" "$kernel"
 }
 
-# What the kernel did is a case of its own: the programs may all have passed under one that warned.
+# The kernel's own messages are a case of their own: all programs may have passed under a kernel that warned.
 test_guest() {
   local name="guest $1"
   have_kernel "$name" "$1" || return 0
@@ -133,10 +135,11 @@ run_in_guest() {
   ((status == 0)) || count_failure "$name" "the guest ended with $status:" "$log"
 }
 
-# What all parts need is asked for at once. A guest that lacks packages is a part that cannot run; without Bazel nothing can.
+# All parts' packages are installed at once. A guest that lacks packages is a part that cannot run; without Bazel no part can.
 test_packages() {
   local needed=("${build_packages[@]}") part
-  case $test_config in clang | noexcept | tsan) needed+=("${clang_packages[@]}") ;; esac
+  case $test_config in clang | noexcept | asan | tsan) needed+=("${clang_packages[@]}") ;; esac
+  [[ -n $test_config || " $* " != *' host '* ]] || needed+=("${compile_packages[@]}")
   for part in "$@"; do
     case $part in harness | guest) mapfile -t -O "${#needed[@]}" needed < <(guest_packages) ;; esac
   done
@@ -169,5 +172,6 @@ test_command() {
       *) "test_$part" ;;
     esac
   done
+  bound_build_cache
   print_total
 }

@@ -140,4 +140,8 @@ module_init(probe_init);
 module_exit(probe_exit);
 MODULE_DESCRIPTION("Tells the scatter list of a dma-buf");
 MODULE_LICENSE("GPL");
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
 MODULE_IMPORT_NS(DMA_BUF);
+#else
+MODULE_IMPORT_NS("DMA_BUF");
+#endif

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/core/refusals.h
+//
+// The errors of a request that no heap was asked for, or that no heap could serve.
+//
+// Not for users.
+#ifndef ION_ION_CORE_REFUSALS_H_
+#define ION_ION_CORE_REFUSALS_H_
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+#include "ion/backend.h"
+#include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/printable.h"
+#include "ion/base/status.h"
+#include "ion/base/with_memory.h"
+#include "ion/core/asker.h"
+#include "ion/heap_id.h"
+#include "ion/request.h"
+#include "ion/slab.h"
+
+namespace ion::internal {
+
+// The reasons for which heaps did not serve a request. Equal reasons are listed once, with all
+// their heaps; if the kernel lacks a heap, the list names those that it has. A reason is left out
+// if there is no memory for it.
+class Reasons {
+ public:
+  void Add(HeapId heap, const Error& error, bool is_bound) noexcept {
+    code_ = error.code();
+    lacks_ |= !is_bound && code_ == ENODEV;
+    (void)TryWithMemory([&] { AddText(heap, error); });
+  }
+  bool empty() const noexcept { return code_ == 0; }
+
+  // With the last one's errno.
+  template <class B>
+  absl::Status ToStatus(const B& backend) const noexcept {
+    return WithMemory([&] { return MakeStatus(code_, Text(backend)); },
+                      [&] { return CodeAlone(code_); });
+  }
+
+ private:
+  struct Reason {
+    HeapMask heaps;
+    std::string text;
+  };
+
+  void AddText(HeapId heap, const Error& error) {
+    std::string text = Describe(error);
+    for (Reason& reason : reasons_) {
+      if (reason.text != text) continue;
+      reason.heaps = reason.heaps | heap;
+      return;
+    }
+    reasons_.push_back({HeapMask(heap), std::move(text)});
+  }
+  template <class B>
+  std::string Text(const B& backend) const {
+    std::string text;
+    for (const Reason& reason : reasons_) {
+      absl::StrAppend(&text, text.empty() ? "" : "; ", HeapsOf(reason.heaps), ": ", reason.text);
+    }
+    if (lacks_) absl::StrAppend(&text, "; ", backend.name(), " has ", NamesOf(backend.heaps()));
+    return text;
+  }
+
+  // "heap 4", "heaps 1 to 8", "heaps 1, 2 and 9".
+  static std::string HeapsOf(HeapMask heaps) {
+    std::vector<std::string> runs;
+    size_t count = 0;
+    for (unsigned id = 0; id < HeapId::kCount; ++id) {
+      unsigned end = id;
+      while (end < HeapId::kCount && (heaps.bits() >> end & 1) != 0) ++end;
+      if (end == id) continue;
+      count += end - id;
+      if (end - id > 2) {
+        runs.push_back(absl::StrCat(id, " to ", end - 1));
+      } else {
+        for (unsigned one = id; one < end; ++one) runs.push_back(absl::StrCat(one));
+      }
+      id = end;
+    }
+    return absl::StrCat(count == 1 ? "heap " : "heaps ", Joined(runs));
+  }
+  static std::string NamesOf(std::span<const KernelHeap> heaps) {
+    std::vector<std::string> names;
+    for (const KernelHeap& heap : heaps) {
+      names.push_back(
+          absl::StrCat("'", Printable(heap.name), heap.unusable.ok() ? "'" : "' (unusable)"));
+    }
+    return names.empty() ? "no heap" : Joined(names);
+  }
+  static std::string Joined(const std::vector<std::string>& words) {
+    std::string text;
+    for (size_t i = 0; i < words.size(); ++i) {
+      absl::StrAppend(&text, i == 0 ? "" : i + 1 == words.size() ? " and " : ", ", words[i]);
+    }
+    return text;
+  }
+
+  std::vector<Reason> reasons_;
+  int code_ = 0;  // 0: no heap was asked
+  bool lacks_ = false;
+};
+
+// Why none of the heaps has memory.
+template <class Core>
+absl::Status NothingBound(const Core& core) noexcept {
+  Reasons reasons;
+  Core::Walk(core, [&](const auto& heap, size_t at) {
+    reasons.Add(Core::kIds[at], heap.error(), /*is_bound=*/false);
+    return false;
+  });
+  return reasons.ToStatus(core.backend);
+}
+
+// Why a Manager over this backend would serve nothing; or no request without a mask, though some of
+// its heaps are for those. No error: it serves.
+template <class Core>
+Error Unserved(const Core& core) noexcept {
+  Error first, scattered;
+  Core::Walk(core, [&]<class H>(const Result<H>& heap, size_t) {
+    if (heap.ok()) return false;
+    if (first.ok()) first = heap.error();
+    if (scattered.ok() && H::kType == HeapType::kSystem) scattered = heap.error();
+    return false;
+  });
+  if (core.bound.empty()) return scattered.ok() ? first : scattered;
+  return core.usual.empty() ? scattered : Error();
+}
+
+// `taken`: the bytes that a request of `bytes` is charged with, by its pages and its size class; 0:
+// as many. `charged`: the pages of this very request that are on the account already.
+inline absl::Status PastQuota(Operation operation, const char* backend, const Asker& asker,
+                              uint64_t bytes, uint64_t taken = 0, uint64_t charged = 0) noexcept {
+  const Error error(EDQUOT, "past the client's quota",
+                    {backend, operation, asker.client->name, bytes},
+                    "free some of its buffers, or raise its quota");
+  return WithMemory(
+      [&] {
+        const uint64_t held = asker.account.held();
+        std::string text = absl::StrCat(Describe(error), "; it holds ",
+                                        (held - std::min(held, charged)) * PageBytes(),
+                                        " bytes of ", asker.account.limit() * PageBytes());
+        if (taken >= bytes + PageBytes()) {
+          absl::StrAppend(&text, ", and the size class of the request takes ", taken, " bytes");
+        } else if (taken > bytes) {
+          absl::StrAppend(&text, ", and the request takes ", taken, " bytes in whole pages");
+        }
+        return MakeStatus(EDQUOT, text);
+      },
+      [] { return CodeAlone(EDQUOT); });
+}
+
+// The most buffers, or handles, of a client for which nobody named a bound: three quarters of the
+// descriptors that the process may have, and of the blocks of a Manager.
+inline uint32_t UsualCount() noexcept {
+  uint64_t most = BlockTable::kMaxBlocks;
+  rlimit descriptors{};
+  if (::getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+    most = std::min(most, uint64_t{descriptors.rlim_cur});
+  }
+  return static_cast<uint32_t>(most - most / 4);
+}
+// `what` it has too many of.
+inline absl::Status PastCount(Operation operation, const char* backend, const Asker& asker,
+                              const char* what, uint64_t has, uint64_t most) noexcept {
+  const Error error(EDQUOT, what, {backend, operation, asker.client->name},
+                    "free some, or raise the bound in its ClientOptions");
+  return WithMemory(
+      [&] {
+        return MakeStatus(EDQUOT, absl::StrCat(Describe(error), "; it has ", has, " of ", most));
+      },
+      [] { return CodeAlone(EDQUOT); });
+}
+inline constexpr const char* kPastBuffers = "past the client's max_buffers";
+inline constexpr const char* kPastHandles = "past the client's max_handles";
+// Returns true if a client has as many buffers as it may. (Threads that ask at once may exceed the
+// limit by one each.)
+inline bool AtMostBuffers(const Asker& asker) noexcept {
+  return asker.client != nullptr &&
+         asker.client->buffers.load(std::memory_order_relaxed) >= asker.client->most_buffers;
+}
+inline absl::Status PastBuffers(Operation operation, const char* backend,
+                                const Asker& asker) noexcept {
+  return PastCount(operation, backend, asker, kPastBuffers,
+                   asker.client->buffers.load(std::memory_order_relaxed),
+                   asker.client->most_buffers);
+}
+
+// `bound`: the heaps that have memory; `usual`: those that a request without a mask is served from.
+inline Error NoHeap(const Request& request, HeapMask bound, HeapMask usual,
+                    const Origin& origin) noexcept {
+  if (request.heaps.has_value() && request.heaps->empty()) {
+    return Error(ENODEV, "the mask of heaps is empty", origin,
+                 "name a heap, or leave the mask out");
+  }
+  if (!(request.heaps.value_or(usual) & bound).empty()) {
+    return Error(ENODEV, "the client may use no heap that the request names", origin,
+                 "name one of the client's mask, or give it a wider one");
+  }
+  if (request.heaps.has_value()) {
+    return Error(ENODEV, "no heap of this Manager is in the mask", origin,
+                 "Manager::heaps() has those that are");
+  }
+  return Error(ENODEV, "only contiguous heaps are bound", origin,
+               "contiguous memory is scarce: name the heap in the request's mask");
+}
+
+}  // namespace ion::internal
+
+#endif  // ION_ION_CORE_REFUSALS_H_

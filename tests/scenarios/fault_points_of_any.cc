@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+
+#include "doctest/doctest.h"
+#include "tests/scenarios/fault_scenarios.h"
+
+namespace ion::testing::faults {
+
+TEST_CASE_TEMPLATE_INVOKE(opening, Any);
+
+}  // namespace ion::testing::faults
