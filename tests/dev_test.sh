@@ -389,6 +389,25 @@ test_compdb() {
   rm "$tmp/bin/git"
 }
 
+test_links() {
+  local checkout=$tmp/checkout
+  mkdir -p "$checkout/ion" "$checkout/backends"
+  cp -rL "$(dirname "$dev")/tools" "$checkout/tools"
+  cp -L "$dev" "$checkout/dev"
+  printf ../backends >"$checkout/ion/backends"
+  ln -s ../policies "$checkout/ion/policies"
+  fake dpkg-query <<<$'#!/bin/sh\nexit 1'
+  run "$checkout/dev" test host --no-install
+  check 'a link that is a file is told' complains 3 'ion/backends is a file'
+  check 'and made a link' [ "$(readlink "$checkout/ion/backends")" = ../backends ]
+  run "$checkout/dev" test host --no-install
+  check 'once' [ "$(grep -c 'is a file' "$tmp/stderr")" = 0 ]
+  printf 'something else' >"$checkout/ion/platforms"
+  run "$checkout/dev" test host --no-install
+  check 'a file that names no folder stays' complains 2 'ion/platforms has something else'
+  check 'as it is' [ "$(<"$checkout/ion/platforms")" = 'something else' ]
+}
+
 test_interrupt() {
   local child
   all_packages_installed
@@ -413,6 +432,7 @@ test_guest_runner
 test_guest
 test_bench
 test_compdb
+test_links
 test_interrupt
 echo "$passed passed, $failed failed, 0 skipped"
 ((failed == 0))

@@ -25,6 +25,19 @@ require_home() {
     die "$status_usage" "HOME is '${HOME:-}'; Bazel and the caches need a directory there that can be written: export HOME=…"
 }
 
+# The links of ion/ to the folders beside it. Where symbolic links cannot be had (a zip archive, core.symlinks=false) each is a
+# file that has its target.
+require_links() {
+  local link target
+  for link in "$root"/ion/{backends,platforms,policies}; do
+    [[ -f $link && ! -L $link ]] || continue
+    target=$(<"$link")
+    [[ $target == "../${link##*/}" ]] || die "$status_usage" "ion/${link##*/} has something else than a link: restore it, git checkout ion"
+    say "ion/${link##*/} is a file, as this checkout has no symbolic links: it is made a link"
+    ln -sf "$target" "$link"
+  done
+}
+
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/ion-dev.XXXXXX")
 readonly scratch
 working='' beating=''
