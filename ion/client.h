@@ -55,8 +55,8 @@
 #include "ion/buffer_of.h"
 #include "ion/client_ref.h"
 #include "ion/core/account.h"
-#include "ion/core/asker.h"
-#include "ion/core/client_list.h"
+#include "ion/core/client_state.h"
+#include "ion/core/importing.h"
 #include "ion/core/manager_core.h"
 #include "ion/core/refusals.h"
 #include "ion/cpu_mapping.h"
@@ -117,15 +117,15 @@ class Client {
       identity->most_buffers = options.max_buffers.value_or(internal::UsualCount());
       domain = core.DomainOf(options.domain);
       // The last call that may throw: a client that has joined must leave.
-      pools = core.recycling.Join(options.domain, options.recycle_as_is);
+      pools = core.JoinPools(options.domain, options.recycle_as_is);
     });
     if (!joined) return ToStatus(Error(ENOMEM, "operator new", origin));
     pools.trust = domain;
     auto* state =
-        new (std::nothrow) State(core, std::move(account), options.heaps, domain, pools, identity,
-                                 options.max_handles.value_or(internal::UsualCount()));
+        new (std::nothrow) State(core, kRefOps, std::move(account), options.heaps, domain, pools,
+                                 identity, options.max_handles.value_or(internal::UsualCount()));
     if (state == nullptr) {
-      core.recycling.Leave(pools);
+      core.LeavePools(pools);
       return ToStatus(Error(ENOMEM, "operator new", origin));
     }
     return Client(state);
@@ -144,7 +144,7 @@ class Client {
   HeapMask heaps() const noexcept { return state().asker.heaps; }
   // The bytes that the client is charged; exact while no call is under way.
   uint64_t held_bytes() const noexcept {
-    return state().core.home->held(state().asker.account) * PageBytes();
+    return state().core.home().held(state().asker.account) * PageBytes();
   }
 
   // ion_alloc. As Manager::Allocate, within this client's mask and quota. RESOURCE_EXHAUSTED
@@ -172,13 +172,13 @@ class Client {
 
   // The same from one heap, whose type the lease then knows.
   template <HeapId kId>
-  absl::StatusOr<BufferOf<typename Core::template HeapAt<kId>>> Allocate(
+  absl::StatusOr<BufferOf<typename Core::Heaps::template At<kId>>> Allocate(
       Request request, CallSite where = CallSite::Here()) noexcept {
-    using H = typename Core::template HeapAt<kId>;
+    using H = typename Core::Heaps::template At<kId>;
     request.heaps = kId;
     absl::StatusOr<Buffer> lease = Allocate(request, where);
     if (!lease.ok()) return lease.status();
-    return BufferOf<H>(*std::move(lease), state().core.template Heap<H>());
+    return BufferOf<H>(*std::move(lease), state().core.heaps().template Heap<H>());
   }
   // A lease whose heap was not known before. EINVAL: it is of another; the lease stays as it was.
   template <class H>
@@ -189,7 +189,7 @@ class Client {
                             {kBackendName, Operation::kUseHandle, {}, block.bytes},
                             "Manager::HeapOf tells of which"));
     }
-    return BufferOf<H>(std::move(lease), state().core.template Heap<H>());
+    return BufferOf<H>(std::move(lease), state().core.heaps().template Heap<H>());
   }
 
   // Allocates memory for others to hold, too: Allocate, MakeHandle and Share in one call. It frees
@@ -236,7 +236,7 @@ class Client {
     }
     Result<BufferIdentity> identity = BufferIdentity();
     if (!self.core.SharesItsDescriptor(block)) {
-      identity = self.core.backend.Identify(FdRef(block.fd), Operation::kKeep);
+      identity = self.core.backend().Identify(FdRef(block.fd), Operation::kKeep);
       if (!identity.ok()) return ToStatus(identity.error());
     }
     std::lock_guard lock(self.mutex);
@@ -299,7 +299,7 @@ class Client {
       return ToStatus(Core::InheritedError({kBackendName, Operation::kImport}));
     }
     // No lock while it is looked at.
-    const Result<BufferIdentity> identity = self.core.backend.Identify(fd, Operation::kImport);
+    const Result<BufferIdentity> identity = self.core.backend().Identify(fd, Operation::kImport);
     if (!identity.ok()) return ToStatus(identity.error());
     {
       std::lock_guard lock(self.mutex);
@@ -308,8 +308,7 @@ class Client {
         return self.handles.AddReference(*entry);
       }
     }
-    Result<typename Core::Imported> imported =
-        self.core.home->import(self.core, fd, self.asker, where);
+    Result<internal::Imported> imported = self.core.home().import(self.core, fd, self.asker, where);
     if (imported.error().code() == EDQUOT && internal::AtMostBuffers(self.asker)) {
       return internal::PastBuffers(Operation::kImport, kBackendName, self.asker);
     }
@@ -342,7 +341,7 @@ class Client {
                         .properties = block.properties(),
                         .heap = state().core.HeapOf(block),
                         .count = entry.count,
-                        .heap_name = state().core.HeapNameOf(block)};
+                        .heap_name = state().core.heaps().NameOf(block)};
     });
   }
 
@@ -367,161 +366,11 @@ class Client {
   absl::Status Custom(uint32_t command, uint64_t argument) noexcept
     requires(C::kCustoms)
   {
-    return ToStatus(state().core.backend.Custom(command, argument));
+    return ToStatus(state().core.backend().Custom(command, argument));
   }
 
  private:
-  struct State : internal::SharedBufferOwner {
-    State(Core& of, Account&& opened, HeapMask heaps, uint64_t domain, PoolDomain pools,
-          std::shared_ptr<ClientIdentity> who, uint32_t handles_bound) noexcept
-        : SharedBufferOwner(kSharedBufferOps),
-          core(of),
-          account(std::move(opened)),
-          identity(std::move(who)),
-          asker{account.id(), heaps, heaps & of.bound, heaps & of.usual, domain, pools, identity},
-          most_handles(handles_bound),
-          handles(account.id().bits()),
-          listed{account.id().bits(), identity} {
-      core.clients.Add(listed);
-      core.owners.fetch_add(1, std::memory_order_relaxed);
-    }
-    ~State() { core.Drop(); }
-
-    // The client has ended.
-    void Close() noexcept {
-      SetClosed();
-      // In a child made by fork: the locks and the accounts are the parent's.
-      const bool ours = !core.InChild();
-      uint32_t at = 0;
-      for (;;) {
-        std::unique_lock lock(mutex, std::defer_lock);
-        if (ours) lock.lock();
-        Buffer lease = handles.RemoveNext(at);
-        if (ours) lock.unlock();
-        if (!lease.valid()) break;
-        Release(std::move(lease));
-      }
-      if (!ours) return;
-      identity->open.store(false, std::memory_order_relaxed);
-      core.ForgetClient(listed);
-      account.Close();
-      core.recycling.Leave(asker.pools);
-    }
-
-    // f(entry) under the lock, or the reason why there is no entry.
-    template <class F>
-    std::invoke_result_t<F, HandleTable::Entry&> With(const Handle& handle, F f) noexcept {
-      // Before the lock: in a child it may be held by a thread that is not there.
-      if (core.InChild()) {
-        return ToStatus(Core::InheritedError({kBackendName, Operation::kUseHandle}));
-      }
-      std::lock_guard lock(mutex);
-      HandleTable::Entry* entry = handles.Find(handle);
-      if (entry == nullptr) return ToStatus(handles.Refusal(handle, kBackendName));
-      return f(*entry);
-    }
-    absl::Status Free(const Handle& handle) noexcept {
-      Buffer last;
-      absl::Status status = With(handle, [&](HandleTable::Entry& entry) {
-        if (--entry.count == 0) last = handles.Remove(entry);
-        return absl::OkStatus();
-      });
-      // Without the lock.
-      Release(std::move(last));
-      return status;
-    }
-    template <MapMode kMode>
-    absl::StatusOr<CpuMapping<kMode>> Map(const Handle& handle, MapRange range) noexcept {
-      return With(handle, [&](HandleTable::Entry& entry) {
-        return CpuMapping<kMode>::Of(entry.lease, range);
-      });
-    }
-
-    // A range of a region is a buffer of its own once it is shared, and known from then on.
-    Result<UniqueFd> Share(HandleTable::Entry& entry) noexcept {
-      Block& block = LeaseAccess::BlockOf(entry.lease);
-      Result<UniqueFd> fd = core.Share(block);
-      if (!fd.ok()) return fd;
-      if (!entry.identity.known() && core.SharesItsDescriptor(block)) {
-        const Result<BufferIdentity> made = core.backend.Identify(fd->borrow(), Operation::kShare);
-        if (!made.ok()) return made.error();
-        entry.identity = *made;
-      }
-      if (Error error = core.KnowAsOwn(block, entry.identity); !error.ok()) return error;
-      return fd;
-    }
-
-    // The handle's entry of the buffer that a descriptor leads to; nullptr: there is none, for
-    // sure. Under the lock.
-    HandleTable::Entry* Find(const BufferIdentity& buffer, FdRef fd) noexcept {
-      return handles.FindBuffer(buffer, [&](const HandleTable::Entry& entry) {
-        const Block& block = LeaseAccess::BlockOf(entry.lease);
-        if (!core.SharesItsDescriptor(block)) return core.AreOne(FdRef(block.fd), fd);
-        const Result<UniqueFd> share = core.Share(block);
-        return share.ok() && core.AreOne(share->borrow(), fd);
-      });
-    }
-    // Puts an import into the table. The caller releases the rest of `imported`, without the lock.
-    absl::StatusOr<Handle> Adopt(typename Core::Imported& imported) noexcept {
-      const Block& block = LeaseAccess::BlockOf(imported.lease);
-      std::lock_guard lock(mutex);
-      if (HandleTable::Entry* entry = Find(imported.identity, FdRef(block.fd)); entry != nullptr) {
-        // Existing mappings stay as they are.
-        if (block.writable && !LeaseAccess::BlockOf(entry->lease).writable) {
-          std::swap(entry->lease, imported.lease);
-        }
-        return handles.AddReference(*entry);
-      }
-      if (AtMostHandles()) return PastHandles(Operation::kImport);
-      if (!handles.Reserve()) {
-        return ToStatus(
-            Error(ENOMEM, "operator new: a handle", {kBackendName, Operation::kImport}));
-      }
-      return handles.Add(std::move(imported.lease), imported.identity);
-    }
-
-    bool AtMostHandles() const noexcept { return handles.in_use() >= most_handles; }
-    absl::Status PastHandles(Operation operation) const noexcept {
-      return internal::PastCount(operation, kBackendName, asker, internal::kPastHandles,
-                                 handles.in_use(), most_handles);
-    }
-
-    // Releases the memory of a handle. Empty: no effect.
-    void Release(Buffer lease) noexcept {
-      if (!lease.valid()) return;
-      const Block& block = LeaseAccess::BlockOf(lease);
-      if (!core.InChild()) core.blocks.Amend(block, [](BlockNote& note) { note.orphaned = true; });
-      LeaseAccess::Orphan(std::move(lease));
-    }
-
-    // Of the library that made the client, whose accounts these functions know.
-    const ClientRef::Ops* const ref_ops = &kRefOps;
-    Core& core;
-    Account account;
-    const std::shared_ptr<ClientIdentity> identity;
-    const internal::Asker asker;
-    const uint32_t most_handles;
-    std::mutex mutex;
-    HandleTable handles;
-    internal::ClientList::Entry listed;
-  };
-
-  static State& StateOf(internal::SharedBufferOwner& owner) noexcept {
-    return static_cast<State&>(owner);
-  }
-  static constexpr internal::SharedBufferOwner::Ops kSharedBufferOps = {
-      .free = [](internal::SharedBufferOwner& owner,
-                 const Handle& handle) noexcept { StateOf(owner).Free(handle).IgnoreError(); },
-      .map_read_only =
-          [](internal::SharedBufferOwner& owner, const Handle& handle, MapRange range) noexcept {
-            return StateOf(owner).template Map<MapMode::kReadOnly>(handle, range);
-          },
-      .map_writable =
-          [](internal::SharedBufferOwner& owner, const Handle& handle, MapRange range) noexcept {
-            return StateOf(owner).template Map<MapMode::kWritable>(handle, range);
-          },
-      .destroy = [](internal::SharedBufferOwner& owner) noexcept { delete &StateOf(owner); },
-  };
+  using State = internal::ClientState<Core, ClientRef::Ops>;
 
   // The client of a ClientRef, which does not end it.
   static Client Borrowed(void* client) noexcept {

@@ -117,7 +117,7 @@ class ManagerWith {
     if (core == nullptr)
       return ToStatus(Error(ENOMEM, "operator new", {B::kName, Operation::kOpen}));
     ManagerWith manager(core);
-    if (core->bound.empty()) return internal::NothingBound(*core);
+    if (core->heaps().bound().empty()) return internal::NothingBound(*core);
     return manager;
   }
 
@@ -127,7 +127,7 @@ class ManagerWith {
     return *this;
   }
   ~ManagerWith() {
-    if (core_ != nullptr) core_->home->abandon(*core_);
+    if (core_ != nullptr) core_->home().abandon(*core_);
   }
 
   // A user of this Manager. ENOSPC: 1023 clients are open in this process.
@@ -141,7 +141,7 @@ class ManagerWith {
   // the errno of the last.
   absl::StatusOr<Buffer> Allocate(const Request& request,
                                   CallSite where = CallSite::Here()) noexcept {
-    return core().Allocate(request, core().nobody, where);
+    return core().Allocate(request, core().nobody(), where);
   }
 
   // Renames a buffer for the kernel's reports. ENOTSUP: the backend's memory keeps its first name.
@@ -156,11 +156,11 @@ class ManagerWith {
   }
 
   // The heaps that have memory.
-  HeapMask heaps() const noexcept { return core().bound; }
+  HeapMask heaps() const noexcept { return core().heaps().bound(); }
   // The heaps that serve a request without a mask: those that do not declare contiguous memory.
-  HeapMask default_heaps() const noexcept { return core().usual; }
+  HeapMask default_heaps() const noexcept { return core().heaps().usual(); }
   // The name of the kernel heap behind `id`, or empty.
-  std::string_view HeapName(HeapId id) const noexcept { return core().NameOf(id); }
+  std::string_view HeapName(HeapId id) const noexcept { return core().heaps().NameOf(id); }
   // The id of the heap that a buffer came from; none for another Manager's.
   std::optional<HeapId> HeapOf(const Buffer& buffer) const noexcept {
     const Block& block = LeaseAccess::BlockOf(buffer);
@@ -168,17 +168,17 @@ class ManagerWith {
     return core().HeapOf(block);
   }
   // The properties that hold for every heap in `mask` (their intersection).
-  Properties Guarantees(HeapMask mask) const noexcept { return core().Guarantees(mask); }
+  Properties Guarantees(HeapMask mask) const noexcept { return core().heaps().Guarantees(mask); }
 
   // Gives idle memory of pools back to the kernel: at least `bytes`, or all of it. Returns the
   // number of bytes freed. 0 bytes: frees nothing, and moves the content of threads' magazines to
   // the depots, from which other domains may take it.
   uint64_t Trim(uint64_t bytes = UINT64_MAX) noexcept {
-    return core().home->trim(core(), bytes, GiveBack::kTrim);
+    return core().home().trim(core(), bytes, GiveBack::kTrim);
   }
   // Advances the pools' time: memory that was not needed for some ticks goes back to the kernel
   // (policies/recycling/pool_spec.h). For a program without a Reclaimer.
-  void Tick() noexcept { core().home->tick(core()); }
+  void Tick() noexcept { core().home().tick(core()); }
   // Starts a thread of this Manager that ticks, and gives idle memory back when the machine runs
   // short (ion/core/reclaimer.h). OK: it runs; the ReclaimerStatus says which of its ways to see
   // that memory is short it cannot watch, and why. Otherwise nothing runs. FAILED_PRECONDITION
@@ -203,7 +203,7 @@ class ManagerWith {
 
   // Returns the memory that each client holds at this moment (ion/report.h).
   Report MakeReport() const noexcept {
-    return internal::WithMemory([&] { return core().home->report(core()); },
+    return internal::WithMemory([&] { return core().home().report(core()); },
                                 [] {
                                   Report report;
                                   report.complete = false;
@@ -212,9 +212,9 @@ class ManagerWith {
   }
 
   // The backend, as long as the Manager lives.
-  B& backend() noexcept { return core().backend; }
+  B& backend() noexcept { return core().backend(); }
   // The sink that gets errors which no call can return, such as those of destructors.
-  ErrorSink& errors() noexcept { return core().backend.errors(); }
+  ErrorSink& errors() noexcept { return core().backend().errors(); }
 
  private:
   explicit ManagerWith(Core* core) noexcept : core_(core) {}

@@ -35,6 +35,11 @@ inline uint64_t PageBytes() noexcept { return static_cast<uint64_t>(::sysconf(_S
 
 inline bool IsPageAligned(uint64_t bytes) noexcept { return bytes % PageBytes() == 0; }
 
+// The number of pages that hold `bytes`.
+inline uint64_t PagesIn(uint64_t bytes) noexcept {
+  return bytes / PageBytes() + (bytes % PageBytes() != 0 ? 1 : 0);
+}
+
 // `bytes` as a length in memory. A 32-bit program gets SIZE_MAX for a length that it cannot
 // address: mmap answers that with ENOMEM.
 constexpr size_t AddressableBytes(uint64_t bytes) noexcept {

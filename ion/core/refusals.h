@@ -123,11 +123,11 @@ class Reasons {
 template <class Core>
 absl::Status NothingBound(const Core& core) noexcept {
   Reasons reasons;
-  Core::Walk(core, [&](const auto& heap, size_t at) {
-    reasons.Add(Core::kIds[at], heap.error(), /*is_bound=*/false);
+  core.heaps().Walk([&](const auto& heap, size_t at) {
+    reasons.Add(Core::Heaps::kIds[at], heap.error(), /*is_bound=*/false);
     return false;
   });
-  return reasons.ToStatus(core.backend);
+  return reasons.ToStatus(core.backend());
 }
 
 // Why a Manager over this backend would serve nothing; or no request without a mask, though some of
@@ -135,14 +135,14 @@ absl::Status NothingBound(const Core& core) noexcept {
 template <class Core>
 Error Unserved(const Core& core) noexcept {
   Error first, scattered;
-  Core::Walk(core, [&]<class H>(const Result<H>& heap, size_t) {
+  core.heaps().Walk([&]<class H>(const Result<H>& heap, size_t) {
     if (heap.ok()) return false;
     if (first.ok()) first = heap.error();
     if (scattered.ok() && H::kType == HeapType::kSystem) scattered = heap.error();
     return false;
   });
-  if (core.bound.empty()) return scattered.ok() ? first : scattered;
-  return core.usual.empty() ? scattered : Error();
+  if (core.heaps().bound().empty()) return scattered.ok() ? first : scattered;
+  return core.heaps().usual().empty() ? scattered : Error();
 }
 
 // `taken`: the bytes that a request of `bytes` is charged with, by its pages and its size class; 0:
