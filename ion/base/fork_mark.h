@@ -4,8 +4,7 @@
 // File: ion/base/fork_mark.h
 //
 // ForkMark: tells a child made by fork from the process that made the mark. It asks the kernel for
-// nothing but its page. Where there was no memory for one, and before Linux 4.14, a child is not
-// told.
+// nothing but its page. Without memory for one, and before Linux 4.14, a child is not told.
 //
 // Example:
 //   ion::ForkMark mark;

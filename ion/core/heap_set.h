@@ -3,9 +3,8 @@
 //
 // File: ion/core/heap_set.h
 //
-// HeapSet: the heaps of a Manager: which of them have memory, in which order they are tried, and
-// what they say of themselves. A heap that has no memory at first may be bound later; it is never
-// moved or removed.
+// HeapSet: the heaps of a Manager: those that have memory, the order of trial, names and
+// properties. A heap that has no memory at first may be bound later; it is never moved or removed.
 //
 // Not for users.
 //
