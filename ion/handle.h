@@ -15,6 +15,7 @@
 #ifndef ION_ION_HANDLE_H_
 #define ION_ION_HANDLE_H_
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <new>
@@ -44,16 +45,17 @@ class Handle {
 
 // The handles of one client, each with its count. Not for users.
 //
-// Cost: finding a buffer by its identity looks at every handle; all else is constant. Not
-// thread-safe: under the client's lock.
+// Cost: constant, but for Reserve, which doubles the table at times; a buffer is found by a hash of
+// its identity. Not thread-safe: under the client's lock.
 class HandleTable {
  public:
+  static constexpr uint32_t kNone = UINT32_MAX;
   struct Entry {
     Buffer lease;
-    BufferIdentity identity;
-    uint32_t count = 0;  // 0: free
+    BufferIdentity identity;  // set by SetIdentity
+    uint32_t count = 0;       // 0: free
     uint32_t generation = 0;
-    uint32_t next_free = 0;
+    uint32_t next = kNone;  // the next free one, or the next of its bucket
   };
 
   // `client` is the AccountId's bits: never used again. `generation`: the last one that the entries
@@ -62,18 +64,29 @@ class HandleTable {
       : client_(client), generation_(generation) {}
   HandleTable(const HandleTable&) = delete;
   HandleTable& operator=(const HandleTable&) = delete;
-  ~HandleTable() { delete[] entries_; }
+  ~HandleTable() {
+    delete[] entries_;
+    delete[] buckets_;
+  }
 
   // Makes sure that the next Add succeeds. False: operator new had no memory.
   [[nodiscard]] bool Reserve() noexcept {
     if (free_ != kNone || used_ < capacity_) return true;
     const uint32_t capacity = capacity_ == 0 ? 16 : 2 * capacity_;
-    Entry* larger = new (std::nothrow) Entry[capacity];
-    if (larger == nullptr) return false;
+    Entry* const larger = new (std::nothrow) Entry[capacity];
+    uint32_t* const buckets = new (std::nothrow) uint32_t[capacity];
+    if (larger == nullptr || buckets == nullptr) {
+      delete[] larger;
+      delete[] buckets;
+      return false;
+    }
     for (uint32_t i = 0; i < used_; ++i) larger[i] = std::move(entries_[i]);
-    delete[] entries_;
-    entries_ = larger;
+    delete[] std::exchange(entries_, larger);
+    delete[] std::exchange(buckets_, buckets);
+    std::fill_n(buckets_, capacity, kNone);
     capacity_ = capacity;
+    // None is free, or it would have been taken.
+    for (uint32_t i = 0; i < used_; ++i) Link(entries_[i]);
     return true;
   }
   // Requires: Reserve said true, and no Add came since.
@@ -83,24 +96,29 @@ class HandleTable {
       at = used_++;
       entries_[at].generation = generation_;
     } else {
-      free_ = entries_[at].next_free;
+      free_ = entries_[at].next;
     }
     Entry& entry = entries_[at];
     entry.lease = std::move(lease);
-    entry.identity = identity;
     entry.count = 1;
+    SetIdentity(entry, identity);
     ++in_use_;
     return {client_, at, ++entry.generation};
+  }
+  // Makes an entry whose identity was unknown known by this one. Requires: the entry is in use.
+  void SetIdentity(Entry& entry, const BufferIdentity& identity) noexcept {
+    entry.identity = identity;
+    Link(entry);
   }
   // Returns the entry of the buffer with this identity, or nullptr. `is_it(entry)` is true if an
   // entry of this identity is certainly that buffer.
   template <class F>
   Entry* FindBuffer(const BufferIdentity& identity, F is_it) noexcept {
-    if (!identity.known()) return nullptr;
-    for (uint32_t i = 0; i < used_; ++i) {
-      Entry& entry = entries_[i];
+    if (!identity.known() || capacity_ == 0) return nullptr;
+    for (uint32_t at = *BucketOf(identity); at != kNone; at = entries_[at].next) {
+      Entry& entry = entries_[at];
       // One that is full is not counted any further: the buffer gets a second handle.
-      if (entry.count == 0 || entry.count == UINT32_MAX || entry.identity != identity) continue;
+      if (entry.count == UINT32_MAX || entry.identity != identity) continue;
       if (is_it(entry)) return &entry;
     }
     return nullptr;
@@ -108,7 +126,7 @@ class HandleTable {
   // Its handle, with its count raised.
   Handle AddReference(Entry& entry) noexcept {
     ++entry.count;
-    return {client_, static_cast<uint32_t>(&entry - entries_), entry.generation};
+    return {client_, IndexOf(entry), entry.generation};
   }
   // nullptr: see Refusal.
   Entry* Find(const Handle& handle) noexcept {
@@ -129,13 +147,12 @@ class HandleTable {
   }
   // The lease of an entry whose count went to 0. Requires: the entry is in use.
   Buffer Remove(Entry& entry) noexcept {
+    Unlink(entry);
     entry.count = 0;
     entry.identity = {};
     --in_use_;
     // One whose generations are used up is nobody's any more: a handle that was freed stays so.
-    if (entry.generation != UINT32_MAX) {
-      entry.next_free = std::exchange(free_, static_cast<uint32_t>(&entry - entries_));
-    }
+    if (entry.generation != UINT32_MAX) entry.next = std::exchange(free_, IndexOf(entry));
     return std::exchange(entry.lease, Buffer());
   }
   // Removes the first entry in use whose index is `at` or more, and returns its lease; `at` is the
@@ -151,12 +168,30 @@ class HandleTable {
   uint32_t in_use() const noexcept { return in_use_; }
 
  private:
-  static constexpr uint32_t kNone = UINT32_MAX;
+  uint32_t IndexOf(const Entry& entry) const noexcept {
+    return static_cast<uint32_t>(&entry - entries_);
+  }
+  // Where the entries with this identity begin. (Fibonacci hashing: inodes come one after another.)
+  uint32_t* BucketOf(const BufferIdentity& identity) const noexcept {
+    const uint64_t hash = (identity.inode ^ identity.device << 32) * 0x9e3779b97f4a7c15;
+    return &buckets_[hash >> 32 & (capacity_ - 1)];
+  }
+  void Link(Entry& entry) noexcept {
+    if (!entry.identity.known()) return;
+    entry.next = std::exchange(*BucketOf(entry.identity), IndexOf(entry));
+  }
+  void Unlink(Entry& entry) noexcept {
+    if (!entry.identity.known()) return;
+    uint32_t* link = BucketOf(entry.identity);
+    while (*link != IndexOf(entry)) link = &entries_[*link].next;
+    *link = entry.next;
+  }
 
   const uint64_t client_;
   const uint32_t generation_;
   uint32_t in_use_ = 0;
   Entry* entries_ = nullptr;
+  uint32_t* buckets_ = nullptr;  // as many as entries, a power of 2
   uint32_t used_ = 0;
   uint32_t capacity_ = 0;
   uint32_t free_ = kNone;

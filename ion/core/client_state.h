@@ -121,7 +121,7 @@ struct ClientState : SharedBufferOwner {
     if (!entry.identity.known() && core.SharesItsDescriptor(block)) {
       const Result<BufferIdentity> made = core.backend().Identify(fd->borrow(), Operation::kShare);
       if (!made.ok()) return made.error();
-      entry.identity = *made;
+      handles.SetIdentity(entry, *made);
     }
     if (Error error = core.KnowAsOwn(block, entry.identity); !error.ok()) return error;
     return fd;

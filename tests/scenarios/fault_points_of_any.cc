@@ -6,6 +6,9 @@
 
 namespace ion::testing::faults {
 
+[[maybe_unused]] static const bool documented =
+    Document("any", {"openat", "close", "read", "getdents64", "fstat", "uname", "sysinfo"});
+
 TEST_CASE_TEMPLATE_INVOKE(opening, Any);
 
 }  // namespace ion::testing::faults

@@ -6,6 +6,37 @@
 
 namespace ion::testing::faults {
 
+[[maybe_unused]] static const bool documented =
+    Document("dma_heap",
+             {"openat",
+              "openat of fdinfo",
+              "close",
+              "read",
+              "getdents64",
+              "mmap",
+              "munmap",
+              "madvise MADV_DONTFORK",
+              "madvise MADV_POPULATE_WRITE",
+              "madvise MADV_DONTNEED",
+              "madvise MADV_DODUMP",
+              "poll",
+              "fcntl F_DUPFD_CLOEXEC",
+              "fcntl F_GETFL",
+              "ioctl FIOQSIZE",
+              "fcntl F_GETPIPE_SZ",
+              "kcmp",
+              "lseek",
+              "fstat",
+              "fstatfs",
+              "uname",
+              "sysinfo",
+              "ioctl DMA_BUF_IOCTL_SYNC",
+              "ioctl DMA_BUF_SET_NAME"},
+             {
+                 {"ioctl DMA_HEAP_IOCTL_ALLOC",
+                  {EBADF, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, ENOTTY}},
+             });
+
 TEST_CASE_TEMPLATE_INVOKE(opening, DmaHeap);
 TEST_CASE_TEMPLATE_INVOKE(allocating, DmaHeap);
 TEST_CASE_TEMPLATE_INVOKE(mapping, DmaHeap);

@@ -6,11 +6,15 @@
 
 namespace ion::testing::faults {
 
-[[maybe_unused]] static const bool documented = Document(
-    "memfd", {"openat", "close", "read", "mmap", "munmap", "madvise MADV_DONTFORK",
+[[maybe_unused]] static const bool documented =
+    Document("memfd",
+             {"openat", "close", "read", "mmap", "munmap", "madvise MADV_DONTFORK",
               "madvise MADV_POPULATE_WRITE", "memfd_create MFD_NOEXEC_SEAL", "memfd_create",
               "ftruncate", "fcntl F_DUPFD_CLOEXEC", "fcntl F_GETFL", "kcmp", "fcntl F_ADD_SEALS",
-              "fcntl F_GET_SEALS", "fstat", "fstatfs", "uname", "sysinfo"});
+              "fstat", "fstatfs", "uname", "sysinfo"},
+             {
+                 {"fcntl F_GET_SEALS", {EBADF, EINVAL}},
+             });
 
 TEST_CASE_TEMPLATE_INVOKE(opening, Memfd);
 TEST_CASE_TEMPLATE_INVOKE(allocating, Memfd);

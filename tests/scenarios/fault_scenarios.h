@@ -89,128 +89,75 @@ TYPE_TO_STRING_AS("ion_legacy", ion::testing::faults::IonLegacy);
 
 namespace ion::testing::faults {
 
-// What each call documents: the man page of that name, section 2, as far as the call can meet it
-// with our arguments; for ioctls the kernel's documentation and drivers, Linux 5.1 to 6.12. And the
-// backends that make the call, if they have no table of their own (Document).
-struct DocumentedCall {
+// The errnos of calls that several backends make: those of the man page of that name, section 2, as
+// far as the call can meet them with our arguments; for ioctls the kernel's documentation and
+// drivers, Linux 5.1 to 6.12.
+struct CommonCall {
   std::string_view call;
   std::vector<int> errnos;
-  std::vector<std::string_view> backends;
 };
-inline std::vector<DocumentedCall>& Documented() {
-  static std::vector<DocumentedCall> documented = {
+inline const std::vector<CommonCall>& CommonCalls() {
+  static const std::vector<CommonCall> calls = {
       {"openat",
        {EACCES, EBUSY, EINTR, EINVAL, EISDIR, ELOOP, EMFILE, ENAMETOOLONG, ENFILE, ENODEV, ENOENT,
-        ENOMEM, ENXIO, ENOTDIR, EPERM, EOVERFLOW, EROFS, EIO},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
-      {"openat of fdinfo",
-       {EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
-      {"close",
-       {EBADF, EINTR, EIO, ENOSPC, EDQUOT},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
-      {"read",
-       {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, EISDIR},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
-      {"getdents64", {EBADF, EFAULT, EINVAL, ENOENT, ENOTDIR}, {"dma_heap", "any"}},
-      {"mmap",
-       {EACCES, EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOMEM, EOVERFLOW, EPERM},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
-      {"munmap", {EINVAL, ENOMEM}, {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
-      {"madvise MADV_DONTFORK",
-       {EAGAIN, EINVAL, ENOMEM},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
-      {"madvise MADV_POPULATE_WRITE",
-       {EFAULT, EHWPOISON, EINVAL, ENOMEM},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
-      {"madvise MADV_DONTNEED", {EINVAL, ENOMEM}, {"udmabuf", "dma_heap", "ion"}},
-      {"madvise MADV_DODUMP", {EAGAIN, EINVAL, ENOMEM}, {"udmabuf", "dma_heap", "ion"}},
-      {"poll", {EFAULT, EINTR, EINVAL, ENOMEM}, {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
+        ENOMEM, ENXIO, ENOTDIR, EPERM, EOVERFLOW, EROFS, EIO}},
+      {"openat of fdinfo", {EACCES, EINTR, EMFILE, ENFILE, ENOENT, ENOMEM, EPERM}},
+      {"close", {EBADF, EINTR, EIO, ENOSPC, EDQUOT}},
+      {"read", {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, EISDIR}},
+      {"getdents64", {EBADF, EFAULT, EINVAL, ENOENT, ENOTDIR}},
+      {"mmap", {EACCES, EAGAIN, EBADF, EINVAL, ENFILE, ENODEV, ENOMEM, EOVERFLOW, EPERM}},
+      {"munmap", {EINVAL, ENOMEM}},
+      {"madvise MADV_DONTFORK", {EAGAIN, EINVAL, ENOMEM}},
+      {"madvise MADV_POPULATE_WRITE", {EFAULT, EHWPOISON, EINVAL, ENOMEM}},
+      {"madvise MADV_DONTNEED", {EINVAL, ENOMEM}},
+      {"madvise MADV_DODUMP", {EAGAIN, EINVAL, ENOMEM}},
+      {"poll", {EFAULT, EINTR, EINVAL, ENOMEM}},
       {"memfd_create MFD_NOEXEC_SEAL",
-       {EACCES, EFAULT, EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM},
-       {"udmabuf"}},
+       {EACCES, EFAULT, EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM}},
       // Where the kernel is older than Linux 6.3.
-      {"memfd_create",
-       {EACCES, EFAULT, EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM},
-       {"udmabuf"}},
-      {"ftruncate", {EBADF, EFBIG, EINTR, EINVAL, EIO, EPERM}, {"udmabuf"}},
-      {"fcntl F_DUPFD_CLOEXEC",
-       {EBADF, EINVAL, EMFILE},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
-      {"fcntl F_GETFL", {EBADF}, {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
+      {"memfd_create", {EACCES, EFAULT, EINVAL, EMFILE, ENFILE, ENOMEM, ENOSYS, EPERM}},
+      {"ftruncate", {EBADF, EFBIG, EINTR, EINVAL, EIO, EPERM}},
+      {"fcntl F_DUPFD_CLOEXEC", {EBADF, EINVAL, EMFILE}},
+      {"fcntl F_GETFL", {EBADF}},
       // The kernel itself answers these two. EACCES is a security module's.
-      {"ioctl FIOQSIZE",
-       {EACCES, EBADF, EFAULT, EINTR, ENOTTY},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
-      {"fcntl F_GETPIPE_SZ", {EACCES, EBADF}, {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
+      {"ioctl FIOQSIZE", {EACCES, EBADF, EFAULT, EINTR, ENOTTY}},
+      {"fcntl F_GETPIPE_SZ", {EACCES, EBADF}},
       // Whether two descriptors are of one file: F_DUPFD_QUERY and kcmp.
-      {"kcmp", {EACCES, EBADF, EINVAL, ENOMEM, ENOSYS, EPERM}, {"udmabuf", "dma_heap", "ion"}},
-      {"fcntl F_ADD_SEALS", {EBADF, EBUSY, EINVAL, EPERM}, {"udmabuf"}},
-      {"fcntl F_GET_SEALS", {EBADF, EINVAL}, {}},
-      {"lseek", {EBADF, EINVAL, ENXIO, EOVERFLOW, ESPIPE}, {"udmabuf", "dma_heap", "ion"}},
-      // The other two tell dma-bufs from other anonymous files.
-      {"lseek", {EBADF, ENXIO, EOVERFLOW}, {"ion_legacy"}},
-      {"fstat",
-       {EBADF, EFAULT, ENOMEM, EOVERFLOW},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
-      {"fstatfs",
-       {EBADF, EFAULT, EINTR, EIO, ENOMEM, ENOSYS, EOVERFLOW},
-       {"udmabuf", "dma_heap", "ion", "ion_legacy"}},
-      {"uname", {EFAULT}, {"udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
-      {"sysinfo", {EFAULT}, {"udmabuf", "dma_heap", "ion", "ion_legacy", "any"}},
-      {"ioctl DMA_HEAP_IOCTL_ALLOC",
-       {EBADF, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, ENOTTY},
-       {"dma_heap"}},
-      {"ioctl DMA_BUF_IOCTL_SYNC",
-       {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, ENOTTY},
-       {"udmabuf", "dma_heap", "ion"}},
-      {"ioctl DMA_BUF_SET_NAME",
-       {EBADF, EBUSY, EFAULT, EINTR, EINVAL, ENOMEM, ENOTTY},
-       {"udmabuf", "dma_heap", "ion"}},
-      {"ioctl ION_IOC_FREE of no handle", {EBADF, EFAULT, EINTR, EINVAL, EPERM}, {"ion"}},
-      {"ioctl ION_IOC_FREE of no handle",
-       {EBADF, EFAULT, EINTR, EINVAL, ENOTTY, EPERM},
-       {"ion_legacy"}},
-      {"ioctl ION_IOC_FREE", {EBADF, EFAULT, EINTR, EINVAL}, {"ion_legacy"}},
-      {"ioctl ION_IOC_HEAP_QUERY",
-       {EBADF, EFAULT, EINTR, EINVAL, ENOMEM, ENOTTY, EPERM},
-       {"ion", "ion_legacy"}},
-      {"ioctl ION_IOC_ABI_VERSION", {EBADF, EFAULT, EINTR, EINVAL, ENOTTY}, {"ion"}},
-      {"ioctl ION_IOC_ALLOC",
-       {EBADF, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENODEV, ENOMEM, ENOTTY, EPERM},
-       {"ion"}},
-      // ENODEV says that there is no heap of an id.
-      {"ioctl ION_IOC_ALLOC",
-       {EBADF, EFAULT, EINTR, EINVAL, ENOMEM, ENOTTY, EPERM},
-       {"ion_legacy"}},
-      {"ioctl ION_IOC_SHARE",
-       {EBADF, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM},
-       {"ion_legacy"}},
-      // EINVAL says that it is another driver's.
-      {"ioctl ION_IOC_IMPORT", {EBADF, EFAULT, EINTR, ENOMEM}, {"ion_legacy"}},
-      {"ioctl ION_IOC_SYNC", {EBADF, EFAULT, EINTR, EINVAL}, {"ion_legacy"}},
-      {"ioctl UDMABUF_CREATE",
-       {EBADF, EBADFD, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, ENOTTY},
-       {"udmabuf"}},
-      {"ioctl UDMABUF_CREATE_LIST",
-       {EBADF, EBADFD, EFAULT, EINTR, EINVAL, EMFILE, ENFILE, ENOMEM, ENOTTY},
-       {"udmabuf"}},
+      {"kcmp", {EACCES, EBADF, EINVAL, ENOMEM, ENOSYS, EPERM}},
+      {"fcntl F_ADD_SEALS", {EBADF, EBUSY, EINVAL, EPERM}},
+      {"lseek", {EBADF, EINVAL, ENXIO, EOVERFLOW, ESPIPE}},
+      {"fstat", {EBADF, EFAULT, ENOMEM, EOVERFLOW}},
+      {"fstatfs", {EBADF, EFAULT, EINTR, EIO, ENOMEM, ENOSYS, EOVERFLOW}},
+      {"uname", {EFAULT}},
+      {"sysinfo", {EFAULT}},
+      {"ioctl DMA_BUF_IOCTL_SYNC", {EAGAIN, EBADF, EFAULT, EINTR, EINVAL, EIO, ENOTTY}},
+      {"ioctl DMA_BUF_SET_NAME", {EBADF, EBUSY, EFAULT, EINTR, EINVAL, ENOMEM, ENOTTY}},
+      {"ioctl ION_IOC_HEAP_QUERY", {EBADF, EFAULT, EINTR, EINVAL, ENOMEM, ENOTTY, EPERM}},
   };
+  return calls;
+}
+
+// A call of a backend, and the errnos that it documents.
+struct DocumentedCall {
+  std::string_view backend;
+  std::string_view call;
+  std::vector<int> errnos;
+};
+inline std::vector<DocumentedCall>& Documented() {
+  static std::vector<DocumentedCall> documented;
   return documented;
 }
 
-// The table of a backend, at the head of its file: those of the calls above that it makes, and
-// calls that no other backend makes, with their errnos. If a call stands above twice, the first is
-// meant. Called before main; returns true.
-inline bool Document(std::string_view backend, const std::vector<std::string_view>& calls,
-                     const std::vector<std::pair<std::string_view, std::vector<int>>>& own = {}) {
-  std::vector<DocumentedCall>& documented = Documented();
-  for (const std::string_view call : calls) {
-    const auto found = std::ranges::find(documented, call, &DocumentedCall::call);
-    ION_CHECK(found != documented.end(), "a table of fault points names a call without errnos");
-    found->backends.push_back(backend);
+// The table of a backend, at the head of its file: those of the common calls that it makes, and its
+// own, with their errnos. Called before main; returns true.
+inline bool Document(std::string_view backend, const std::vector<std::string_view>& common,
+                     const std::vector<CommonCall>& own = {}) {
+  for (const std::string_view call : common) {
+    const auto found = std::ranges::find(CommonCalls(), call, &CommonCall::call);
+    ION_CHECK(found != CommonCalls().end(), "a table of fault points names a call without errnos");
+    Documented().push_back({backend, call, found->errnos});
   }
-  for (const auto& [call, errnos] : own) documented.push_back({call, errnos, {backend}});
+  for (const auto& [call, errnos] : own) Documented().push_back({backend, call, errnos});
   return true;
 }
 
@@ -218,6 +165,11 @@ inline bool Document(std::string_view backend, const std::vector<std::string_vie
 struct Count {
   size_t covered = 0;
   size_t survived = 0;
+
+  void operator+=(const Count& other) noexcept {
+    covered += other.covered;
+    survived += other.survived;
+  }
 };
 inline std::map<const DocumentedCall*, Count> counts, counts_on_fakes;
 inline std::set<std::string_view> opened_backends;
@@ -226,8 +178,7 @@ inline const DocumentedCall* FindDocumented(const Step& step, std::string_view b
   const bool fdinfo = step.call == "openat" && step.path.starts_with("/proc/self/fdinfo/");
   const std::string_view call = fdinfo ? "openat of fdinfo" : step.call;
   const auto found = std::ranges::find_if(Documented(), [&](const DocumentedCall& documented) {
-    return documented.call == call &&
-           std::ranges::find(documented.backends, backend) != documented.backends.end();
+    return documented.backend == backend && documented.call == call;
   });
   return found == Documented().end() ? nullptr : &*found;
 }

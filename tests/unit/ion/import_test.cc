@@ -402,5 +402,56 @@ TEST_CASE("HandleTable: an entry whose generations are used up is nobody's any m
   CHECK(table.in_use() == 0);
 }
 
+// ---- Identities ----
+
+// Any entry will do.
+constexpr auto kIt = [](const HandleTable::Entry&) { return true; };
+
+BufferIdentity Numbered(uint64_t inode) { return {.device = 1, .inode = inode}; }
+
+TEST_CASE("HandleTable: a buffer is found among many, in a table that grows, until it is removed") {
+  HandleTable table(1);
+  std::vector<Handle> handles;
+  for (uint64_t inode = 1; inode <= 1000; ++inode) {
+    CHECK(table.FindBuffer(Numbered(inode), kIt) == nullptr);
+    REQUIRE(table.Reserve());
+    handles.push_back(table.Add(Buffer(), Numbered(inode)));
+  }
+  for (uint64_t inode = 1; inode <= 1000; inode += 3) {
+    CHECK_FALSE(table.Remove(*table.Find(handles[inode - 1])).valid());
+  }
+  for (uint64_t inode = 1; inode <= 1000; ++inode) {
+    HandleTable::Entry* const entry = table.FindBuffer(Numbered(inode), kIt);
+    REQUIRE((entry == nullptr) == (inode % 3 == 1));
+    if (entry != nullptr) CHECK(entry == table.Find(handles[inode - 1]));
+  }
+  CHECK(table.FindBuffer({.device = 2, .inode = 2}, kIt) == nullptr);
+}
+TEST_CASE("HandleTable: of several buffers with one identity each can be found and removed") {
+  HandleTable table(1);
+  std::vector<Handle> handles;
+  for (int i = 0; i < 40; ++i) {
+    REQUIRE(table.Reserve());
+    handles.push_back(table.Add(Buffer(), Numbered(7)));
+  }
+  for (const Handle& handle : handles) {
+    HandleTable::Entry* const entry = table.Find(handle);
+    const auto is_it = [&](const HandleTable::Entry& one) { return &one == entry; };
+    CHECK(table.FindBuffer(Numbered(7), is_it) == entry);
+    CHECK_FALSE(table.Remove(*entry).valid());
+    CHECK(table.FindBuffer(Numbered(7), is_it) == nullptr);
+  }
+  CHECK(table.FindBuffer(Numbered(7), kIt) == nullptr);
+}
+TEST_CASE("HandleTable: a buffer whose identity comes later is found from then on") {
+  HandleTable table(1);
+  CHECK(table.FindBuffer(Numbered(7), kIt) == nullptr);
+  REQUIRE(table.Reserve());
+  const Handle handle = table.Add(Buffer(), {});
+  CHECK(table.FindBuffer({}, kIt) == nullptr);
+  table.SetIdentity(*table.Find(handle), Numbered(7));
+  CHECK(table.FindBuffer(Numbered(7), kIt) == table.Find(handle));
+}
+
 }  // namespace
 }  // namespace ion::testing
