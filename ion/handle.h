@@ -171,7 +171,7 @@ class HandleTable {
   uint32_t IndexOf(const Entry& entry) const noexcept {
     return static_cast<uint32_t>(&entry - entries_);
   }
-  // Where the entries with this identity begin. (Fibonacci hashing: inodes come one after another.)
+  // The first entry of an identity's bucket. (Fibonacci hashing: inodes come one after another.)
   uint32_t* BucketOf(const BufferIdentity& identity) const noexcept {
     const uint64_t hash = (identity.inode ^ identity.device << 32) * 0x9e3779b97f4a7c15;
     return &buckets_[hash >> 32 & (capacity_ - 1)];

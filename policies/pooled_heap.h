@@ -816,10 +816,11 @@ class PoolRecycler {
       if (!lock.owns_lock()) return;
       idle = Limit().Idle();
     }
+    // No more than is too much, or one release would wait for many blocks.
     if (idle.bytes > bounds().capacity_bytes) {
-      GiveIdle(idle.bytes - bounds().high_bytes, GiveBack::kCapacity, &Amount::bytes);
+      GiveIdle(idle.bytes - bounds().capacity_bytes, GiveBack::kCapacity, &Amount::bytes);
     } else if (idle.blocks > bounds().capacity_blocks) {
-      GiveIdle(idle.blocks - bounds().capacity_blocks / 2, GiveBack::kCapacity, &Amount::blocks);
+      GiveIdle(idle.blocks - bounds().capacity_blocks, GiveBack::kCapacity, &Amount::blocks);
     }
   }
 

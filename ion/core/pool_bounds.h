@@ -82,8 +82,8 @@ inline absl::Status LowerOne(const char* backend, const HeapPools& asked,
   };
   bounds.capacity_bytes = asked.capacity_bytes.value_or(ceiling.capacity_bytes);
   bounds.capacity_blocks = asked.capacity_blocks.value_or(ceiling.capacity_blocks);
-  // Some room between a smaller capacity and its watermarks, or each release at the capacity would
-  // give a block to the kernel.
+  // A tick leaves some room below a smaller capacity, so that releases until the next one give
+  // nothing to the kernel.
   const bool less = bounds.capacity_bytes < ceiling.capacity_bytes;
   const uint64_t high = less ? bounds.capacity_bytes / 2 : ceiling.high_bytes;
   bounds.high_bytes = asked.high_bytes.value_or(std::min(ceiling.high_bytes, high));

@@ -27,11 +27,11 @@ enum class Scrub : uint8_t {
 
 struct PoolSpec {
   // Maximum idle bytes in the depots. Thread magazines (at most 1 MiB per pool and thread; drained
-  // if memory is short) and the quarantine are not counted. Above it, a release frees memory at
-  // once. 0, here or in blocks: no pools.
+  // if memory is short) and the quarantine are not counted. Above it, a release frees what is
+  // too much. 0, here or in blocks: no pools.
   uint64_t capacity_bytes = uint64_t{256} << 20;
   // The same in blocks, as each holds a file descriptor of the process, which usually has 1024 of
-  // them. Past it memory goes back until half as many lie idle.
+  // them.
   uint32_t capacity_blocks = 512;
   // If more than `high` lies idle at a tick, memory goes back until no more than `low` does.
   uint64_t high_bytes = uint64_t{128} << 20;
