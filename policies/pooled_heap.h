@@ -807,16 +807,17 @@ class PoolRecycler {
   }
   // After a thread went to a depot.
   [[gnu::noinline]] void BoundIdle() noexcept {
-    // Somebody else is at it, or looks at the pools: the next trip looks again.
-    std::unique_lock giving(state_->giving, std::try_to_lock);
-    if (!giving.owns_lock()) return;
-    Amount idle;
     {
+      // Somebody else looks at the pools: the next trip looks again.
       std::unique_lock lock(state_->mutex, std::try_to_lock);
       if (!lock.owns_lock()) return;
-      idle = Limit().Idle();
+      const Amount idle = Limit().Idle();
+      if (idle.bytes <= bounds().capacity_bytes && idle.blocks <= bounds().capacity_blocks) return;
     }
+    std::unique_lock giving(state_->giving, std::try_to_lock);
+    if (!giving.owns_lock()) return;
     // No more than is too much, or one release would wait for many blocks.
+    const Amount idle = Idle();
     if (idle.bytes > bounds().capacity_bytes) {
       GiveIdle(idle.bytes - bounds().capacity_bytes, GiveBack::kCapacity, &Amount::bytes);
     } else if (idle.blocks > bounds().capacity_blocks) {
