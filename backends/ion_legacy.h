@@ -3,8 +3,8 @@
 //
 // File: backends/ion_legacy.h
 //
-// IonLegacyBackend: dma-bufs from the heaps of /dev/ion of Linux 3.0 to 4.11, whose allocation
-// answers with a handle of the client (a descriptor of /dev/ion is a client). For newer kernels see
+// IonLegacyBackend: dma-bufs from the heaps of /dev/ion of Linux 3.10 to 4.11 (with another Abi
+// from 3.0), whose allocation answers with a handle of the client (a descriptor of /dev/ion is one). For newer kernels see
 // backends/ion.h.
 //
 // A block keeps both, the handle and one dma-buf of it. The dma-buf is mapped, handed out and sent

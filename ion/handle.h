@@ -118,7 +118,7 @@ class HandleTable {
     for (uint32_t at = *BucketOf(identity); at != kNone; at = entries_[at].next) {
       Entry& entry = entries_[at];
       // One that is full is not counted any further: the buffer gets a second handle.
-      if (entry.count == UINT32_MAX || entry.identity != identity) continue;
+      if (entry.count == 0 || entry.count == UINT32_MAX || entry.identity != identity) continue;
       if (is_it(entry)) return &entry;
     }
     return nullptr;
@@ -155,12 +155,15 @@ class HandleTable {
     if (entry.generation != UINT32_MAX) entry.next = std::exchange(free_, IndexOf(entry));
     return std::exchange(entry.lease, Buffer());
   }
-  // Removes the first entry in use whose index is `at` or more, and returns its lease; `at` is the
-  // index after it then. An empty lease: there is none.
+  // Of a client that ends: removes the first entry in use whose index is `at` or more, and returns
+  // its lease; `at` is the index after it then. An empty lease: there is none. The links between
+  // entries stay: in a forked child a thread that is not there may have been changing them.
   Buffer RemoveNext(uint32_t& at) noexcept {
     while (at < used_) {
       Entry& entry = entries_[at++];
-      if (entry.count != 0) return Remove(entry);
+      if (std::exchange(entry.count, 0) == 0) continue;
+      --in_use_;
+      return std::exchange(entry.lease, Buffer());
     }
     return {};
   }

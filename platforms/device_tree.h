@@ -23,7 +23,7 @@
 // the directory, even if its files are exchanged while they are read; it reads at most 4 KiB of a
 // file, and at most 256 entries.
 //
-// Cost: four system calls a property; cold. Thread-safe.
+// Cost: five system calls a property; cold. Thread-safe.
 #ifndef ION_PLATFORMS_DEVICE_TREE_H_
 #define ION_PLATFORMS_DEVICE_TREE_H_
 

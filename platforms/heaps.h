@@ -18,7 +18,7 @@
 
 namespace ion::platforms {
 
-// One for which the backend has no memory stays away.
+// A heap for which the backend has no memory is not bound.
 template <Backend B>
 using Heaps = Manager<B, System, Dma>;
 

@@ -44,13 +44,14 @@ inline constexpr auto kAndroidHeaps =
     Join(HeapArray<8>({.type = HeapType::kDma, .id = 1}), kAndroidSystemHeaps);
 using Android = TableManager<DmaHeapBackend<>, kAndroidHeaps>;
 
-// A phone whose vendor documents heaps of his own: `kVendorHeaps` is an array of HeapSpecs with ids
+// A phone whose vendor documents heaps of its own: `kVendorHeaps` is an array of HeapSpecs with ids
 // 0 to 8, by name or by pattern. Its type says that such a heap is contiguous, its .cached and
 // .zeroed what else is known of it; of memory that the CPU must not touch, .cpu_mappable = false.
 //
 //   constexpr std::array kVendorHeaps = {
-//       ion::HeapSpec{.type = ion::HeapType::kDma, .id = 1, .name = "qcom,display", .cached =
-//       true}, ion::HeapSpec{.type = ion::HeapType::kDma, .id = 2, .name = "linux,cma"}};
+//       ion::HeapSpec{.type = ion::HeapType::kDma, .id = 1, .name = "qcom,display",
+//                     .cached = true},
+//       ion::HeapSpec{.type = ion::HeapType::kDma, .id = 2, .name = "linux,cma"}};
 //   using Phone = ion::platforms::AndroidWith<kVendorHeaps>;
 template <const auto& kVendorHeaps>
 inline constexpr auto kAndroidHeapsWith = Join(kVendorHeaps, kAndroidSystemHeaps);

@@ -15,8 +15,8 @@
 // that costs more than the rest of the allocation. A client with `.recycle_as_is` takes memory of
 // its own trust domain as it was left, without zeroing and without a system call. A composition
 // that is to zero at the release, or in the background, gives Pooled a PoolSpec with a `.scrub` of
-// its own (policies/recycling/pool_spec.h); the bounds here are those of PoolSpec, or smaller ones
-// that the program passes to Open (ManagerOptions::pools).
+// its own (policies/recycling/pool_spec.h); the bounds here are kUsualPools, of contiguous memory
+// kScarcePools, or smaller ones that the program passes to Open (ManagerOptions::pools).
 #ifndef ION_PLATFORMS_POOLED_H_
 #define ION_PLATFORMS_POOLED_H_
 

@@ -805,24 +805,27 @@ class PoolRecycler {
     }
     return given;
   }
-  // After a thread went to a depot.
+  // After a thread went to a depot. Gives back what is too much, and no more, or one release would
+  // wait for many blocks.
   [[gnu::noinline]] void BoundIdle() noexcept {
-    {
-      // Somebody else looks at the pools: the next trip looks again.
-      std::unique_lock lock(state_->mutex, std::try_to_lock);
-      if (!lock.owns_lock()) return;
-      const Amount idle = Limit().Idle();
-      if (idle.bytes <= bounds().capacity_bytes && idle.blocks <= bounds().capacity_blocks) return;
+    // Twice: others may release meanwhile, and leave the rest to us.
+    for (int turn = 0; turn < 2 && IsPastCapacity(); ++turn) {
+      std::unique_lock giving(state_->giving, std::try_to_lock);
+      if (!giving.owns_lock()) return;
+      GivePast(bounds().capacity_bytes, &Amount::bytes);
+      GivePast(bounds().capacity_blocks, &Amount::blocks);
     }
-    std::unique_lock giving(state_->giving, std::try_to_lock);
-    if (!giving.owns_lock()) return;
-    // No more than is too much, or one release would wait for many blocks.
-    const Amount idle = Idle();
-    if (idle.bytes > bounds().capacity_bytes) {
-      GiveIdle(idle.bytes - bounds().capacity_bytes, GiveBack::kCapacity, &Amount::bytes);
-    } else if (idle.blocks > bounds().capacity_blocks) {
-      GiveIdle(idle.blocks - bounds().capacity_blocks, GiveBack::kCapacity, &Amount::blocks);
-    }
+  }
+  // False also while somebody else looks at the pools: the next trip looks again.
+  bool IsPastCapacity() noexcept {
+    std::unique_lock lock(state_->mutex, std::try_to_lock);
+    if (!lock.owns_lock()) return false;
+    const Amount idle = Limit().Idle();
+    return idle.bytes > bounds().capacity_bytes || idle.blocks > bounds().capacity_blocks;
+  }
+  void GivePast(uint64_t bound, uint64_t Amount::*unit) noexcept {
+    const uint64_t idle = Idle().*unit;
+    if (idle > bound) GiveIdle(idle - bound, GiveBack::kCapacity, unit);
   }
 
   // Read by a hit, and never changed.

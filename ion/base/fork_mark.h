@@ -6,9 +6,7 @@
 // ForkMark: tells a child made by fork from the process that made the mark. It asks the kernel for
 // nothing but its page. Without memory for one, and before Linux 4.14, a child is not told.
 //
-// Example:
-//   ion::ForkMark mark;
-//   if (mark.InChild()) return;   // the locks and the threads are the parent's
+// Not for users.
 //
 // Cost: two system calls, and a load for InChild. Thread-safe.
 #ifndef ION_ION_BASE_FORK_MARK_H_

@@ -29,7 +29,6 @@
 #include "ion/core/refusals.h"
 #include "ion/core/region_domain.h"
 #include "ion/heap_id.h"
-#include "ion/recycler.h"
 #include "ion/recycling.h"
 #include "ion/request.h"
 #include "ion/slab.h"

@@ -207,8 +207,9 @@ class HeapSet {
     Error error = heap.ok() ? open(at, *heap) : heap.error();
     unbound_[kAt] = error;
     if (!error.ok()) return Replace(heap, {error});
-    bound_.Add(kIds[kAt]);
+    // Last: an asker whose `bound` agrees does not look at `usual` again.
     if (!heap->properties().contiguous.yes()) usual_.Add(kIds[kAt]);
+    bound_.Add(kIds[kAt]);
   }
   template <size_t kAt, class F>
   void BindAgain(std::integral_constant<size_t, kAt> at, B& backend, F& open) noexcept {

@@ -53,7 +53,6 @@
 #include "ion/core/refusals.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
-#include "ion/recycler.h"
 #include "ion/recycling.h"
 #include "ion/report.h"
 #include "ion/request.h"

@@ -25,7 +25,7 @@ require_home() {
     die "$status_usage" "HOME is '${HOME:-}'; Bazel and the caches need a directory there that can be written: export HOME=…"
 }
 
-# The links of ion/ to the folders beside it. Where symbolic links cannot be had (a zip archive, core.symlinks=false) each is a
+# The links of ion/ to the folders beside it. Without symbolic links (a zip archive, core.symlinks=false) each is a
 # file that has its target.
 require_links() {
   local link target

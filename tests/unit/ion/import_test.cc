@@ -443,6 +443,19 @@ TEST_CASE("HandleTable: of several buffers with one identity each can be found a
   }
   CHECK(table.FindBuffer(Numbered(7), kIt) == nullptr);
 }
+TEST_CASE("HandleTable: at its client's end each lease is taken once, and then nothing is found") {
+  HandleTable table(1);
+  for (uint64_t inode = 1; inode <= 20; ++inode) {
+    REQUIRE(table.Reserve());
+    (void)table.Add(Buffer(), Numbered(inode));
+  }
+  uint32_t at = 0;
+  while (at < 20) CHECK_FALSE(table.RemoveNext(at).valid());
+  CHECK(table.in_use() == 0);
+  for (uint64_t inode = 1; inode <= 20; ++inode) {
+    CHECK(table.FindBuffer(Numbered(inode), kIt) == nullptr);
+  }
+}
 TEST_CASE("HandleTable: a buffer whose identity comes later is found from then on") {
   HandleTable table(1);
   CHECK(table.FindBuffer(Numbered(7), kIt) == nullptr);
