@@ -11,7 +11,8 @@
 //
 // Rules that a compiler cannot see (each has a case in tests/conformance/backend_conformance.h):
 //   Ensures: every descriptor made is close-on-exec; nothing is leaked on an error; an Error has
-//     the errno that the kernel gave; bytes come back rounded up to pages and read as zero.
+//     the errno that the kernel gave; bytes come back rounded up to pages, and read as zero if the
+//     heap says so.
 //   Requires: all calls but Open may come from several threads at once.
 #ifndef ION_ION_BACKEND_H_
 #define ION_ION_BACKEND_H_

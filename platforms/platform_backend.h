@@ -28,7 +28,9 @@
 #define ION_INTERNAL_NUMBER_OF(name) ION_INTERNAL_PASTE(ION_INTERNAL_PLATFORM_, name)
 #define ION_INTERNAL_PLATFORM ION_INTERNAL_NUMBER_OF(ION_PLATFORM)
 
-#if ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_any
+#if ION_INTERNAL_PLATFORM == 0
+#error "ion: ION_PLATFORM is any, dma_heap, ion, ion_legacy, udmabuf or memfd"
+#elif ION_INTERNAL_PLATFORM == ION_INTERNAL_PLATFORM_any
 #include "ion/platforms/any_backend.h"
 namespace ion {
 using PlatformBackend = AnyBackend<>;
@@ -58,8 +60,6 @@ using PlatformBackend = UdmabufBackend<>;
 namespace ion {
 using PlatformBackend = MemfdBackend<>;
 }
-#else
-#error "ion: ION_PLATFORM is any, dma_heap, ion, ion_legacy, udmabuf or memfd"
 #endif
 
 #endif  // ION_PLATFORMS_PLATFORM_BACKEND_H_
