@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// A thread that is cancelled: what it has begun with us it ends, and where it waits for another
-// process it goes at once. In a child: where that fails the process ends.
+// A thread that is cancelled ends a call of ours that it has begun, and goes at once from a wait for
+// another process. In a child: a failure ends the process.
 
 #include <pthread.h>
 #include <sys/socket.h>
