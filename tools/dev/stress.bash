@@ -29,6 +29,8 @@ stress_command() {
   caught=$all
   for build in "${stress_builds[@]}"; do
     build_options=("--config=$build") in_build=0
+    # Without optimization a control's race is too slow to be seen.
+    [[ $build != asan ]] || build_options+=(--copt=-O1)
     for program in "${!stress_controls[@]}"; do
       label=//tests/stress:$program log=$scratch/$program-$build.log status=0
       build "$build: build $program" "$label"
