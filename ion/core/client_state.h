@@ -8,8 +8,7 @@
 //
 // Not for users.
 //
-// Cost: a search of the table of handles. No call of the kernel that may wait is made under the
-// lock. Thread-safe.
+// Cost: that of the table of handles (ion/handle.h). Thread-safe.
 #ifndef ION_ION_CORE_CLIENT_STATE_H_
 #define ION_ION_CORE_CLIENT_STATE_H_
 

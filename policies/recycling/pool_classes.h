@@ -19,8 +19,8 @@ namespace ion {
 struct PoolClasses {
   static constexpr uint64_t kSmallest = 4096;
 
-  // The smallest class that has room for `bytes`; of 0 bytes, one above all. (Left to itself g++ 12
-  // calls it from the hit path.)
+  // The smallest class that has room for `bytes`; of 0 bytes, one above all. A hit asks for it, so
+  // it is no call.
   [[gnu::always_inline]] static constexpr uint32_t Of(uint64_t bytes) noexcept {
     const uint64_t last = (bytes - 1) / kSmallest;  // the number of its last 4 KiB
     if (last < 8) [[likely]]  // what is hot is small, and a guess costs less than five instructions
