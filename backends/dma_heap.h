@@ -286,6 +286,10 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
     std::vector<KernelHeap> heaps;
     for (const std::vector<Node*>& group : groups) {
       const Node& node = *group.front();
+      // The heap has the reason of the node that stands for it.
+      for (const Node* other : std::span(group).subspan(1)) {
+        this->errors().Report(other->unusable);
+      }
       const DmaHeapTraits traits = DmaHeapNameTraits(node.name);
       const bool known = traits.type != HeapType::kCustom;
       heaps.push_back(

@@ -22,7 +22,6 @@
 #ifndef ION_BACKENDS_MEMFD_H_
 #define ION_BACKENDS_MEMFD_H_
 
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -78,6 +77,7 @@ class MemfdBackend : public BackendBase<Sys> {
         MakeSealedMemfd(this->sys(), this->errors(), origin, name, charge->bytes(), commit_);
     if (!memfd.ok()) return memfd.error();
     this->Fill(block, *std::move(memfd), charge->bytes(), 0, this->heaps()[0].properties);
+    block.Mark(Block::kNoSync);
     charge->Keep();
     return {};
   }
@@ -102,10 +102,9 @@ class MemfdBackend : public BackendBase<Sys> {
     return Error(ErrnoFrom(fixed), "mmap", {kName, Operation::kMap, {}, bytes});
   }
 
-  Error BeginCpuAccess(const Block&, Direction) noexcept { return CountSync(); }
-  Error EndCpuAccess(const Block&, Direction) noexcept { return CountSync(); }
-  // Begins and ends that were asked for, and not sent.
-  uint64_t syncs() const noexcept { return syncs_->load(std::memory_order_relaxed); }
+  // No device has its memory: the kernel need not be told.
+  Error BeginCpuAccess(const Block&, Direction) noexcept { return {}; }
+  Error EndCpuAccess(const Block&, Direction) noexcept { return {}; }
 
   // A memfd keeps the name it was made with.
   Error SetName(const Block& block, std::string_view) noexcept {
@@ -132,14 +131,13 @@ class MemfdBackend : public BackendBase<Sys> {
     const Result<SealedMemfd> facts = InspectMemfd(this->sys(), copy->get(), origin);
     if (!facts.ok()) return facts.error();
     this->FillForeign(block, *std::move(copy), facts->bytes, facts->writable, /*cached=*/true);
+    block.Mark(Block::kNoSync);
     return {};
   }
 
  private:
   MemfdBackend(const Sys& sys, std::unique_ptr<typename Base::Shared> shared)
-      : Base(kName, sys, std::move(shared)),
-        commit_(CommitsStrictly(sys)),
-        syncs_(std::make_unique<std::atomic<uint64_t>>(0)) {
+      : Base(kName, sys, std::move(shared)), commit_(CommitsStrictly(sys)) {
     this->AddHeap({.name = kName,
                    .type = HeapType::kSystem,
                    .properties = {.cpu_mappable = true,
@@ -150,13 +148,7 @@ class MemfdBackend : public BackendBase<Sys> {
                    .unusable = {}});
   }
 
-  Error CountSync() noexcept {
-    syncs_->fetch_add(1, std::memory_order_relaxed);
-    return {};
-  }
-
   const bool commit_;
-  std::unique_ptr<std::atomic<uint64_t>> syncs_;
 };
 static_assert(BackendCheck<MemfdBackend<>>::kOk);
 

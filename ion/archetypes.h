@@ -98,6 +98,7 @@ class RecyclerArchetype {
   uint32_t PoolFor(const Request&, uint16_t) const noexcept { return 0; }
   uint64_t PagesOf(uint32_t) const noexcept { return 0; }
   Block* TryAcquire(uint32_t) noexcept { return nullptr; }
+  Block* TryAcquireZeroing(uint32_t) noexcept { return nullptr; }
   bool TryRelease(uint32_t, Block&) noexcept { return false; }
   Block* AcquireFromDepot(uint32_t) noexcept { return nullptr; }
   bool ReleaseToDepot(uint32_t, Block&) noexcept { return false; }

@@ -109,6 +109,8 @@ struct alignas(64) Block {
   static constexpr uint8_t kKnown = 4;
   // From an idle block's way to the kernel on: it is no lease, and lies nowhere.
   static constexpr uint8_t kLeaving = 8;
+  // Until the memory goes: CPU access to it begins and ends without a call of its backend or heap.
+  static constexpr uint8_t kNoSync = 16;
 
   // Returns true if the block has the mark. Thread-safe, as Mark and ClearLent.
   bool Marked(uint8_t mark) const noexcept {
@@ -116,8 +118,12 @@ struct alignas(64) Block {
   }
   // Sets a mark.
   void Mark(uint8_t mark) noexcept { __atomic_fetch_or(&marks, mark, __ATOMIC_RELAXED); }
+  // Clears marks.
+  void Unmark(uint8_t of) noexcept {
+    __atomic_fetch_and(&marks, static_cast<uint8_t>(~of), __ATOMIC_RELAXED);
+  }
   // Clears kLent and kImported, after a proof that nothing else holds the memory.
-  void ClearLent() noexcept { __atomic_fetch_and(&marks, kKnown | kLeaving, __ATOMIC_RELAXED); }
+  void ClearLent() noexcept { Unmark(kLent | kImported); }
 
   // Empties the block, but for its generation. Until its table has it back, other threads may read
   // its atomic fields.

@@ -100,6 +100,7 @@ class [[nodiscard]] CpuAccess {
   using Access = Error (*LeaseOps::*)(void*, Block&, Direction) noexcept;
   static auto Send(Block& block, Access access) noexcept {
     return [&block, access](Direction direction) noexcept {
+      if (block.Marked(Block::kNoSync)) return Error();
       const internal::SlabHeader& slab = internal::SlabOf(block);
       return (slab.ops->*access)(slab.owner, block, direction);
     };
@@ -113,7 +114,7 @@ class [[nodiscard]] CpuAccess {
   void EndOrReport() noexcept {
     if (block_ == nullptr) return;
     const internal::SlabHeader& slab = internal::SlabOf(*block_);
-    slab.ops->report(slab.owner, Close());
+    if (const Error error = Close(); !error.ok()) slab.ops->report(slab.owner, error);
   }
 
   Block* block_;

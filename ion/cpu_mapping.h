@@ -46,6 +46,12 @@ class [[nodiscard]] CpuMapping {
       range.bytes = block.bytes - range.offset;
     }
     const internal::SlabHeader& slab = internal::SlabOf(block);
+    // The mapping that the block keeps; a child has it not.
+    const bool whole = range.offset == 0 && range.bytes == block.bytes;
+    const bool allowed = kMode == MapMode::kReadOnly || block.writable;
+    if (block.mapping != nullptr && whole && allowed && !slab.InChild()) {
+      return CpuMapping(block, block.mapping, range);
+    }
     Result<std::byte*> at = slab.ops->map(slab.owner, block, range.offset, range.bytes, kMode);
     if (!at.ok()) return ToStatus(at.error());
     return CpuMapping(block, *at, range);
@@ -96,7 +102,7 @@ class [[nodiscard]] CpuMapping {
     ION_CHECK(scopes_ == 0, "a CpuMapping ended inside a CpuAccess to it");
     Block& block = *std::exchange(block_, nullptr);
     const internal::SlabHeader& slab = internal::SlabOf(block);
-    slab.ops->unmap(slab.owner, block, at_, range_.bytes);
+    if (at_ != block.mapping) slab.ops->unmap(slab.owner, block, at_, range_.bytes);
     // From here on the block may be somebody else's, but for the last mapping of an orphan.
     const uint16_t alive = LeaseAccess::MappingCount(block).fetch_sub(1, std::memory_order_acq_rel);
     if (alive != (Block::kOrphaned | 1)) return;

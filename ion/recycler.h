@@ -54,13 +54,15 @@ concept RecyclerCeiling = requires {
 
 // The hit path. PoolFor: the pool that serves a request of a domain; 0: only the slow path may.
 // PagesOf: the pages of a block of that pool. TryAcquire: a block that the calling thread has at
-// hand, or nullptr. TryRelease: takes a block back if the calling thread has room for it.
+// hand, or nullptr. TryAcquireZeroing: the same of a pool whose blocks are zeroed when they are
+// taken, which may be system calls; nullptr also if the zeroing fails. TryRelease: takes a block back if the calling thread has room for it.
 template <class R>
 concept RecyclerHitPath =
     requires(R& r, const R& c, const Request& request, uint16_t slot, uint32_t pool, Block& block) {
       { c.PoolFor(request, slot) } noexcept -> std::same_as<uint32_t>;
       { c.PagesOf(pool) } noexcept -> std::same_as<uint64_t>;
       { r.TryAcquire(pool) } noexcept -> std::same_as<Block*>;
+      { r.TryAcquireZeroing(pool) } noexcept -> std::same_as<Block*>;
       { r.TryRelease(pool, block) } noexcept -> std::same_as<bool>;
     };
 
@@ -131,8 +133,8 @@ struct RecyclerCheck {
   static_assert(RecyclerHitPath<R>,
                 "ion: a recycler's hit path needs `uint32_t PoolFor(const Request&, uint16_t slot) "
                 "const noexcept`, `uint64_t PagesOf(uint32_t pool) const noexcept`, `Block* "
-                "TryAcquire(uint32_t pool) noexcept` and `bool TryRelease(uint32_t pool, Block&) "
-                "noexcept`");
+                "TryAcquire(uint32_t pool) noexcept`, `Block* TryAcquireZeroing(uint32_t pool) "
+                "noexcept` and `bool TryRelease(uint32_t pool, Block&) noexcept`");
   static_assert(RecyclerDepotPath<R>,
                 "ion: a recycler's depot path needs `Block* AcquireFromDepot(uint32_t pool) "
                 "noexcept` and `bool ReleaseToDepot(uint32_t pool, Block&) noexcept`");

@@ -30,6 +30,7 @@
 
 #include "ion/base/check.h"
 #include "ion/base/error.h"
+#include "ion/base/fork_mark.h"
 #include "ion/block.h"
 #include "ion/buffer_identity.h"
 
@@ -105,6 +106,10 @@ struct alignas(64) SlabHeader {
   void (*release)(void* owner, Block& block, LeaseToken token) noexcept;
   const LeaseOps* ops;
   const uint32_t* epochs;  // of its blocks
+  const ForkMark* mark;    // nullptr: nobody asks
+
+  // Returns true in a child that a fork made: it has not the mappings that blocks keep.
+  bool InChild() const noexcept { return mark != nullptr && mark->InChild(); }
 };
 
 inline constexpr size_t kSlabBytes = 64 << 10;
@@ -130,9 +135,10 @@ class BlockTable {
   static constexpr size_t kMaxSlabs = 64;
   static constexpr size_t kMaxBlocks = kMaxSlabs * internal::kBlocksPerSlab;
 
-  // `generation`: of the first block.
-  BlockTable(const LeaseOps* ops, void* owner, uint64_t generation = 0) noexcept
-      : ops_(ops), owner_(owner), generation_(generation) {
+  // `mark`: of the process that the blocks are of. `generation`: of the first block.
+  BlockTable(const LeaseOps* ops, void* owner, const internal::ForkMark* mark = nullptr,
+             uint64_t generation = 0) noexcept
+      : ops_(ops), owner_(owner), mark_(mark), generation_(generation) {
     void* at = ::mmap(nullptr, kReserved, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at == MAP_FAILED) return;
@@ -293,7 +299,7 @@ class BlockTable {
     std::byte* slab = slabs_ + slab_count_ * internal::kSlabBytes;
     epochs_[slab_count_] = epochs;
     notes_[slab_count_++] = notes;
-    ::new (slab) internal::SlabHeader{owner_, ops_->release, ops_, epochs};
+    ::new (slab) internal::SlabHeader{owner_, ops_->release, ops_, epochs, mark_};
     for (size_t i = internal::kBlocksPerSlab; i > 0; --i) Free(slab + i * sizeof(Block));
     return true;
   }
@@ -303,6 +309,7 @@ class BlockTable {
 
   const LeaseOps* const ops_;
   void* const owner_;
+  const internal::ForkMark* const mark_;
   mutable std::mutex mutex_;
   Block* free_ = nullptr;
   void* reserved_ = nullptr;

@@ -110,7 +110,7 @@ class PoolRecycler {
                                    const PoolHost& host) noexcept {
     std::unique_ptr<State> state(new (std::nothrow) State);
     if (state == nullptr || !state->pools.Init() || !state->pools.UseBlocks(host)) {
-      return Error(ENOMEM, "operator new: the pools",
+      return Error(ENOMEM, "memory for the pools",
                    {BackendType::kName, Operation::kOpen, heap.name()});
     }
     state->bounds = host.bounds;
@@ -147,10 +147,17 @@ class PoolRecycler {
     return Pool<Block>::TryAcquire(HotAt(pool).take_gate, Directory::OffsetOf(pool));
   }
   [[gnu::always_inline]] bool TryRelease(uint32_t pool, Block& block) noexcept {
-    const internal::HotPool& hot = HotAt(pool);
-    return Pool<Block>::TryRelease(hot.give_gate, Directory::OffsetOf(pool), hot.slots, &block);
+    return Pool<Block>::TryRelease(HotAt(pool).give_gate, Directory::OffsetOf(pool), &block);
   }
-  Block* AcquireFromDepot(uint32_t pool) noexcept { return TakeFrom(EntryAt(pool)); }
+  Block* TryAcquireZeroing(uint32_t pool) noexcept {
+    Block* block = Pool<Block>::TryAcquire(HotAt(pool).zero_gate, Directory::OffsetOf(pool));
+    return block == nullptr ? nullptr : ZeroTaken(EntryAt(pool), *block);
+  }
+  Block* AcquireFromDepot(uint32_t pool) noexcept {
+    Entry& entry = EntryAt(pool);
+    Block* block = TakeFrom(entry);
+    return block == nullptr || TakesHot(entry.domain) ? block : ZeroTaken(entry, *block);
+  }
   // False: not taken; a block that has to be zeroed first takes the slow path.
   bool ReleaseToDepot(uint32_t pool, Block& block) noexcept {
     Entry& entry = EntryAt(pool);
@@ -175,17 +182,13 @@ class PoolRecycler {
         return {};
       }
       if (found.dirty && (found.elsewhere || !domain.as_is)) {
-        const Zeroed zeroed = Zero(*home, block);
+        const Zeroed zeroed = Zero(block);
         if (zeroed != Zeroed::kYes) {
-          // It was counted as a hit.
-          if (found.counted) home->nulls.fetch_add(1, std::memory_order_release);
-          if (zeroed == Zeroed::kInUse) {
-            SetAside(block, Awaits::kFence);
-            continue;
-          }
-          Forget(block, GiveBack::kRefused);
+          Refuse(*home, block, zeroed, found.counted);
+          if (zeroed == Zeroed::kInUse) continue;
           return {};
         }
+        if (!found.counted) CountScrub(*home);
       }
       if (found.elsewhere) {
         home = MoveToOwn(block, domain, *cached, size_class);
@@ -331,15 +334,16 @@ class PoolRecycler {
       // First: each of them is an acquire that the pool has counted.
       const uint64_t nulls = entry.nulls.load(std::memory_order_acquire);
       const PoolCounters counters = entry.pool->counters();
+      const uint64_t own_hits = counters.hits + counters.misses - nulls;
       PoolReport report{.heap = Inner::kId,
                         .domain = entry.domain,
                         .open = entry.state == Entry::kOpen,
                         .cached = entry.cached,
                         .block_bytes = entry.block_bytes,
-                        .hits = counters.hits + counters.misses - nulls + entry.other_hits.load(),
+                        .hits = own_hits + entry.other_hits.load(),
                         .misses = entry.misses.load(),
                         .held_bytes = counters.held * entry.block_bytes,
-                        .scrubs = entry.scrubs.load(),
+                        .scrubs = entry.scrubs.load() + (TakesHot(entry.domain) ? 0 : own_hits),
                         .moves = entry.moves.load()};
       for (size_t i = 0; i < kGiveBacks; ++i) report.given_back_bytes[i] = entry.given[i].load();
       const auto add_to = [&](uint64_t& bytes) {
@@ -548,26 +552,51 @@ class PoolRecycler {
   enum class Zeroed { kYes, kInUse, kNo };
   // kInUse: a device may still use the block, which only one that was lent can be. kNo: it cannot
   // be zeroed, which was reported.
-  Zeroed Zero(Entry& entry, Block& block) noexcept {
+  Zeroed Zero(Block& block) noexcept {
     if (block.Marked(Block::kLent) && internal::HasPendingFence(*backend_, block)) {
       return Zeroed::kInUse;
     }
-    Error unmapped;
-    if (block.mapping == nullptr && block.cpu_mappable) unmapped = MapToKeep(block);
-    backend_->errors().Report(unmapped);
-    if (!unmapped.ok()) return Zeroed::kNo;
+    if (block.mapping == nullptr && block.cpu_mappable) {
+      if (Error error = MapToKeep(block); !error.ok()) {
+        backend_->errors().Report(error);
+        return Zeroed::kNo;
+      }
+    }
     if (Error error = Scrubber::Scrub(*backend_, block); !error.ok()) {
       backend_->errors().Report(error);
       return Zeroed::kNo;
     }
-    entry.scrubs.fetch_add(1, std::memory_order_relaxed);
     block.zeroed = true;
     return Zeroed::kYes;
+  }
+  // But for those of hits of a pool whose blocks are zeroed when they are taken: their number is
+  // that of the hits.
+  static void CountScrub(Entry& entry) noexcept {
+    entry.scrubs.fetch_add(1, std::memory_order_relaxed);
+  }
+  // A hit of such a pool; nullptr: it cannot be had.
+  Block* ZeroTaken(Entry& entry, Block& block) noexcept {
+    const Zeroed zeroed = Zero(block);
+    if (zeroed == Zeroed::kYes) [[likely]]
+      return &block;
+    Refuse(entry, block, zeroed, /*counted=*/true);
+    return nullptr;
+  }
+  // A block that was taken for a request, and could not be zeroed. `counted`: as a hit.
+  void Refuse(Entry& home, Block& block, Zeroed zeroed, bool counted) noexcept {
+    if (counted) home.nulls.fetch_add(1, std::memory_order_release);
+    if (zeroed == Zeroed::kInUse) {
+      SetAside(block, Awaits::kFence);
+    } else {
+      Forget(block, GiveBack::kRefused);
+    }
   }
   // The same on the way into a pool, if the next request of its domain must not see the content.
   Zeroed Clean(Entry& entry, Block& block) noexcept {
     if (kPools.scrub == Scrub::kOnAllocate || entry.domain.as_is) return Zeroed::kYes;
-    return Zero(entry, block);
+    const Zeroed zeroed = Zero(block);
+    if (zeroed == Zeroed::kYes) CountScrub(entry);
+    return zeroed;
   }
   // Into its pool, or wherever it can go.
   void PutBack(Block& block) noexcept {

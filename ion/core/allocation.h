@@ -109,6 +109,7 @@ class Allocation {
     // Only who gets memory leaves a mark on its region; nobody else has the block yet.
     if (H::kCaps.shares && !region.Admit(asker_.domain)) error = OthersSeeIt();
     if (error.ok()) {
+      if constexpr (H::kCaps.syncs) block_->Unmark(Block::kNoSync);  // a rule of its own
       block_->heap = static_cast<uint8_t>(kAt);
       const Result<uint32_t> pool = core_.recycling_.template Adopt<kAt>(*block_, request_, asker_);
       if (pool.ok()) pool_ = *pool;

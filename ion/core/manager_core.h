@@ -72,7 +72,7 @@ class ManagerCore {
 
   // `bounds`: those of each heap's pools, by place.
   ManagerCore(B&& opened, const PoolBoundsOf<Elements...>& bounds) noexcept
-      : backend_(std::move(opened)), blocks_(&kOps, this), pool_bounds_(bounds) {
+      : backend_(std::move(opened)), blocks_(&kOps, this, &mark_), pool_bounds_(bounds) {
     heaps_.Bind(Opener{*this});
     heaps_.UpdateMasks(nobody_);
   }
@@ -151,7 +151,7 @@ class ManagerCore {
                                                          CallSite where) noexcept {
     if constexpr (kRecycles) {
       LeaseToken token;
-      Block* block = recycling_.template Acquire</*kFromDepot=*/false>(request, asker, token);
+      Block* block = recycling_.template Acquire<From::kHand>(request, asker, token);
       if (block != nullptr) [[likely]]
         return LeaseAccess::Make(block, token);
       return AllocateFromDepot(request, asker, where);
@@ -290,19 +290,23 @@ class ManagerCore {
   template <class F>
   auto WithHeapOf(const Block& block, F f) noexcept {
     if (block.heap == kImported) return f(imports_);
-    decltype(f(imports_)) answer =
-        Error(EINVAL, "the block is of no heap", {B::kName, Operation::kRelease});
-    heaps_.With(block, [&](auto& heap) { answer = f(heap); });
-    return answer;
+    using Answer = decltype(f(imports_));
+    std::optional<Answer> answer;
+    heaps_.With(block, [&](auto& heap) { answer.emplace(f(heap)); });
+    if (answer.has_value()) return *std::move(answer);
+    return Answer(Error(EINVAL, "the block is of no heap", {B::kName, Operation::kRelease}));
   }
 
-  // Allocates from the depots, which the threads share, before the slow path.
+  // Allocates what has to be zeroed first, and from the depots, which the threads share, before the
+  // slow path.
   [[gnu::noinline]] absl::StatusOr<Buffer> AllocateFromDepot(const Request& request,
                                                              const Asker& asker,
                                                              CallSite where) noexcept {
     if (!AtHome()) return home_->allocate(*this, request, asker, where);
     LeaseToken token;
-    Block* block = recycling_.template Acquire</*kFromDepot=*/true>(request, asker, token);
+    Block* block = recycling_.template Acquire<From::kDirtyHand>(request, asker, token);
+    if (block != nullptr) return LeaseAccess::Make(block, token);
+    block = recycling_.template Acquire<From::kDepot>(request, asker, token);
     absl::StatusOr<Buffer> buffer =
         block != nullptr ? LeaseAccess::Make(block, token) : AllocateSlow(request, asker, where);
     TrimIfAbandoned();

@@ -40,6 +40,10 @@
 
 namespace ion::internal {
 
+// The source of a block: the calling thread's hand; the same, and it is zeroed first; the depot,
+// which all threads share.
+enum class From { kHand, kDirtyHand, kDepot };
+
 template <class Order, Backend B, class... Elements>
 class RecyclingCore {
  public:
@@ -64,13 +68,13 @@ class RecyclingCore {
   // A block from the pool of the first heap that the request names, charged to the asker; nullptr:
   // the slow path has to be asked. No lambda, here and in Release: g++ keeps what one captures in
   // memory.
-  template <bool kFromDepot>
+  template <From kFrom>
   [[gnu::always_inline]] Block* Acquire(const Request& request, const Asker& asker,
                                         LeaseToken& token) noexcept {
     HeapMask mask = asker.usual;
     if (request.heaps.has_value()) [[unlikely]]
       mask = *request.heaps & asker.bound;
-    return AcquireFrom<kFromDepot>(kPlaces, mask, request, asker, token);
+    return AcquireFrom<kFrom>(kPlaces, mask, request, asker, token);
   }
   // Takes a block back into the pool that its token names, and its pages off the account. False: it
   // was not taken.
@@ -151,17 +155,17 @@ class RecyclingCore {
   static constexpr std::array<size_t, sizeof...(Elements)> kOrder = Sorted<Order>(kIds);
   static constexpr std::index_sequence_for<Elements...> kPlaces{};
 
-  template <bool kFromDepot, size_t... kAt>
+  template <From kFrom, size_t... kAt>
   [[gnu::always_inline]] Block* AcquireFrom(std::index_sequence<kAt...>, HeapMask mask,
                                             const Request& request, const Asker& asker,
                                             LeaseToken& token) noexcept {
     Block* block = nullptr;
     (void)((mask.contains(kIds[kOrder[kAt]]) &&
-            (block = AcquireAt<kFromDepot, kOrder[kAt]>(request, asker, token), true)) ||
+            (block = AcquireAt<kFrom, kOrder[kAt]>(request, asker, token), true)) ||
            ...);
     return block;
   }
-  template <bool kFromDepot, size_t kAt>
+  template <From kFrom, size_t kAt>
   [[gnu::always_inline]] Block* AcquireAt(const Request& request, const Asker& asker,
                                           LeaseToken& token) noexcept {
     if constexpr (kHas<kAt>) {
@@ -174,7 +178,9 @@ class RecyclingCore {
       if (!account.Take(pages)) [[unlikely]]
         return nullptr;
       token = LeaseToken::Of(account.bits(), pool, kAt);
-      Block* block = kFromDepot ? recycler->AcquireFromDepot(pool) : recycler->TryAcquire(pool);
+      Block* block = kFrom == From::kHand        ? recycler->TryAcquire(pool)
+                     : kFrom == From::kDirtyHand ? recycler->TryAcquireZeroing(pool)
+                                                 : recycler->AcquireFromDepot(pool);
       if (block == nullptr) [[unlikely]]
         account.Give(pages);
       return block;

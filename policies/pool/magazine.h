@@ -138,11 +138,11 @@ class alignas(64) Magazine {
     SetLevelAndLeave(next);
     return object;
   }
-  // False: it holds `limit` already. Requires: entered, limit <= kSlots; has left afterwards.
-  [[gnu::always_inline]] bool PushAndLeave(void* object, const uint32_t& limit) noexcept {
+  // False: there is no room. Requires: entered; has left afterwards.
+  [[gnu::always_inline]] bool PushAndLeave(void* object) noexcept {
     const uint32_t level = level_.load(std::memory_order_relaxed);
     const auto n = static_cast<uint8_t>(level);
-    if (n >= limit) [[unlikely]] {
+    if (n >= room()) [[unlikely]] {
       Leave();
       return false;
     }
@@ -154,8 +154,9 @@ class alignas(64) Magazine {
   // --- the owner, off the hot path ---------------------------------------------------------------
 
   uint64_t gate() const noexcept { return gate_.load(kGateOrder); }
-  // Makes it a magazine of pool `id`, empty. Requires: busy, and the gate is of no living pool.
-  void Bind(uint64_t open, uint32_t id, uint64_t object_bytes) noexcept {
+  // Makes it a magazine of pool `id`, empty, with room for `room` objects. Requires: busy, the gate
+  // is of no living pool, room <= kSlots.
+  void Bind(uint64_t open, uint32_t id, uint64_t object_bytes, uint32_t room) noexcept {
     level_.store(0, std::memory_order_relaxed);
     folded_hits_.store(0, std::memory_order_relaxed);
     misses_.store(0, std::memory_order_relaxed);
@@ -163,6 +164,9 @@ class alignas(64) Magazine {
     id_ = static_cast<uint16_t>(id);
     spill_ = kMaxSpill;
     refilled_ = false;
+    SetRoom(room);
+    pause_ = kFirstPause;
+    paused_ = 0;
     object_bytes_ = object_bytes;
     gate_.store(open, std::memory_order_release);
   }
@@ -178,6 +182,13 @@ class alignas(64) Magazine {
     return spill_;
   }
   void NoteRefill() noexcept { refilled_ = true; }
+  // True if the magazine must do without more room for this time, since another thread took its
+  // content: a thread that releases what others acquire would make each of them pay for a drain.
+  bool Pauses() noexcept {
+    if (paused_ == 0) return false;
+    --paused_;
+    return true;
+  }
 
   // Must be called before the hits of the level are full; PopAndLeave tells when.
   void FoldHits() noexcept {
@@ -210,6 +221,16 @@ class alignas(64) Magazine {
     const uint32_t rest = (level & kCountMask) - n;
     for (uint32_t i = 0; i < rest; ++i) Store(slots_[i], Load(slots_[n + i]));
     level_.store(level - n, std::memory_order_relaxed);
+  }
+  // Requires: room <= kSlots.
+  void SetRoom(uint32_t room) noexcept {
+    __atomic_store_n(&room_, static_cast<uint8_t>(room), __ATOMIC_RELAXED);
+  }
+  // Another thread needed the content: the owner gets no more room for a while, which doubles each
+  // time.
+  void Pause() noexcept {
+    paused_ = pause_;
+    pause_ = static_cast<uint8_t>(std::min(2u * pause_, 255u));
   }
   // Anybody may look; only to one that owns the content does it say what lies there.
   void* slot(uint32_t i) const noexcept { return Load(slots_[i]); }
@@ -270,6 +291,10 @@ class alignas(64) Magazine {
   [[gnu::always_inline]] uint32_t count() const noexcept {
     return level_.load(std::memory_order_relaxed) & kCountMask;
   }
+  // The most objects that it may hold now.
+  [[gnu::always_inline]] uint32_t room() const noexcept {
+    return __atomic_load_n(&room_, __ATOMIC_RELAXED);
+  }
   // Counters, exact while the owner is not inside.
   uint64_t hits() const noexcept {
     return folded_hits_.load(std::memory_order_relaxed) +
@@ -292,6 +317,7 @@ class alignas(64) Magazine {
   static constexpr uint32_t kCountMask = (uint32_t{1} << kCountBits) - 1;
   static constexpr uint32_t kPopOne = kCountMask;  // one hit more, one object less
   static constexpr uint32_t kMaxSpill = 15;        // a block of the depot
+  static constexpr uint8_t kFirstPause = 8;        // arbitrary
   static_assert(kSlots <= kCountMask);
 
   static constexpr std::memory_order kGateOrder =
@@ -335,6 +361,9 @@ class alignas(64) Magazine {
   uint16_t id_;
   uint8_t spill_;
   bool refilled_;
+  uint8_t room_;    // of the owner of the content
+  uint8_t pause_;   // the number of releases that the next pause lasts
+  uint8_t paused_;  // those that are left of this one
   uint64_t object_bytes_;
   Atomic<uint64_t> folded_hits_;
   Atomic<uint64_t> misses_;

@@ -36,9 +36,10 @@
 // claimed by a locked instruction, at about 20 ns for a call. If a filter comes later, drains ask
 // the owners instead of taking.
 //
-// Bounds. A magazine holds at most 32 descriptors, and at most 1 MiB: larger objects have no
-// magazine, and lie in the depot. The magazines of one thread together hold P::kThreadBytes,
-// checked when one of them goes to the depot.
+// Bounds. A magazine holds at most 32 descriptors, and at most 1 MiB. Larger objects lie in the
+// depot; with a budget (PoolOptions::near) a magazine also holds up to 4 of them, for each of which
+// it has taken room there. The magazines of one thread together hold P::kThreadBytes, larger objects
+// not counted, checked when one of them goes to the depot.
 //
 // Cost: a hit is a few nanoseconds, no locked instruction, no system call. At most 7.4 bytes per
 // descriptor and 1.2 KiB per pool, in whole pages; 320 bytes per thread and pool it uses.
@@ -71,6 +72,7 @@
 #include "ion/policies/pool/depot.h"
 #include "ion/policies/pool/magazine.h"
 #include "ion/policies/pool/membarrier.h"
+#include "ion/policies/pool/near_budget.h"
 #include "ion/policies/pool/thread_record.h"
 
 namespace ion {
@@ -88,6 +90,9 @@ struct PoolPolicy : MagazinePolicy {
 struct PoolOptions {
   // The bytes that one descriptor stands for.
   uint64_t object_bytes = 4096;
+  // The bound on objects above 1 MiB in magazines; none: they lie in the depot only. It outlives
+  // the pool.
+  NearBudget* near = nullptr;
 };
 
 // The fields of a pool that a hit reads.
@@ -96,7 +101,6 @@ struct PoolTicket {
 
   uint64_t gate = kNever;
   uint64_t offset = 0;
-  uint32_t slots = 0;
 };
 
 // Sums over all threads, read while they go on: each is a number that its owner stored, none is
@@ -118,9 +122,10 @@ struct PoolCore {
   uint32_t alive;
   uint32_t id;
   uint64_t generation;
-  uint64_t open;   // the gate of a magazine that its owner may enter
-  bool locked;     // no membarrier: magazines are claimed by their owners too
-  uint32_t slots;  // of a magazine
+  uint64_t open;     // the gate of a magazine that its owner may enter
+  bool locked;       // no membarrier: magazines are claimed by their owners too
+  uint32_t slots;    // the most that a magazine holds
+  NearBudget* near;  // of large objects; else nullptr: a magazine has room for all its slots
   uint64_t object_bytes;
   std::byte* descriptors;
   uint32_t count;
@@ -161,7 +166,9 @@ template <class P = PoolPolicy>
 class PoolBase {
  public:
   static constexpr uint32_t kSlots = Magazine<P>::kSlots;
-  static constexpr uint64_t kMagazineBytes = 1 << 20;  // the most that one magazine holds
+  // The most that one magazine holds, of objects that are no larger; and of larger ones, by number.
+  static constexpr uint64_t kMagazineBytes = 1 << 20;
+  static constexpr uint32_t kNearSlots = 4;
 
   PoolBase(const PoolBase&) = delete;
   PoolBase& operator=(const PoolBase&) = delete;
@@ -191,7 +198,7 @@ class PoolBase {
     for (PoolBase* pool : pools) {
       Core& core = pool->CheckedCore();
       if (core.alive == 0) continue;
-      ClaimAll(core, &claimed);
+      ClaimAll(core, &claimed, /*idle_room=*/true);
       fence = fence || !core.locked;
     }
     return Empty(claimed, fence, nullptr);
@@ -236,7 +243,7 @@ class PoolBase {
   // Of the pools that live, each has another: below 1024.
   uint32_t id() const noexcept { return CheckedCore().id; }
   // How many descriptors this pool's magazines hold at most.
-  uint32_t magazine_slots() const noexcept { return slots_; }
+  uint32_t magazine_slots() const noexcept { return CheckedCore().slots; }
   // Inherited through a fork: empty for good.
   bool inherited() const noexcept { return CheckedCore().alive == 0; }
   // Membarrier was refused when the pool was made.
@@ -255,7 +262,6 @@ class PoolBase {
   void Swap(PoolBase& other) noexcept {
     std::swap(gate_, other.gate_);
     std::swap(offset_, other.offset_);
-    std::swap(slots_, other.slots_);
     std::swap(core_, other.core_);
     std::swap(core_bytes_, other.core_bytes_);
   }
@@ -290,8 +296,11 @@ class PoolBase {
     }
     core->open = Magazine<P>::OpenGate(core->generation);
     core->locked = !P::RegisterFence();
-    core->slots =
-        static_cast<uint32_t>(std::min<uint64_t>(kMagazineBytes / options.object_bytes, kSlots));
+    core->slots = SlotsOf(options.object_bytes);
+    if (core->slots == 0 && options.near != nullptr) {
+      core->slots = kNearSlots;
+      core->near = options.near;
+    }
     core->object_bytes = options.object_bytes;
     core->descriptors = static_cast<std::byte*>(descriptors);
     core->count = objects;
@@ -306,7 +315,6 @@ class PoolBase {
     }
     gate_ = core->locked || core->slots == 0 ? kNever : core->open;
     offset_ = Record::Offset(core->id);
-    slots_ = core->slots;
     core_ = core;
     core_bytes_ = bytes;
     return {};
@@ -325,6 +333,7 @@ class PoolBase {
       ForEachMagazine(*core, [&](Magazine<P>& magazine) {
         ION_CHECK(!magazine.busy(), "a pool was destroyed while a thread was inside a call to it");
         for (uint32_t i = 0; i < magazine.count(); ++i) f(magazine.slot(i));
+        GiveRoom(*core, magazine);
         magazine.Unbind();
       });
       TakeFromDepot(*core, core->count, /*keep=*/0, f);
@@ -368,7 +377,7 @@ class PoolBase {
     }
     // The whole of another thread's magazine: all but one descriptor goes to the depot.
     Magazine<P>* claimed = nullptr;
-    ClaimAll(core, &claimed);
+    ClaimAll(core, &claimed, /*idle_room=*/false);
     void* one = nullptr;
     Empty(claimed, !core.locked, &one);
     if (one != nullptr) return one;
@@ -380,14 +389,19 @@ class PoolBase {
     Core& core = CheckedCore();
     if (core.alive == 0) return false;
     if (Magazine<P>* magazine = EnterSlow(core); magazine != nullptr) {
-      if (magazine->count() >= core.slots) Spill(core, *magazine);
-      magazine->Push(descriptor);
+      const bool fits = magazine->count() < magazine->room() || MakeRoom(core, *magazine);
+      if (fits) {
+        magazine->Push(descriptor);
+      } else {
+        magazine->CountTrip();
+      }
       LeaveSlow(core, *magazine);
+      if (fits) return true;
     } else {
       core.away_trips.fetch_add(1, std::memory_order_relaxed);
-      const uint32_t object = core.IndexOf(descriptor);
-      core.depot.Put(&object, 1);
     }
+    const uint32_t object = core.IndexOf(descriptor);
+    core.depot.Put(&object, 1);
     return true;
   }
 
@@ -409,7 +423,6 @@ class PoolBase {
   // Read by the hot path, and written by nobody.
   uint64_t gate_ = kNever;
   uint64_t offset_ = 0;
-  uint32_t slots_ = 0;
 
  private:
   // Empties the record of a thread that ends. Local to BindRecord: constructed with the record.
@@ -472,6 +485,7 @@ class PoolBase {
     magazine.FoldHits();
     if (flush) {
       MoveToDepot(core, magazine, magazine.count());
+      GiveRoom(core, magazine);
       core.drains.fetch_add(1, std::memory_order_relaxed);
     }
     return &magazine;
@@ -482,14 +496,17 @@ class PoolBase {
   }
 
   static void Bind(Core& core, Record& record, Magazine<P>& magazine) noexcept {
-    magazine.Bind(core.open, core.id, core.object_bytes);
+    magazine.Bind(core.open, core.id, core.object_bytes, core.near == nullptr ? core.slots : 0);
     record.bound[core.id / 64].fetch_or(uint64_t{1} << core.id % 64, std::memory_order_release);
     record.capacity_bytes = 0;
     record.ForEachBound([&](uint32_t, Magazine<P>& bound) {
       if (bound.generation() == 0) return;
-      record.capacity_bytes +=
-          std::min<uint64_t>(kMagazineBytes / bound.object_bytes(), kSlots) * bound.object_bytes();
+      record.capacity_bytes += SlotsOf(bound.object_bytes()) * bound.object_bytes();
     });
+  }
+  // Of a magazine whose objects are no larger than it holds; of larger ones 0.
+  static uint32_t SlotsOf(uint64_t object_bytes) noexcept {
+    return static_cast<uint32_t>(std::min<uint64_t>(kMagazineBytes / object_bytes, kSlots));
   }
 
   // Takes the `n` that were put first, as indices. Requires: the caller owns the content.
@@ -508,7 +525,7 @@ class PoolBase {
     uint32_t objects[Depot<P>::kBlockObjects];
     magazine.CountMiss();
     magazine.CountTrip();
-    const uint32_t n = core.depot.Get(objects, core.slots);
+    const uint32_t n = core.depot.Get(objects, core.near == nullptr ? core.slots : 1);
     if (n == 0) return nullptr;
     for (uint32_t i = 0; i + 1 < n; ++i) {
       magazine.Push(core.DescriptorAt(objects[i]));
@@ -517,10 +534,25 @@ class PoolBase {
     KeepThreadInBounds(magazine);
     return core.DescriptorAt(objects[n - 1]);
   }
-  static void Spill(Core& core, Magazine<P>& magazine) noexcept {
-    magazine.CountTrip();
-    MoveToDepot(core, magazine, std::min(magazine.NextSpill(), core.slots));
-    KeepThreadInBounds(magazine);
+  // Of a full magazine. False: it gets no more.
+  static bool MakeRoom(Core& core, Magazine<P>& magazine) noexcept {
+    if (core.near == nullptr) {
+      magazine.CountTrip();
+      MoveToDepot(core, magazine, std::min(magazine.NextSpill(), core.slots));
+      KeepThreadInBounds(magazine);
+      return true;
+    }
+    const uint32_t room = magazine.room();
+    if (room == core.slots || magazine.Pauses() || !core.near->Take(core.object_bytes))
+      return false;
+    magazine.SetRoom(room + 1);
+    return true;
+  }
+  // After the content went to the depot. Requires: the caller owns it.
+  static void GiveRoom(const Core& core, Magazine<P>& magazine) noexcept {
+    if (core.near == nullptr || magazine.room() == 0) return;
+    core.near->Give(core.object_bytes, magazine.room());
+    magazine.SetRoom(0);
   }
 
   // Empties the fullest of the thread's other magazines, until the rest is half of the bound.
@@ -538,6 +570,7 @@ class PoolBase {
       uint32_t fullest_id = 0;
       Magazine<P>* fullest = nullptr;
       Statics::record->ForEachBound([&](uint32_t id, Magazine<P>& magazine) {
+        if (magazine.object_bytes() > kMagazineBytes) return;
         const uint64_t bytes = magazine.count() * magazine.object_bytes();
         sum += bytes;
         if (&magazine == &used || magazine.busy() || bytes <= most) return;
@@ -570,16 +603,19 @@ class PoolBase {
         magazine.CountTrip();
         MoveToDepot(*core, magazine, magazine.count());
       }
+      GiveRoom(*core, magazine);
       magazine.Open(core->open);
     }
     table->Unpin(id);
     return claimed;
   }
 
-  // Puts those magazines of the pool that hold something, and could be claimed, before `*claimed`.
-  static void ClaimAll(Core& core, Magazine<P>** claimed) noexcept {
+  // Puts those magazines of the pool that hold something, and could be claimed, before `*claimed`;
+  // `idle_room`: also those that have room of a budget, and do not use it.
+  static void ClaimAll(Core& core, Magazine<P>** claimed, bool idle_room) noexcept {
+    idle_room = idle_room && core.near != nullptr;
     ForEachMagazine(core, [&](Magazine<P>& magazine) {
-      if (magazine.count() == 0) return;
+      if (magazine.count() == 0 && !(idle_room && magazine.room() != 0)) return;
       if (magazine.Claim(core.open)) {
         magazine.next_claimed = std::exchange(*claimed, &magazine);
       } else if (core.locked) {
@@ -629,6 +665,8 @@ class PoolBase {
         magazine.DropLowest(1);
       }
       harvest.Add(core, magazine, magazine.count());
+      GiveRoom(core, magazine);
+      if (one != nullptr) magazine.Pause();
       magazine.Open(core.open);
       core.drains.fetch_add(1, std::memory_order_relaxed);
     }
@@ -687,7 +725,7 @@ class Pool : public PoolBase<P> {
   // the caller disposes of its own copy. Requires: the caller owns it, and it is of the array of
   // Create (checked where it leaves the magazine). A hit is wait-free, else lock-free.
   [[nodiscard, gnu::always_inline]] bool Release(T* descriptor) noexcept {
-    if (TryRelease(this->gate_, this->offset_, this->slots_, descriptor)) [[likely]]
+    if (TryRelease(this->gate_, this->offset_, descriptor)) [[likely]]
       return true;
     return this->ReleaseSlow(descriptor);
   }
@@ -698,7 +736,7 @@ class Pool : public PoolBase<P> {
   //
   // A gate that is an Atomic may be closed: once PoolTicket::kNever is stored there (sequentially
   // consistent) and AwaitOthers has returned, nobody takes or puts by it any more.
-  PoolTicket Ticket() const noexcept { return {this->gate_, this->offset_, this->slots_}; }
+  PoolTicket Ticket() const noexcept { return {this->gate_, this->offset_}; }
   static constexpr uint64_t OffsetOf(uint64_t id) noexcept { return Base::Record::Offset(id); }
   template <class Gate>
   [[gnu::always_inline]] static T* TryAcquire(const Gate& gate, uint64_t offset) noexcept {
@@ -709,11 +747,11 @@ class Pool : public PoolBase<P> {
   }
   template <class Gate>
   [[gnu::always_inline]] static bool TryRelease(const Gate& gate, uint64_t offset,
-                                                const uint32_t& slots, T* descriptor) noexcept {
+                                                T* descriptor) noexcept {
     Magazine<P>& magazine = internal::Statics<P>::record->At(offset);
     if (!magazine.Enter(gate)) [[unlikely]]
       return false;
-    return magazine.PushAndLeave(descriptor, slots);
+    return magazine.PushAndLeave(descriptor);
   }
 
   // Drains, and calls give_back(T&) for each descriptor above `keep`, which the caller then owns.

@@ -3,10 +3,11 @@
 //
 // File: policies/recycling/idle_limit.h
 //
-// IdleLimit: counts the idle bytes in the pools of a heap, and chooses the blocks that go back
-// first: those that wait to be zeroed; then those in depots of closed domains; then those of the
-// fullest depots. It takes blocks out a few at a time (IdleSlice): the caller gives them back to
-// the kernel, by system calls, without the heap's mutex, and calls again.
+// IdleLimit: counts the idle bytes in the pools of a heap, with the room that threads have for
+// large blocks, used or not, and chooses the blocks that go back first: those that wait to be
+// zeroed; then those in depots of closed domains; then those of the fullest depots. It takes blocks
+// out a few at a time (IdleSlice): the caller gives them back to the kernel, by system calls,
+// without the heap's mutex, and calls again.
 //
 // Not for users.
 //
@@ -46,7 +47,8 @@ class IdleLimit {
   IdleLimit(Directory& pools, Waiting& waiting) noexcept : pools_(pools), waiting_(waiting) {}
 
   IdleAmount Idle() noexcept {
-    IdleAmount idle{waiting_.bytes(), waiting_.count()};
+    IdleAmount idle{waiting_.bytes() + pools_.near().bytes(),
+                    waiting_.count() + pools_.near().objects()};
     pools_.ForEach([&](Entry& entry) {
       const uint32_t depth = entry.pool->depth();
       idle.bytes += depth * entry.block_bytes;

@@ -26,8 +26,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <optional>
 #include <utility>
 
@@ -35,8 +33,10 @@
 #include "ion/base/error.h"
 #include "ion/base/known.h"
 #include "ion/block.h"
+#include "ion/policies/pool/near_budget.h"
 #include "ion/policies/pool/pool.h"
 #include "ion/policies/recycling/pool_classes.h"
+#include "ion/policies/recycling/zero_pages.h"
 #include "ion/recycling.h"
 #include "ion/request.h"
 
@@ -47,12 +47,12 @@ namespace ion::internal {
 // thread's magazine is arithmetic. (It must not wait for a load: the next hit loads the word that a
 // release stores there, and would wait for its address.)
 struct HotPool {
-  std::atomic<uint64_t> take_gate;
+  std::atomic<uint64_t> take_gate;  // nobody's where blocks are zeroed when they are taken
   std::atomic<uint64_t> give_gate;  // nobody's where blocks are zeroed on their way back
   uint64_t pages;
-  uint32_t slots;
+  std::atomic<uint64_t> zero_gate;  // of a thread that zeroes what it takes; else nobody's
   uint16_t entry;
-  uint64_t padding[4];  // to the step of LeaseToken
+  uint64_t padding[3];  // to the step of LeaseToken
 };
 static_assert(sizeof(HotPool) == LeaseToken::kPoolStep);
 
@@ -99,26 +99,23 @@ class PoolDirectory {
     }
   }
 
-  // The pools of one domain, by number. For the hot way only those whose blocks are not to be
-  // zeroed there.
+  // The pools of one domain, by number.
   struct Row {
     std::atomic<uint32_t> pools[kChoices][kClasses];
     uint16_t own[Known::kValues][kClasses];  // by caching; under the mutex
   };
 
   // False: no memory.
-  bool Init() noexcept {
-    rows_.reset(ZeroPages<Row>(PoolDomain::kSlots));
-    hot_.reset(ZeroPages<HotPool>(kMostPools + 1));
-    return rows_ != nullptr && hot_ != nullptr;
-  }
+  bool Init() noexcept { return rows_.Map(PoolDomain::kSlots) && hot_.Map(kMostPools + 1); }
   // Told once, before all else. False: no memory.
   bool UseBlocks(const PoolHost& host) noexcept {
     host_ = host;
-    homes_.reset(ZeroPages<uint16_t>(host.blocks.size()));
-    return homes_ != nullptr;
+    near_.Set(host.bounds.capacity_bytes / 2, host.bounds.capacity_blocks / 2);
+    return homes_.Map(host.blocks.size());
   }
   const PoolHost& host() const noexcept { return host_; }
+  // The room that threads have for large blocks: half of the capacity, which it counts in.
+  const NearBudget& near() const noexcept { return near_; }
   const Row* rows() const noexcept { return rows_.get(); }
   const HotPool* hot() const noexcept { return hot_.get(); }
 
@@ -167,8 +164,8 @@ class PoolDirectory {
     const uint16_t number = rows_[domain.slot].own[cached.index()][size_class];
     return number == 0 ? nullptr : &entries_[number];
   }
-  // The same; makes the pool if there is none. `takes_hot`, `gives_hot`: a hit, or a release, may
-  // use the hit path. `choices`: bits, by ChoiceOf, that this caching answers. EDQUOT: the domain
+  // The same; makes the pool if there is none. `takes_hot`, `gives_hot`: an allocation, or a
+  // release, may use the hit path; else it zeroes the block. `choices`: bits, by ChoiceOf, that this caching answers. EDQUOT: the domain
   // has its share of the pools. ENOSPC: all are in use.
   Result<Entry*> Open(PoolDomain domain, Known cached, uint32_t size_class, bool takes_hot,
                       bool gives_hot, uint32_t choices, const Origin& origin) noexcept {
@@ -192,11 +189,13 @@ class PoolDirectory {
     entry->nulls.store(before.hits + before.misses, std::memory_order_relaxed);
     for (auto& given : entry->given) given.store(0, std::memory_order_relaxed);
     entry->state = Entry::kOpen;
-    HotOf(*entry).give_gate.store(gives_hot ? entry->pool->Ticket().gate : PoolTicket::kNever,
-                                  std::memory_order_relaxed);
+    HotPool& hot = HotOf(*entry);
+    const uint64_t gate = entry->pool->Ticket().gate;
+    hot.take_gate.store(takes_hot ? gate : PoolTicket::kNever, std::memory_order_relaxed);
+    hot.zero_gate.store(takes_hot ? PoolTicket::kNever : gate, std::memory_order_relaxed);
+    hot.give_gate.store(gives_hot ? gate : PoolTicket::kNever, std::memory_order_relaxed);
     Row& row = rows_[domain.slot];
     row.own[cached.index()][size_class] = IndexOf(*entry);
-    if (!takes_hot) return entry;
     for (uint32_t choice = 0; choice < kChoices; ++choice) {
       if ((choices >> choice & 1) == 0) continue;
       // Each class that is this one in whole pages: a hit does not round to pages.
@@ -231,21 +230,13 @@ class PoolDirectory {
     closed_ = true;
     ForEach([&](Entry& entry) {
       HotOf(entry).take_gate.store(PoolTicket::kNever, std::memory_order_seq_cst);
+      HotOf(entry).zero_gate.store(PoolTicket::kNever, std::memory_order_seq_cst);
       HotOf(entry).give_gate.store(PoolTicket::kNever, std::memory_order_seq_cst);
     });
   }
 
  private:
   static constexpr size_t kMostPools = 1024;
-
-  struct FreeDeleter {
-    void operator()(void* at) const noexcept { std::free(at); }
-  };
-  // Zeros, of which those that nobody writes cost no memory.
-  template <class T>
-  static T* ZeroPages(size_t count) noexcept {
-    return static_cast<T*>(std::calloc(count, sizeof(T)));
-  }
 
   uint16_t& HomeOf(const Block& block) const noexcept {
     return homes_[static_cast<size_t>(&block - host_.blocks.data())];
@@ -292,7 +283,8 @@ class PoolDirectory {
                    "this memory is not recycled: let clients share a domain, or close some");
     }
     const uint64_t block_bytes = *RoundUpToPages(PoolClasses::Bytes(size_class));
-    Result<Pool<Block>> pool = Pool<Block>::Create(host_.blocks, {.object_bytes = block_bytes});
+    Result<Pool<Block>> pool =
+        Pool<Block>::Create(host_.blocks, {.object_bytes = block_bytes, .near = &near_});
     if (!pool.ok()) return pool.error();
     Entry& entry = full ? *other : entries_[used_++];
     // No block is its own, and no client: a thread that still is in a call to it is on its way out.
@@ -302,18 +294,17 @@ class PoolDirectory {
     entry.pool.emplace(*std::move(pool));
     entry.number = static_cast<uint32_t>((entry.pool->id() + 1) * sizeof(HotPool));
     HotPool& hot = HotOf(entry);
-    hot.take_gate.store(entry.pool->Ticket().gate, std::memory_order_relaxed);
     hot.pages = entry.block_bytes / PageBytes();
-    hot.slots = entry.pool->Ticket().slots;
     hot.entry = IndexOf(entry);
     return &entry;
   }
 
-  std::unique_ptr<Row[], FreeDeleter> rows_;
-  std::unique_ptr<HotPool[], FreeDeleter> hot_;
+  ZeroPages<Row> rows_;
+  ZeroPages<HotPool> hot_;
+  NearBudget near_;  // outlives the pools
   std::array<Entry, kMaxEntries> entries_;
   PoolHost host_;
-  std::unique_ptr<uint16_t[], FreeDeleter> homes_;  // by the block's index: its entry's number
+  ZeroPages<uint16_t> homes_;  // by the block's index: its entry's number
   uint16_t used_ = 1;
   bool closed_ = false;
 };

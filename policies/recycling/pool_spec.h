@@ -26,8 +26,9 @@ enum class Scrub : uint8_t {
 };
 
 struct PoolSpec {
-  // Maximum idle bytes in the depots. Thread magazines (at most 1 MiB per pool and thread; drained
-  // if memory is short) and the quarantine are not counted. Above it, a release frees what is
+  // Maximum idle bytes. Blocks of up to 1 MiB at a thread's hand (at most 1 MiB per pool and thread;
+  // taken back if memory is short) and the quarantine are not counted. Larger blocks at threads'
+  // hands are, by the room for them, which is half of this at most. Above it, a release frees what is
   // too much. 0, here or in blocks: no pools.
   uint64_t capacity_bytes = uint64_t{256} << 20;
   // The same in blocks, as each holds a file descriptor of the process, which usually has 1024 of

@@ -109,7 +109,7 @@ struct MagazineWorld {
     ModelMagazine& magazine = shared.magazine;
     if (magazine.Enter(kOpen)) {
       explorer.Touch(kContent);
-      magazine.PushAndLeave(&shared.objects[object], kObjects);
+      magazine.PushAndLeave(&shared.objects[object]);
       return;
     }
     if (EnterSlow()) magazine.Leave();
@@ -175,7 +175,7 @@ inline Verdict ExploreMagazine(MagazineBug bug, bool handler = false) {
   Explorer& explorer = world->explorer;
   internal::SharedMagazine& shared = world->shared;
   world->bug = bug;
-  shared.magazine.Bind(internal::kOpen, 0, 1);
+  shared.magazine.Bind(internal::kOpen, 0, 1, internal::kObjects);
   shared.magazine.Push(&shared.objects[0]);
   shared.bag.store((1 << internal::kObjects) - 2);
 

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "doctest/doctest.h"
+#include "ion/policies/pool/near_budget.h"
 #include "ion/policies/pool/pool.h"
 #include "ion/policies/pool/thread_record.h"
 #include "tests/model/explorer.h"
@@ -66,6 +67,8 @@ struct Setup {
   // How many objects each thread's magazine has at first; the rest is in the depot.
   std::array<uint32_t, kThreads> at_first;
   uint32_t operations;
+  // The most objects in all magazines together, if they are large; 0: they are small.
+  uint32_t near_objects = 0;
 };
 
 template <class P>
@@ -76,7 +79,10 @@ class World {
 
  public:
   explicit World(const Setup& setup)
-      : setup_(setup), objects_(setup.objects), pool_(Make(objects_, setup.magazine_slots)) {
+      : setup_(setup),
+        objects_(setup.objects),
+        near_(UINT64_MAX, setup.near_objects),
+        pool_(Make()) {
     for (Record*& record : records_) {
       Statics::record = &Statics::nobodys.record;
       Expect(pool_.BindThread());
@@ -115,6 +121,7 @@ class World {
       explorer_.Share("magazine" + number, &magazine, sizeof(magazine));
     }
     explorer_.Share("owner", owner_.data(), sizeof(owner_));
+    explorer_.Share("near", &near_, sizeof(near_));
     explorer_.OnSwitch([this](uint32_t thread) { Statics::record = records_[thread]; });
     for (uint32_t thread = 0; thread < kThreads; ++thread) {
       if (setup_.actions[thread] == 0) continue;
@@ -128,8 +135,11 @@ class World {
 
  private:
   static void Expect(bool done) { REQUIRE(done); }
-  static Pool Make(std::vector<Object>& objects, uint32_t slots) {
-    ion::Result<Pool> pool = Pool::Create(objects, {.object_bytes = (1 << 20) / slots});
+  Pool Make() {
+    const bool large = setup_.near_objects != 0;
+    ion::Result<Pool> pool =
+        Pool::Create(objects_, {.object_bytes = large ? 2 << 20 : (1 << 20) / setup_.magazine_slots,
+                                .near = large ? &near_ : nullptr});
     REQUIRE(pool.ok());
     return *std::move(pool);
   }
@@ -190,6 +200,11 @@ class World {
       pool_.BindThread();
       if (magazine.count() != 0) return explorer_.Fail("an owner did not do what was left to it");
     }
+    uint32_t room = 0;
+    for (uint32_t thread = 0; thread < kThreads; ++thread) room += MagazineOf(thread).room();
+    if (setup_.near_objects != 0 && near_.objects() != room) {
+      return explorer_.Fail("the budget tells of more or less room than the magazines have");
+    }
     std::array<bool, 8> found = {};
     auto in_hands = static_cast<uint32_t>(
         std::count_if(owner_.begin(), owner_.end(), [](uint32_t owner) { return owner != 0; }));
@@ -207,6 +222,7 @@ class World {
 
   const Setup setup_;
   std::vector<Object> objects_;
+  ion::NearBudget near_;
   Pool pool_;
   std::array<Record*, kThreads> records_ = {};
   std::array<uint32_t, 8> owner_ = {};  // 0: it should lie in the pool
@@ -232,7 +248,13 @@ constexpr Setup kTwoDoAll = {.actions = {kAcquire | kRelease | kDrain, kAcquire 
                              .magazine_slots = 1,
                              .at_first = {1, 0, 0},
                              .operations = 3};
-
+// The same with large objects, and room for one in all magazines together.
+constexpr Setup kLarge = {.actions = {kAcquire | kRelease | kDrain, kAcquire | kRelease, 0},
+                          .objects = 2,
+                          .magazine_slots = 0,
+                          .at_first = {1, 0, 0},
+                          .operations = 3,
+                          .near_objects = 1};
 template <class P>
 Verdict Explore(const char* what, const Setup& setup) {
   World<P> world(setup);
@@ -250,6 +272,10 @@ void CheckAll(const char* what, const Setup& setup) {
 
 TEST_CASE("Pool: a user and two drainers, in every order") {
   CheckAll<ModelPolicy>("Pool, user and 2 drainers x 2 operations", kUserAndDrainers);
+}
+
+TEST_CASE("Pool: large objects within a budget, in every order") {
+  CheckAll<ModelPolicy>("Pool, large, 2 threads x 3 operations", kLarge);
 }
 
 TEST_CASE("Pool: three threads that do everything, in every order") {

@@ -6,11 +6,13 @@
 // with links, as Raspberry Pi OS makes them, and with the two names of Linux 7.2; and over links to
 // the nodes of this machine.
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,6 +24,8 @@
 #include "ion/backend.h"
 #include "ion/backends/dma_heap.h"
 #include "ion/backends/dma_heap_names.h"
+#include "ion/base/error.h"
+#include "ion/base/error_sink.h"
 #include "ion/base/status.h"
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
@@ -135,6 +139,37 @@ TEST_CASE("DmaHeapBackend: both names of the default CMA region are one heap") {
     CHECK(ClaimKernelHeap(backend.heaps(), {.type = kDma, .ordinal = 1}, "").error().code() ==
           ENODEV);
   }
+}
+
+// The old name of a region, which only others may open.
+class OldNameRefused : public FakeSyscalls {
+ public:
+  using FakeSyscalls::FakeSyscalls;
+  long Open(const char* path, int flags) const noexcept {
+    const bool old = std::string_view(path).ends_with("/reserved");
+    return old && (flags & O_PATH) == 0 ? -EACCES : FakeSyscalls::Open(path, flags);
+  }
+};
+
+TEST_CASE(
+    "DmaHeapBackend: a name of a heap that cannot be opened is reported, and the heap serves") {
+  const LeakCheck leaks;
+  std::vector<int> reported;
+  const auto sink = std::make_shared<ErrorSink>(
+      [](const Error& error, void* to) {
+        static_cast<std::vector<int>*>(to)->push_back(error.code());
+      },
+      &reported);
+  auto backend = OpenOn<DmaHeapBackend<OldNameRefused>>(
+      {.sys = OldNameRefused(Board({{.name = "default_cma_region", .type = 4, .region = "cma"},
+                                    {.name = "reserved", .type = 4, .region = "cma"}},
+                                   {})),
+       .errors = sink});
+  CHECK(reported == std::vector<int>{EACCES});
+  REQUIRE(backend.heaps().size() == 1);
+  CHECK(backend.heaps()[0].unusable.ok());
+  CHECK(!backend.LookAgain());
+  CHECK(reported.size() == 1);
 }
 
 TEST_CASE("DmaHeapBackend: other contiguous heaps stay heaps of their own") {

@@ -107,7 +107,7 @@ TEST_CASE("BlockTable: a generation is given once, whichever block gets it") {
 TEST_CASE("BlockTable: a generation does not come back after 2^32 others") {
   static constexpr ion::LeaseOps kOps{};
   constexpr uint64_t kWrap = uint64_t{1} << 32;
-  BlockTable table(&kOps, nullptr, kWrap - 2);
+  BlockTable table(&kOps, nullptr, nullptr, kWrap - 2);
   std::set<uint64_t> given;
   for (uint64_t i = 0; i < 4; ++i) {
     Block* block = table.New();

@@ -3,6 +3,7 @@
 
 #include "ion/policies/pool/magazine.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -16,14 +17,12 @@ constexpr uint64_t kOpen = Magazine::OpenGate(7);
 
 // Bound to a pool of generation 7, empty.
 struct Bound {
-  Bound() {
+  explicit Bound(uint32_t room = Magazine::kSlots) {
     magazine->SetBusy();
-    magazine->Bind(kOpen, 3, 4096);
+    magazine->Bind(kOpen, 3, 4096, room);
     magazine->Leave();
   }
-  bool Put(void* object, uint32_t limit = Magazine::kSlots) {
-    return magazine->Enter(kOpen) && magazine->PushAndLeave(object, limit);
-  }
+  bool Put(void* object) { return magazine->Enter(kOpen) && magazine->PushAndLeave(object); }
   void* Take() { return magazine->Enter(kOpen) ? magazine->PopAndLeave() : nullptr; }
 
   std::unique_ptr<Magazine> magazine = std::make_unique<Magazine>();
@@ -48,22 +47,35 @@ TEST_CASE("Magazine: what was put last is taken first") {
   CHECK(b.Take() == nullptr);
 }
 
-TEST_CASE("Magazine: the limit is kept") {
-  for (uint32_t limit : {1u, 5u, 32u}) {
-    Bound b;
-    for (uint32_t i = 0; i < limit; ++i) CHECK(b.Put(&b.things[i], limit));
-    CHECK_FALSE(b.Put(&b.things[limit], limit));
-    CHECK(b.magazine->count() == limit);
+TEST_CASE("Magazine: it holds no more than it has room for") {
+  for (uint32_t room : {0u, 1u, 5u, 32u}) {
+    Bound b(room);
+    for (uint32_t i = 0; i < room; ++i) CHECK(b.Put(&b.things[i]));
+    CHECK_FALSE(b.Put(&b.things[room]));
+    CHECK(b.magazine->count() == room);
+  }
+}
+
+TEST_CASE("Magazine: each pause is twice as long as the one before, to a bound") {
+  Bound b;
+  CHECK_FALSE(b.magazine->Pauses());
+  uint32_t before = 0;
+  for (int i = 0; i < 10; ++i) {
+    b.magazine->Pause();
+    uint32_t length = 0;
+    while (b.magazine->Pauses()) ++length;
+    CHECK((before == 0 ? length > 0 : length == std::min(2 * before, 255u)));
+    before = length;
   }
 }
 
 TEST_CASE("Magazine: no operation leaves it busy") {
-  Bound b;
+  Bound b(/*room=*/1);
   b.Take();
   CHECK_FALSE(b.magazine->busy());
-  b.Put(&b.things[0], 1);
+  b.Put(&b.things[0]);
   CHECK_FALSE(b.magazine->busy());
-  b.Put(&b.things[1], 1);
+  b.Put(&b.things[1]);
   CHECK_FALSE(b.magazine->busy());
   b.Take();
   CHECK_FALSE(b.magazine->busy());

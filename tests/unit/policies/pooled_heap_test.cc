@@ -558,6 +558,70 @@ TEST_CASE("PooledHeap: what is large counts wherever it lies") {
   CHECK(Sum(manager.MakeReport()).hits == 1);
 }
 
+TEST_CASE(
+    "PooledHeap: large blocks that threads have at hand count in the capacity, as half of it") {
+  const LeakCheck leaks;
+  constexpr uint64_t kLarge = 2_MiB;
+  constexpr uint32_t kThreads = 6;
+  auto manager = Open<Pooled<PoolSpec{
+      .capacity_bytes = 8 * kLarge, .high_bytes = 8 * kLarge, .low_bytes = 8 * kLarge}>>();
+  auto client = Make(manager, {.recycle_as_is = true});
+  // Each thread stays, with what it has at hand, until all have released.
+  std::atomic<uint32_t> done{0};
+  std::vector<std::thread> threads;
+  threads.reserve(kThreads);
+  for (uint32_t i = 0; i < kThreads; ++i) {
+    threads.emplace_back([&] {
+      std::vector<Buffer> taken;
+      for (int k = 0; k < 3; ++k) taken.push_back(Take(client, kLarge));
+      taken.clear();
+      ++done;
+      while (done < kThreads) std::this_thread::yield();
+      const PoolReport sum = Sum(manager.MakeReport());
+      CHECK(sum.held_bytes <= 8 * kLarge);
+      ++done;
+      while (done < 2 * kThreads) std::this_thread::yield();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  CHECK(manager.Trim(UINT64_MAX) <= 8 * kLarge);
+  CHECK(Sum(manager.MakeReport()).held_bytes == 0);
+}
+
+TEST_CASE("PooledHeap: a lease of a large block, as it was left, comes from the thread's hand") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  auto client = Make(manager, {.recycle_as_is = true});
+  // The first release takes its room.
+  (void)Take(client, 8_MiB);
+  for (int i = 0; i < 100; ++i) (void)Take(client, 8_MiB);
+  CHECK(Sum(manager.MakeReport()).hits == 100);
+  // Nothing is left in the depot, from which another thread could take it without a drain.
+  CHECK(manager.Trim(0) == 0);
+  CHECK(Sum(manager.MakeReport()).held_bytes == 8_MiB);
+}
+
+TEST_CASE("PooledHeap: a pool that served memory as it was left zeroes it for its next domain") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<>>();
+  for (int round = 0; round < 4; ++round) {
+    {
+      auto as_is = Make(manager, {.recycle_as_is = true});
+      Buffer buffer = Take(as_is, kPage);
+      Write(buffer, 7);
+    }
+    manager.Trim(UINT64_MAX);
+    for (int i = 0; i < 20; ++i) manager.Tick();  // the closed domain's pool is free
+    auto zeroed = Make(manager);
+    for (int i = 0; i < 3; ++i) {
+      Buffer buffer = Take(zeroed, kPage);
+      CHECK(buffer.properties().zeroed);
+      CHECK(Look(buffer, 0, ZeroByte) == "ok");
+      Write(buffer, 9);
+    }
+  }
+}
+
 TEST_CASE("PooledHeap: what lies idle is bounded in blocks, too, as each holds a descriptor") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<PoolSpec{.capacity_blocks = 64}>>();
