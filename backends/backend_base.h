@@ -170,7 +170,9 @@ class BackendBase {
     Part* parts = nullptr;
     std::atomic<size_t> part_count{0};
     std::atomic<size_t> heap_count{0};  // those that are listed
-    std::mutex list_mutex;              // who appends to them
+    // Bits, of the first 64 kernel heaps: its driver maps memory so that no page can be lent.
+    std::atomic<uint64_t> never_lend{0};
+    std::mutex list_mutex;  // who appends to them
     internal::ToldOnce holders_hidden, lending;
   };
 
@@ -389,9 +391,19 @@ class BackendBase {
   }
   // Its holders can hide from the kernel, too: reported once, as a kernel does not change in that.
   void TellOfLending(const Error& why) noexcept { shared_->lending.Report(errors(), why); }
+  // The driver of a kernel heap maps all of its memory in one way, so it is asked once.
+  bool NeverLends(uint32_t kernel_heap) const noexcept {
+    return (shared_->never_lend.load(std::memory_order_relaxed) & BitOf(kernel_heap)) != 0;
+  }
+  void NoteNeverLends(uint32_t kernel_heap) noexcept {
+    shared_->never_lend.fetch_or(BitOf(kernel_heap), std::memory_order_relaxed);
+  }
   void SeesHolders() noexcept { shared_->holders_hidden.End(); }
 
  private:
+  static constexpr uint64_t BitOf(uint32_t kernel_heap) noexcept {
+    return kernel_heap < 64 ? uint64_t{1} << kernel_heap : 0;
+  }
   static Error PastBound(const Origin& origin) noexcept {
     return Error(ENOMEM, "past the bound on the bytes held", origin,
                  "release some buffers, or give the backend a larger Budget (by default half of "

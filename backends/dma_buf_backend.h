@@ -144,17 +144,7 @@ class DmaBufBackend : public BackendBase<Sys> {
     }
     this->SeesHolders();
     if (*count != (block.mapping != nullptr ? 2 : 1)) return false;
-    // Needs a mapping. Memory that another process can map can be lent.
-    const bool mapped = block.mapping != nullptr;
-    const Result<bool> lends =
-        mapped ? MayLendPages(this->sys(), block.mapping, origin) : !block.cpu_mappable.no();
-    if (!lends.ok()) return lends.error();
-    if (*lends) {
-      const Error error = LentPagesError(origin);
-      // Memory that is not mapped might not lend.
-      if (mapped) this->TellOfLending(error);
-      return error;
-    }
+    if (Error error = CheckNeverLends(block, origin); !error.ok()) return error;
     return PollFences(block, origin);
   }
   Result<bool> PollFences(const Block& block) noexcept {
@@ -193,6 +183,22 @@ class DmaBufBackend : public BackendBase<Sys> {
   }
 
  private:
+  // ENOTSUP: memory that another process can map can be lent.
+  Error CheckNeverLends(const Block& block, const Origin& origin) noexcept {
+    const bool mapped = block.mapping != nullptr;  // a question needs it
+    const bool told = mapped && this->NeverLends(block.kernel_heap);
+    if (told || (!mapped && block.cpu_mappable.no())) return {};
+    const Error error = LentPagesError(origin);
+    if (!mapped) return error;  // it might not lend
+    const Result<bool> lends = MayLendPages(this->sys(), block.mapping, origin);
+    if (!lends.ok()) return lends.error();
+    if (*lends) {
+      this->TellOfLending(error);
+      return error;
+    }
+    this->NoteNeverLends(block.kernel_heap);
+    return {};
+  }
   Result<std::byte*> MapOwnOrWhole(const Block& block, uint64_t offset, uint64_t bytes,
                                    MapMode mode) noexcept {
     if (!block.foreign || bytes == block.bytes) {

@@ -72,7 +72,7 @@ class [[nodiscard]] Buffer {
   // Two threads may lend the descriptor of one lease at once.
   const Block& Lend() const noexcept {
     Block& block = this->block();
-    if (!block.Marked(Block::kLent)) block.Mark(Block::kLent);
+    internal::MarkLent(block);
     const uint64_t word = __atomic_load_n(&token_.word, __ATOMIC_RELAXED);
     if ((word & LeaseToken::kLent) == 0) {
       __atomic_store_n(&token_.word, word | LeaseToken::kLent, __ATOMIC_RELAXED);

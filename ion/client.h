@@ -236,7 +236,7 @@ class Client {
     }
     Result<BufferIdentity> identity = BufferIdentity();
     if (!self.core.SharesItsDescriptor(block)) {
-      identity = self.core.backend().Identify(FdRef(block.fd), Operation::kKeep);
+      identity = self.core.IdentityOf(block);
       if (!identity.ok()) return ToStatus(identity.error());
     }
     std::lock_guard lock(self.mutex);

@@ -56,9 +56,11 @@ class [[nodiscard]] CpuAccess {
                   "ion: this mapping is read-only; take a WritableMapping to write through it");
     ION_CHECK(mapping.block_ != nullptr, "a CpuMapping was used after it was moved from");
     Block& block = *mapping.block_;
-    if (Error error = block.cpu_sync.Open(kDirection, Send(block, &LeaseOps::begin_access),
-                                          Send(block, &LeaseOps::end_access));
-        !error.ok()) {
+    if (block.Marked(Block::kNoSync)) {
+      block.cpu_sync.OpenUntold(kDirection);
+    } else if (Error error = block.cpu_sync.Open(kDirection, Send(block, &LeaseOps::begin_access),
+                                                 Send(block, &LeaseOps::end_access));
+               !error.ok()) {
       return ToStatus(error);
     }
     return CpuAccess(block, mapping.scopes_,
@@ -88,7 +90,7 @@ class [[nodiscard]] CpuAccess {
 
   // Ends the scope now. Call once; the span must not be used after it.
   absl::Status End() && noexcept {
-    return block_ == nullptr ? absl::OkStatus() : ToStatus(Close());
+    return block_ == nullptr || CloseUntold() ? absl::OkStatus() : ToStatus(Close());
   }
 
  private:
@@ -100,10 +102,16 @@ class [[nodiscard]] CpuAccess {
   using Access = Error (*LeaseOps::*)(void*, Block&, Direction) noexcept;
   static auto Send(Block& block, Access access) noexcept {
     return [&block, access](Direction direction) noexcept {
-      if (block.Marked(Block::kNoSync)) return Error();
       const internal::SlabHeader& slab = internal::SlabOf(block);
       return (slab.ops->*access)(slab.owner, block, direction);
     };
+  }
+  // Closes the scope if nobody has to be told. False: it is still open.
+  bool CloseUntold() noexcept {
+    if (!block_->Marked(Block::kNoSync)) return false;
+    --*scopes_;
+    std::exchange(block_, nullptr)->cpu_sync.CloseUntold(kDirection);
+    return true;
   }
   Error Close() noexcept {
     Block& block = *std::exchange(block_, nullptr);
@@ -112,7 +120,7 @@ class [[nodiscard]] CpuAccess {
                                 Send(block, &LeaseOps::end_access));
   }
   void EndOrReport() noexcept {
-    if (block_ == nullptr) return;
+    if (block_ == nullptr || CloseUntold()) return;
     const internal::SlabHeader& slab = internal::SlabOf(*block_);
     if (const Error error = Close(); !error.ok()) slab.ops->report(slab.owner, error);
   }

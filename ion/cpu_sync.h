@@ -46,23 +46,32 @@ class CpuSync {
       if (Error error = begin(static_cast<Direction>(missing)); !error.ok()) return error;
       started_ |= missing;
     }
+    OpenUntold(direction);
+    return {};
+  }
+  // Opens a scope of memory whose accesses the kernel is never told.
+  void OpenUntold(Direction direction) noexcept {
     ION_CHECK(readers_ < kMost && writers_ < kMost, "65535 CPU scopes are open on one buffer");
     readers_ = static_cast<uint16_t>(readers_ + Reads(direction));
     writers_ = static_cast<uint16_t>(writers_ + Writes(direction));
-    return {};
   }
 
   // Closes a scope; it is closed even where the kernel refuses, so that nothing is ended twice.
   template <class BeginFn, class EndFn>
   Error Close(Direction direction, BeginFn begin, EndFn end) noexcept {
-    readers_ = static_cast<uint16_t>(readers_ - Reads(direction));
-    writers_ = static_cast<uint16_t>(writers_ - Writes(direction));
+    CloseUntold(direction);
     if (writers_ != 0) return {};
     if (Writes(direction) && (started_ & kWrite) == 0) return Clean(begin, end);
     const uint8_t ending = started_ & (readers_ == 0 ? kRead | kWrite : kWrite);
     if (ending == 0) return {};
     started_ &= static_cast<uint8_t>(~ending);
     return end(static_cast<Direction>(ending));
+  }
+
+  // Closes a scope that OpenUntold opened.
+  void CloseUntold(Direction direction) noexcept {
+    readers_ = static_cast<uint16_t>(readers_ - Reads(direction));
+    writers_ = static_cast<uint16_t>(writers_ - Writes(direction));
   }
 
   // True if a CPU access is open.

@@ -107,6 +107,8 @@ struct alignas(64) SlabHeader {
   const LeaseOps* ops;
   const uint32_t* epochs;  // of its blocks
   const ForkMark* mark;    // nullptr: nobody asks
+  // Atomic; not 0: a block may be marked kLent.
+  mutable uint8_t lent = 0;
 
   // Returns true in a child that a fork made: it has not the mappings that blocks keep.
   bool InChild() const noexcept { return mark != nullptr && mark->InChild(); }
@@ -120,6 +122,14 @@ static_assert(sizeof(SlabHeader) == sizeof(Block));
 inline const SlabHeader& SlabOf(const Block& block) noexcept {
   const auto at = reinterpret_cast<uintptr_t>(&block) & ~uintptr_t{kSlabBytes - 1};
   return *reinterpret_cast<const SlabHeader*>(at);
+}
+
+// Marks a block kLent.
+inline void MarkLent(Block& block) noexcept {
+  if (block.Marked(Block::kLent)) return;
+  block.Mark(Block::kLent);
+  // After the mark: BlockTable::ForEachLent clears this before it looks for marks.
+  __atomic_store_n(&SlabOf(block).lent, uint8_t{1}, __ATOMIC_RELEASE);
 }
 
 // Never the same for two blocks of a table, of whatever time: a block has room for the lower half.
@@ -172,7 +182,6 @@ class BlockTable {
     Block* block = free_;
     free_ = reinterpret_cast<Block*>(block->cookie);
     ++live_;
-    highest_ = std::max(highest_, IndexOf(*block));
     Block* made = ::new (block) Block;
     // Counted for the table, not for the block: the kernel gives a descriptor's number again, and
     // another block may get it.
@@ -191,8 +200,10 @@ class BlockTable {
   }
 
   // From here on reports show the block; before, and after Delete, they do not.
+  // A block that was listed keeps its identity.
   void List(const Block& block, BlockNote note) noexcept {
     std::lock_guard lock(mutex_);
+    if (!note.identity.known()) note.identity = NoteOf(block).identity;
     Replace(NoteOf(block), std::move(note));
   }
   // f(note of the block), to change it.
@@ -207,15 +218,23 @@ class BlockTable {
     std::lock_guard lock(mutex_);
     return Replace(NoteOf(block), BlockNote());
   }
-  // f(block, note) for each that is listed and has `mark`. Until f returns its descriptor is not
-  // closed.
+  // f(block, note) for each that is listed and marked kLent. Until f returns its descriptor is not
+  // closed. Looks only into slabs in which a block was lent since the last look that found none.
   template <class F>
-  void ForEachMarked(uint8_t mark, F f) noexcept {
+  void ForEachLent(F f) noexcept {
     std::lock_guard lock(mutex_);
-    for (size_t i = 0; slab_count_ != 0 && i <= highest_; ++i) {
-      Block& block = reinterpret_cast<Block*>(slabs_)[i];
-      if (i % (internal::kBlocksPerSlab + 1) == 0 || !block.Marked(mark)) continue;
-      if (BlockNote& note = NoteOf(block); note.bytes != 0) f(block, note);
+    for (size_t slab = 0; slab < slab_count_; ++slab) {
+      const internal::SlabHeader& header = internal::SlabOf(BlockAt(slab, 0));
+      if (__atomic_load_n(&header.lent, __ATOMIC_RELAXED) == 0) continue;
+      (void)__atomic_exchange_n(&header.lent, uint8_t{0}, __ATOMIC_ACQ_REL);
+      bool any = false;
+      for (size_t i = 0; i < internal::kBlocksPerSlab; ++i) {
+        auto& block = const_cast<Block&>(BlockAt(slab, i));
+        if (!block.Marked(Block::kLent)) continue;
+        any = true;
+        if (BlockNote& note = notes_[slab][i]; note.bytes != 0) f(block, note);
+      }
+      if (any) __atomic_store_n(&header.lent, uint8_t{1}, __ATOMIC_RELAXED);
     }
   }
   // The client of each listed block for which held(block, note) is true is `holder` from here on.
@@ -299,7 +318,7 @@ class BlockTable {
     std::byte* slab = slabs_ + slab_count_ * internal::kSlabBytes;
     epochs_[slab_count_] = epochs;
     notes_[slab_count_++] = notes;
-    ::new (slab) internal::SlabHeader{owner_, ops_->release, ops_, epochs, mark_};
+    ::new (slab) internal::SlabHeader{owner_, ops_->release, ops_, epochs, mark_, 0};
     for (size_t i = internal::kBlocksPerSlab; i > 0; --i) Free(slab + i * sizeof(Block));
     return true;
   }
@@ -318,7 +337,6 @@ class BlockTable {
   BlockNote* notes_[kMaxSlabs] = {};
   uint32_t* epochs_[kMaxSlabs] = {};  // the upper half of each block's generation
   size_t live_ = 0;
-  size_t highest_ = 0;  // the last block that New ever gave
   uint64_t generation_;
 };
 

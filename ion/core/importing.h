@@ -93,7 +93,7 @@ class Importing {
     bool refused = false;
     // The calls under the table's lock cannot wait: a lent block's descriptor is of the kernel's
     // own memory, as Import takes no file of a server, and is asked once for its identity.
-    core_.blocks_.ForEachMarked(Block::kLent, [&](Block& block, BlockNote& note) {
+    core_.blocks_.ForEachLent([&](Block& block, BlockNote& note) {
       if (!note.identity.known()) {
         const Result<BufferIdentity> mine =
             core_.backend_.Identify(FdRef(block.fd), Operation::kImport);

@@ -197,6 +197,15 @@ class ManagerCore {
     if (!error.ok()) return error;
     return backend_.Share(block);
   }
+  // The identity of a block's memory. The kernel is asked once of a block that others may hold.
+  Result<BufferIdentity> IdentityOf(const Block& block) noexcept {
+    BufferIdentity known;
+    if (block.Marked(Block::kKnown)) {
+      blocks_.Amend(block, [&](const BlockNote& note) { known = note.identity; });
+    }
+    if (known.known()) return known;
+    return backend_.Identify(FdRef(block.fd), Operation::kKeep);
+  }
   // Others may hold a block of ours from here on.
   Error KnowAsOwn(Block& block, const BufferIdentity& identity) noexcept {
     if (block.foreign || !identity.known() || block.Marked(Block::kKnown)) return {};

@@ -15,6 +15,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <mutex>
 #include <new>
 #include <utility>
@@ -32,9 +33,10 @@ class OwnMemory {
   OwnMemory(const OwnMemory&) = delete;
   OwnMemory& operator=(const OwnMemory&) = delete;
   ~OwnMemory() {
-    for (Entry*& first : buckets_) {
-      while (first != nullptr) delete std::exchange(first, first->next);
+    for (size_t i = 0; i < bucket_count_; ++i) {
+      while (buckets_[i] != nullptr) delete std::exchange(buckets_[i], buckets_[i]->next);
     }
+    if (buckets_ != first_buckets_) delete[] buckets_;
   }
 
   // A block of the Manager's own may now be held by others. `charged`: its bytes are in the Budget
@@ -99,7 +101,7 @@ class OwnMemory {
   };
 
   Entry*& BucketOf(const BufferIdentity& identity) noexcept {
-    return buckets_[(identity.inode ^ identity.inode >> 9) % kBuckets];
+    return buckets_[(identity.inode ^ identity.inode >> 9) % bucket_count_];
   }
   Entry* Find(const BufferIdentity& identity, uint64_t bytes) noexcept {
     Entry* at = BucketOf(identity);
@@ -108,8 +110,25 @@ class OwnMemory {
   }
   Entry* Add(const BufferIdentity& identity, uint64_t bytes) noexcept {
     auto* entry = new (std::nothrow) Entry{.identity = identity, .bytes = bytes};
-    if (entry != nullptr) entry->next = std::exchange(BucketOf(identity), entry);
+    if (entry == nullptr) return nullptr;
+    if (++count_ > bucket_count_) Grow();
+    entry->next = std::exchange(BucketOf(identity), entry);
     return entry;
+  }
+  // Without memory for it the chains grow longer.
+  void Grow() noexcept {
+    const size_t count = 4 * bucket_count_;
+    auto* buckets = new (std::nothrow) Entry* [count] {};
+    if (buckets == nullptr) return;
+    Entry** const before = std::exchange(buckets_, buckets);
+    const size_t before_count = std::exchange(bucket_count_, count);
+    for (size_t i = 0; i < before_count; ++i) {
+      while (Entry* const entry = before[i]) {
+        before[i] = entry->next;
+        entry->next = std::exchange(BucketOf(entry->identity), entry);
+      }
+    }
+    if (before != first_buckets_) delete[] before;
   }
   void Remember(Entry& entry) noexcept {
     if (!std::exchange(entry.forgotten, false)) return;
@@ -130,13 +149,15 @@ class OwnMemory {
     while (*link != gone) link = &(*link)->next;
     *link = gone->next;
     delete gone;
+    --count_;
   }
-
-  static constexpr size_t kBuckets = 512;
 
   Budget& budget_;
   std::mutex mutex_;
-  Entry* buckets_[kBuckets] = {};
+  Entry* first_buckets_[64] = {};
+  Entry** buckets_ = first_buckets_;
+  size_t bucket_count_ = std::size(first_buckets_);
+  size_t count_ = 0;  // of entries
   Entry* oldest_ = nullptr;
   Entry* newest_ = nullptr;
   size_t forgotten_ = 0;

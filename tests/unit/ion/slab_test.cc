@@ -12,6 +12,7 @@
 
 #include "doctest/doctest.h"
 #include "ion/block.h"
+#include "ion/buffer_identity.h"
 
 namespace {
 
@@ -89,6 +90,53 @@ TEST_CASE("BlockTable: a block that comes again is empty, of a later generation"
   CHECK_FALSE(again->filled());
   CHECK(again->bytes == 0);
   CHECK(again->mappings == 0);
+}
+
+ion::BlockNote NoteOf(uint64_t bytes, const ion::BufferIdentity& identity = {}) {
+  ion::BlockNote note;
+  note.bytes = bytes;
+  note.identity = identity;
+  return note;
+}
+
+// The blocks that a look for lent ones finds.
+std::set<const Block*> Lent(BlockTable& table) {
+  std::set<const Block*> lent;
+  table.ForEachLent([&](Block& block, ion::BlockNote&) { lent.insert(&block); });
+  return lent;
+}
+
+TEST_CASE(
+    "BlockTable: a look for lent blocks finds each, in whichever slab, as long as it is lent") {
+  Fixture fixture;
+  for (size_t i = 0; i < kMany; ++i) {
+    fixture.table.List(*fixture.New(), NoteOf(4096));
+  }
+  CHECK(Lent(fixture.table).empty());
+  Block& first = *fixture.blocks.front();
+  Block& last = *fixture.blocks.back();
+  ion::internal::MarkLent(first);
+  ion::internal::MarkLent(last);
+  for (int i = 0; i < 3; ++i) CHECK(Lent(fixture.table) == std::set<const Block*>{&first, &last});
+  first.ClearLent();
+  CHECK(Lent(fixture.table) == std::set<const Block*>{&last});
+  CHECK(SlabOf(first).lent == 0);
+  ion::internal::MarkLent(first);
+  CHECK(Lent(fixture.table) == std::set<const Block*>{&first, &last});
+}
+
+TEST_CASE("BlockTable: a block that is listed again keeps its identity, and a new one has none") {
+  Fixture fixture;
+  Block* block = fixture.table.New();
+  const ion::BufferIdentity identity{.device = 1, .inode = 2};
+  fixture.table.List(*block, NoteOf(4096, identity));
+  fixture.table.List(*block, NoteOf(4096));
+  CHECK(fixture.table.Unlist(*block).identity == identity);
+  fixture.table.List(*block, NoteOf(4096, identity));
+  fixture.table.Delete(block);
+  block = fixture.New();
+  fixture.table.List(*block, NoteOf(4096));
+  CHECK_FALSE(fixture.table.Unlist(*block).identity.known());
 }
 
 TEST_CASE("BlockTable: a generation is given once, whichever block gets it") {
