@@ -135,6 +135,32 @@ class BackendBase {
   size_t kept_mappings() const noexcept {
     return shared_->kept_count.load(std::memory_order_relaxed);
   }
+  // Tries them again. Each allocation and each release does it; for a backend over several, which
+  // share one budget.
+  void RetryUnmaps() noexcept {
+    if (kept_mappings() == 0) return;
+    std::lock_guard lock(shared_->mutex);
+    for (Kept** link = &shared_->kept; *link != nullptr;) {
+      Kept* kept = *link;
+      if (Failed(sys_.Munmap(kept->at, AddressableBytes(kept->bytes)))) {
+        link = &kept->next;
+        continue;
+      }
+      budget().Give(kept->charge);
+      *link = kept->next;
+      delete kept;
+      shared_->kept_count.fetch_sub(1, std::memory_order_relaxed);
+    }
+  }
+  // Returns true if `at` is a part of a mapping of the whole that this backend made (MapPart): only
+  // its own Unmap ends all of it.
+  bool HasPart(const std::byte* at) const noexcept {
+    if (shared_->part_count.load(std::memory_order_relaxed) == 0) return false;
+    std::lock_guard lock(shared_->mutex);
+    const Part* part = shared_->parts;
+    while (part != nullptr && part->at != at) part = part->next;
+    return part != nullptr;
+  }
 
  protected:
   // MADV_POPULATE_WRITE, which older headers do not name.
@@ -207,6 +233,7 @@ class BackendBase {
   // throw bad_alloc.
   bool AddHeap(KernelHeap heap) {
     if (heaps_.size() == kMaxHeaps) return false;
+    heap.interface = name_;
     heaps_.push_back(std::move(heap));
     shared_->heap_count.store(heaps_.size(), std::memory_order_release);
     return true;
@@ -436,21 +463,6 @@ class BackendBase {
       delete part;
       shared_->part_count.fetch_sub(1, std::memory_order_relaxed);
       return;
-    }
-  }
-  void RetryUnmaps() noexcept {
-    if (kept_mappings() == 0) return;
-    std::lock_guard lock(shared_->mutex);
-    for (Kept** link = &shared_->kept; *link != nullptr;) {
-      Kept* kept = *link;
-      if (Failed(sys_.Munmap(kept->at, AddressableBytes(kept->bytes)))) {
-        link = &kept->next;
-        continue;
-      }
-      budget().Give(kept->charge);
-      *link = kept->next;
-      delete kept;
-      shared_->kept_count.fetch_sub(1, std::memory_order_relaxed);
     }
   }
 

@@ -48,6 +48,11 @@ struct KernelHeap {
   // True if each request may select cached or uncached memory. A request that sets neither flag
   // gets properties.cached.
   bool either_caching = false;
+  // The kName of the backend that has it, by which a HeapSpec may ask for it. Of static storage
+  // duration; empty: the backend does not say.
+  std::string_view interface = {};
+  // True if a request gets its memory only by naming the heap in its mask, as contiguous memory.
+  bool named_only = false;
 };
 
 // The abilities of a backend beyond the contract. A bit without its hook, or a hook without its
@@ -71,7 +76,8 @@ struct PageRange {
 };
 
 // It has a name, and says what it can do; it is moved into a Manager. Its errors have the name that
-// it has when it is open: one that chooses among several interfaces has that of the one it took.
+// it has when it is open: one that chooses among several interfaces has that of the one it took. An
+// error of one that has several open at once has the name of the interface that failed.
 template <class B>
 concept BackendIdentity = std::is_nothrow_move_constructible_v<B> && requires(const B& b) {
   { B::kName } -> std::same_as<const char* const&>;

@@ -40,6 +40,7 @@ struct HeapCaps {
   bool syncs = false;       // BeginCpuAccess and EndCpuAccess: its memory is not the backend's
   bool knows_phys = false;  // Phys: a block's physical address
   bool knows_layout = false;  // SegmentAt: a block's physical runs
+  bool named_only = false;    // NamedOnly: if only requests that name it get its memory
 
   friend constexpr bool operator==(const HeapCaps&, const HeapCaps&) = default;
 };
@@ -129,6 +130,13 @@ concept HasSegmentAt = requires(const H& h, const Block& block, uint64_t offset)
 template <class H>
 concept NamesSegmentAt = requires { &H::SegmentAt; };
 
+// Returns true if a request gets the heap's memory only by naming the heap in its mask, though the
+// heap does not declare contiguous memory. The same for the heap's life.
+template <class H>
+concept HasNamedOnly = requires(const H& h) {
+  { h.NamedOnly() } noexcept -> std::same_as<bool>;
+};
+
 }  // namespace internal
 
 // Its optional hooks and its kCaps say the same (internal::HookRule, ion/backend.h).
@@ -144,10 +152,13 @@ concept HeapPhysHook =
 template <class H>
 concept HeapLayoutHook = internal::HookRule<H::kCaps.knows_layout, internal::HasSegmentAt<H>,
                                             internal::NamesSegmentAt<H>>;
+// A heap that is derived from one that has the hook need not declare it.
+template <class H>
+concept HeapNamedOnlyHook = !H::kCaps.named_only || internal::HasNamedOnly<H>;
 template <class H, class B>
-concept Heap =
-    Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> && HeapAllocate<H> &&
-    HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> && HeapPhysHook<H> && HeapLayoutHook<H>;
+concept Heap = Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> &&
+               HeapAllocate<H> && HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> &&
+               HeapPhysHook<H> && HeapLayoutHook<H> && HeapNamedOnlyHook<H>;
 
 // The physical address of a block, if its heap's type knows it.
 template <HeapIdentity H>
@@ -208,6 +219,9 @@ struct HeapCheck {
                 "ion: kCaps.knows_layout and `Segment SegmentAt(const Block&, uint64_t offset) "
                 "const noexcept` go together: declare both, or neither; a hook that is private or "
                 "has another signature looks like a missing one");
+  static_assert(!HeapIdentity<H> || HeapNamedOnlyHook<H>,
+                "ion: kCaps.named_only needs a public `bool NamedOnly() const noexcept`: it is "
+                "missing, private, or has another signature");
   static constexpr bool kOk = Heap<H, B>;
 };
 

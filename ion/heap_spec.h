@@ -13,7 +13,7 @@
 //
 // Nothing is checked here but the length of a literal name: platforms/heap_table.h checks a table.
 //
-// Cost: plain data, 120 bytes. Thread-compatible.
+// Cost: plain data, 184 bytes. Thread-compatible.
 #ifndef ION_ION_HEAP_SPEC_H_
 #define ION_ION_HEAP_SPEC_H_
 
@@ -93,6 +93,9 @@ struct HeapSpec {
   // The kernel heap that it claims, under any of its names. A pattern, "qcom,*", claims one of
   // those that match and are of this type, or of none that the backend knows.
   HeapName name = {};
+  // The interface that the kernel heap must be of, by its backend's kName ("udmabuf"): for a backend
+  // with several of them (backends/all_of.h). Empty: any, in the backend's order.
+  HeapName interface = {};
   // Without a name, or with a pattern: which of the kernel heaps that can be used, in the backend's
   // order.
   unsigned ordinal = 0;

@@ -157,7 +157,8 @@ class ManagerWith {
 
   // The heaps that have memory.
   HeapMask heaps() const noexcept { return core().heaps().bound(); }
-  // The heaps that serve a request without a mask: those that do not declare contiguous memory.
+  // The heaps that serve a request without a mask: those that do not declare contiguous memory, but
+  // for a memfd beside an interface that makes dma-bufs (backends/all_of.h).
   HeapMask default_heaps() const noexcept { return core().heaps().usual(); }
   // The name of the kernel heap behind `id`, or empty.
   std::string_view HeapName(HeapId id) const noexcept { return core().heaps().NameOf(id); }

@@ -105,7 +105,9 @@ constexpr bool MayMeet(const HeapName& name, const HeapName& other) {
 constexpr bool MeansOneKernelHeap(HeapTable before, const HeapSpec& spec) {
   return std::ranges::none_of(before, [&](const HeapSpec& other) {
     if (IsRegion(spec) || other.type != spec.type) return false;
-    if (spec.name == other.name && (spec.name.empty() || spec.name.is_pattern())) {
+    const bool of_one = spec.interface == other.interface;
+    if (!of_one && !spec.interface.empty() && !other.interface.empty()) return false;
+    if (of_one && spec.name == other.name && (spec.name.empty() || spec.name.is_pattern())) {
       return spec.ordinal == other.ordinal;
     }
     if (spec.name.empty() || other.name.empty()) return true;
@@ -116,19 +118,19 @@ constexpr bool MeansOneKernelHeap(HeapTable before, const HeapSpec& spec) {
 }  // namespace heap_table_rules
 
 // Each rule with its sentence: for the compiler, and for run-time data.
-#define ION_HEAP_TABLE_RULES(RULE)                                                                \
-  RULE(HasIonsType, "the type of a heap is one of HeapType")                                      \
-  RULE(HasIdOfItsOwn, "two heaps have the same id: give one of them another")                     \
-  RULE(HasPowerOfTwo, "the alignment of a heap is a power of two, in bytes: 1 for none")          \
-  RULE(HasBytesOfRegion, "a carveout needs its size: .bytes")                                     \
-  RULE(HasWholePages, "base and size of a carveout are multiples of 4096 bytes")                  \
-  RULE(HasAlignedBase, "the base of a heap is a multiple of its alignment")                       \
-  RULE(EndsInAddresses, "the end of a heap, base + bytes, is past 64 bits")                       \
-  RULE(LiesApart, "two heaps overlap in physical memory: look at their base and bytes")           \
-  RULE(HasOneStar, "the name of a heap has one * at most")                                        \
-  RULE(MeansOneKernelHeap,                                                                        \
-       "two heaps of one type may mean the same kernel heap: give each its .name, or all of the " \
-       "type no name, or one pattern, and each its .ordinal")
+#define ION_HEAP_TABLE_RULES(RULE)                                                        \
+  RULE(HasIonsType, "the type of a heap is one of HeapType")                              \
+  RULE(HasIdOfItsOwn, "two heaps have the same id: give one of them another")             \
+  RULE(HasPowerOfTwo, "the alignment of a heap is a power of two, in bytes: 1 for none")  \
+  RULE(HasBytesOfRegion, "a carveout needs its size: .bytes")                             \
+  RULE(HasWholePages, "base and size of a carveout are multiples of 4096 bytes")          \
+  RULE(HasAlignedBase, "the base of a heap is a multiple of its alignment")               \
+  RULE(EndsInAddresses, "the end of a heap, base + bytes, is past 64 bits")               \
+  RULE(LiesApart, "two heaps overlap in physical memory: look at their base and bytes")   \
+  RULE(HasOneStar, "the name of a heap has one * at most")                                \
+  RULE(MeansOneKernelHeap,                                                                \
+       "two heaps of one type may mean the same kernel heap: give each its .name or its " \
+       ".interface, or all of the type no name, or one pattern, and each its .ordinal")
 
 // Entry kEntry of a table, by the compiler.
 template <const auto& kTable, size_t kEntry>

@@ -35,13 +35,14 @@ namespace ion {
 // one that its ordinal counts. Without: of its type the one that its ordinal counts; a heap of type
 // kSystemContig takes scattered memory if the kernel has no heap of that type
 // (policies/system_contig_heap.h). Heaps that cannot be used are not counted; if the rule finds no
-// other, it names the first of them.
+// other, it names the first of them. A spec with an interface means heaps of that one only.
 inline std::optional<uint32_t> FindKernelHeap(std::span<const KernelHeap> heaps,
                                               const HeapSpec& spec) noexcept {
   const auto find = [&](auto is_meant) {
     std::optional<uint32_t> unusable;
     unsigned ordinal = spec.ordinal;
     for (uint32_t i = 0; i < heaps.size(); ++i) {
+      if (!spec.interface.empty() && heaps[i].interface != spec.interface.view()) continue;
       if (!is_meant(heaps[i])) continue;
       if (heaps[i].unusable.ok() && ordinal-- == 0) return std::optional(i);
       if (!heaps[i].unusable.ok() && !unusable.has_value()) unusable = i;
@@ -151,10 +152,16 @@ inline Result<uint32_t> ClaimKernelHeap(std::span<const KernelHeap> heaps, const
 }
 
 // The same, of an open backend, whose kernel is asked for its version only where the advice
-// differs.
+// differs. If the spec names an interface that did not open: that one's reason.
 template <Backend B>
 Result<uint32_t> ClaimKernelHeapOf(const B& backend, const HeapSpec& spec) noexcept {
   const Result<uint32_t> index = ClaimKernelHeap(backend.heaps(), spec, backend.name());
+  if constexpr (requires { backend.OpenErrorOf(spec.interface.view()); }) {
+    if (index.error().code() == ENODEV && !spec.interface.empty()) {
+      const Error closed = backend.OpenErrorOf(spec.interface.view());
+      if (!closed.ok()) return closed;
+    }
+  }
   if constexpr (requires { backend.linux_release(); }) {
     if (index.error().code() == ENODEV && spec.type == HeapType::kDma) {
       return ClaimKernelHeap(backend.heaps(), spec, backend.name(), backend.linux_release());

@@ -47,7 +47,7 @@ class KernelHeapPolicy {
   // scattered blocks.
   static constexpr bool kContiguous =
       kHeapType == HeapType::kDma || kHeapType == HeapType::kSystemContig;
-  static constexpr HeapCaps kCaps = {.knows_layout = kContiguous};
+  static constexpr HeapCaps kCaps = {.knows_layout = kContiguous, .named_only = true};
 
   // Claims its kernel heap, or says why there is none.
   static Result<KernelHeapPolicy> Bind(B& backend) noexcept {
@@ -59,6 +59,8 @@ class KernelHeapPolicy {
   std::string_view name() const noexcept { return kernel_heap_->name; }
   const Properties& properties() const noexcept { return properties_; }
   const KernelHeap& kernel_heap() const noexcept { return *kernel_heap_; }
+  // True if the kernel heap serves only requests that name this heap.
+  bool NamedOnly() const noexcept { return kernel_heap_->named_only; }
   // The bytes by which size classes and the kernel's pages have rounded requests up so far.
   Rounding rounding() const noexcept { return rounding_.get(); }
 

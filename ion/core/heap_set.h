@@ -208,7 +208,7 @@ class HeapSet {
     unbound_[kAt] = error;
     if (!error.ok()) return Replace(heap, {error});
     // Last: an asker whose `bound` agrees does not look at `usual` again.
-    if (!heap->properties().contiguous.yes()) usual_.Add(kIds[kAt]);
+    if (!heap->properties().contiguous.yes() && !IsNamedOnly(*heap)) usual_.Add(kIds[kAt]);
     bound_.Add(kIds[kAt]);
   }
   template <size_t kAt, class F>
@@ -216,6 +216,11 @@ class HeapSet {
     if (bound_.contains(kIds[kAt])) return;
     Replace(std::get<kAt>(heaps_), PartAt<kAt>::Bind(backend));
     BindAt(at, open);
+  }
+  template <class H>
+  static bool IsNamedOnly(const H& heap) noexcept {
+    if constexpr (H::kCaps.named_only) return heap.NamedOnly();
+    return false;
   }
   template <class H>
   static void Replace(Result<H>& heap, Result<H> by) noexcept {

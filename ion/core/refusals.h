@@ -219,8 +219,9 @@ inline Error NoHeap(const Request& request, HeapMask bound, HeapMask usual,
     return Error(ENODEV, "no heap of this Manager is in the mask", origin,
                  "Manager::heaps() has those that are");
   }
-  return Error(ENODEV, "only contiguous heaps are bound", origin,
-               "contiguous memory is scarce: name the heap in the request's mask");
+  return Error(ENODEV, "only heaps that a request has to name are bound", origin,
+               "contiguous memory is scarce, and no device takes a memfd beside dma-bufs: name the "
+               "heap in the request's mask");
 }
 
 }  // namespace ion::internal

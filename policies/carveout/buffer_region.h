@@ -41,6 +41,7 @@ class BufferRegion {
     HeapSpec source{.type = HeapType::kDma,
                     .id = spec.id,
                     .name = spec.name,
+                    .interface = spec.interface,
                     .cached = spec.cached,
                     .zeroed = spec.zeroed,
                     .cpu_mappable = spec.cpu_mappable};

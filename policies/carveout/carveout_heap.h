@@ -40,6 +40,7 @@
 #include <mutex>
 #include <new>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -82,7 +83,8 @@ class CarveoutHeap {
   static constexpr HeapCaps kCaps = {.shares = true,
                                      .syncs = !R::kCaps.syncs,
                                      .knows_phys = R::kCaps.knows_phys,
-                                     .knows_layout = R::kCaps.knows_phys};
+                                     .knows_layout = R::kCaps.knows_phys,
+                                     .named_only = !R::kCaps.knows_phys && !R::kCaps.shares};
 
   // Opens the region. EINVAL: it promises less alignment than the spec wants.
   static Result<CarveoutHeap> Bind(B& backend) noexcept {
@@ -109,6 +111,14 @@ class CarveoutHeap {
     return kSpec.name.empty() ? HeapTypeName(kType) : kSpec.name.view();
   }
   const Properties& properties() const noexcept { return properties_; }
+  // As the kernel heap that the region is a buffer of.
+  bool NamedOnly() const noexcept
+    requires(kCaps.named_only)
+  {
+    const std::span<const KernelHeap> heaps = backend_->heaps();
+    const size_t from = region_.whole().kernel_heap;
+    return from < heaps.size() && heaps[from].named_only;
+  }
 
   PlacementFigures figures() const noexcept {
     std::lock_guard lock(places_->mutex);

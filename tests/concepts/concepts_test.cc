@@ -528,7 +528,7 @@ TEST_CASE("CarveoutHeap: what it can do, its region decides") {
   using Composed = CarveoutHeap<U, kSpec, SegregatedFit, ComposedRegion<U, B>>;
   static_assert(Heap<Plain, B> && Heap<Physical, B> && Heap<Composed, U>);
   static_assert(!KnowsPhys<Plain> && KnowsPhys<Physical> && !KnowsPhys<Composed>);
-  static_assert(Plain::kCaps == HeapCaps{.shares = true});
+  static_assert(Plain::kCaps == HeapCaps{.shares = true, .named_only = true});
   static_assert(Physical::kCaps ==
                 HeapCaps{.shares = true, .syncs = true, .knows_phys = true, .knows_layout = true});
   CHECK(Composed::kCaps == HeapCaps{.shares = true});

@@ -178,7 +178,8 @@ ION_SUITE_FACT(refused_sizes, "0 bytes, and more than there are addresses, are E
       const Error error = backend.Allocate(heap, bytes, Flags::kNone, {}, block);
       CHECK(Kind(error) == "EINVAL allocate");
       CHECK(error.bytes() == bytes);
-      CHECK(std::string(error.backend()) == backend.name());
+      const std::string_view interface = backend.heaps()[heap].interface;
+      CHECK(error.backend() == (interface.empty() ? backend.name() : interface));
       CHECK_FALSE(block.filled());
       CHECK(block.bytes == 0);
       CHECK(backend.budget().held() == 0);
