@@ -250,13 +250,20 @@ class AllOf {
     if (error.ok()) block.kernel_heap = Slot(*taker);
     return error;
   }
-  // One that does not compare has identities that need it not.
+  // Those that compare ask the kernel for the same, so which of them is asked does not matter. One
+  // that does not compare has identities that need it not.
   bool SameBuffer(FdRef a, FdRef b) const noexcept {
-    const Result<size_t> taker = TakerOf(a, Operation::kImport);
-    return taker.ok() && Visit(*state_, *taker, [&]<class B>(const B& backend) {
-             if constexpr (B::kCaps.compares) return backend.SameBuffer(a, b);
-             return true;
-           });
+    constexpr uint32_t kComparing = MaskOf({Bs::kCaps.compares...});
+    size_t at = First(*state_, kComparing);
+    if (First(*state_, ~kComparing) != kCount) {
+      const Result<size_t> taker = TakerOf(a, Operation::kImport);
+      if (!taker.ok()) return false;
+      at = *taker;
+    }
+    return Visit(*state_, at, [&]<class B>(const B& backend) {
+      if constexpr (B::kCaps.compares) return backend.SameBuffer(a, b);
+      return true;
+    });
   }
 
   Budget& budget() const noexcept { return *state_->budget; }

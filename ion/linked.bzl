@@ -3,6 +3,7 @@
 """The headers to which the links in this folder lead: Bazel's glob() does not follow links to packages."""
 
 LINKED = [
+    "backends/all_of.h",
     "backends/any_of.h",
     "backends/backend_base.h",
     "backends/cma_region.h",
@@ -19,6 +20,7 @@ LINKED = [
     "backends/sealed_memfd.h",
     "backends/udmabuf.h",
     "platforms/all.h",
+    "platforms/all_backend.h",
     "platforms/any_backend.h",
     "platforms/device_tree.h",
     "platforms/heap_table.h",

@@ -29,6 +29,7 @@
 #include "absl/status/statusor.h"
 #include "doctest/doctest.h"
 #include "ion/backend.h"
+#include "ion/backends/all_of.h"
 #include "ion/backends/dma_heap.h"
 #include "ion/backends/ion.h"
 #include "ion/backends/ion_legacy.h"
@@ -70,6 +71,13 @@ using OnFake = ion::testing::FaultSyscallsOver<ion::testing::FakeSyscallsOf<kMac
 using IonLegacy = ion::IonLegacyBackend<OnFake<ion::testing::Linux42Machine>>;
 // On one that has every kind of device: a backend that does not open leaves another to be taken.
 using Any = ion::AnyBackend<OnFake<ion::testing::Linux510Machine>>;
+// Several at once, of which the first has the scattered memory that a Manager takes.
+using All = ion::AllOf<ion::DmaHeapBackend<OnFake<ion::testing::Linux612Machine>>,
+                       ion::UdmabufBackend<OnFake<ion::testing::Linux612Machine>>,
+                       ion::MemfdBackend<OnFake<ion::testing::Linux612Machine>>>;
+using AllMemfdFirst = ion::AllOf<ion::MemfdBackend<OnFake<ion::testing::Linux612Machine>>,
+                                 ion::UdmabufBackend<OnFake<ion::testing::Linux612Machine>>,
+                                 ion::DmaHeapBackend<OnFake<ion::testing::Linux612Machine>>>;
 // What pools ask of kernels that prove memory unshared, on every machine.
 using FakeUdmabuf = ion::UdmabufBackend<OnFake<ion::testing::Linux612Machine>>;
 using FakeDmaHeap = ion::DmaHeapBackend<OnFake<ion::testing::Linux612Machine>>;
@@ -81,6 +89,8 @@ TYPE_TO_STRING_AS("fake udmabuf", ion::testing::faults::FakeUdmabuf);
 TYPE_TO_STRING_AS("fake dma_heap", ion::testing::faults::FakeDmaHeap);
 TYPE_TO_STRING_AS("fake ion", ion::testing::faults::FakeIon);
 TYPE_TO_STRING_AS("any", ion::testing::faults::Any);
+TYPE_TO_STRING_AS("all", ion::testing::faults::All);
+TYPE_TO_STRING_AS("all, memfd first", ion::testing::faults::AllMemfdFirst);
 TYPE_TO_STRING_AS("memfd", ion::testing::faults::Memfd);
 TYPE_TO_STRING_AS("udmabuf", ion::testing::faults::Udmabuf);
 TYPE_TO_STRING_AS("dma_heap", ion::testing::faults::DmaHeap);
@@ -221,11 +231,14 @@ inline ion::MapRange Middle() { return {.offset = ion::PageBytes(), .bytes = ion
 
 // A heap's node that cannot be opened does not keep the others from being used: it is listed with
 // its reason, and that is what a request for it gets. Nor does a backend keep the next one from
-// being taken.
+// being taken, or the others from being used.
 template <class B>
 void NoteUnusable(Rig<B>& rig, B& opened) {
   if constexpr (std::is_same_v<B, Any>) {
     for (const ion::Error& refusal : opened.refusals()) rig.Note(refusal);
+  }
+  if constexpr (std::is_same_v<B, All> || std::is_same_v<B, AllMemfdFirst>) {
+    for (const ion::Error& error : opened.open_errors()) rig.Note(error);
   }
   std::set<std::string_view> never;
   for (const ion::KernelHeap& heap : rig.backend().heaps()) {

@@ -27,6 +27,7 @@
 #include "absl/status/statusor.h"
 #include "doctest/doctest.h"
 #include "ion/archetypes.h"
+#include "ion/backends/all_of.h"
 #include "ion/backends/any_of.h"
 #include "ion/backends/cma_region.h"
 #include "ion/backends/dma_heap.h"
@@ -53,6 +54,7 @@
 #include "ion/cpu_mapping.h"
 #include "ion/manager.h"
 #include "ion/platforms/all.h"
+#include "ion/platforms/all_backend.h"
 #include "ion/platforms/any_backend.h"
 #include "ion/platforms/device_tree.h"
 #include "ion/platforms/heap_table.h"
@@ -109,6 +111,13 @@ const char* Absent(const ion::LinuxRelease&) { return "load acme.ko"; }
 ion::Block* FromTheKernel() { return nullptr; }
 void GiveToTheKernel(ion::Block&) {}
 void TakeContent(ion::Magazine<>&) {}
+
+namespace backends_all_of_h {
+void Example() {
+#define EXAMPLE_backends_all_of_h
+#include "tests/header_examples.inc"
+}
+}  // namespace backends_all_of_h
 
 namespace backends_any_of_h {
 void Example() {
@@ -432,6 +441,13 @@ void Example() {
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_version_h
+
+namespace platforms_all_backend_h {
+void Example() {
+#define EXAMPLE_platforms_all_backend_h
+#include "tests/header_examples.inc"
+}
+}  // namespace platforms_all_backend_h
 
 namespace platforms_any_backend_h {
 void Example() {
