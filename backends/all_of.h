@@ -461,7 +461,7 @@ class AllOf {
     });
   }
 
-  // The interface that takes a descriptor, by what the kernel says it is. It asks nothing of a file
+  // The interface that takes a descriptor, by the kernel's word on its kind. It asks nothing of a file
   // that a program may serve.
   Result<size_t> TakerOf(FdRef fd, Operation operation) const noexcept {
     const size_t dma_bufs = First(*state_, kDmaBufs), others = First(*state_, ~kDmaBufs);

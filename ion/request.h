@@ -85,7 +85,7 @@ struct Request {
   uint64_t bytes = 0;      // rounded up to pages; 0 is refused
   uint64_t alignment = 1;  // bytes, of the start in physical memory; refused where not promised
   // Where from. None: any heap but those that declare contiguous memory, which is scarce, and those
-  // of memory that no device takes, where others are open as well (backends/all_of.h).
+  // of memory that no device takes, if other interfaces are open as well (backends/all_of.h).
   std::optional<HeapMask> heaps = std::nullopt;
   Flags flags = Flags::kNone;
   std::string_view name = {};  // for debugging; the kernel keeps 31 bytes of it

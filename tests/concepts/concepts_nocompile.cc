@@ -418,6 +418,15 @@ struct Bad : HeapArchetype {
 static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
 #endif
 
+// EXPECT named_only_flag_without_hook: ion: kCaps.named_only needs a public `bool NamedOnly(
+#if defined(CASE_named_only_flag_without_hook)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.named_only = true};
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
 // EXPECT segments_of_scattered_memory: ion: this heap does not know how its memory lies
 #if defined(CASE_segments_of_scattered_memory)
 void Walk(const SystemHeap<BackendArchetype>& heap, const Block& block) {

@@ -339,6 +339,20 @@ struct LayoutFlagAndHook : Binds {
   static constexpr HeapCaps kCaps = {.knows_layout = true};
   Segment SegmentAt(const Block&, uint64_t) const noexcept;
 };
+struct NamedOnlyFlagWithoutHook : Binds {
+  static Result<NamedOnlyFlagWithoutHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.named_only = true};
+};
+struct WrongNamedOnlyHook : Binds {
+  static Result<WrongNamedOnlyHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.named_only = true};
+  bool NamedOnly() const;
+};
+// As a heap that is derived from one that declares it.
+struct NamedOnlyHookWithoutFlag : Binds {
+  static Result<NamedOnlyHookWithoutFlag> Bind(BackendArchetype&) noexcept;
+  bool NamedOnly() const noexcept;
+};
 struct NoHeapCaps : HeapArchetype {
   static constexpr int kCaps = 0;
 };
@@ -430,6 +444,10 @@ TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so
   static_assert(!ArchetypeHeap<LayoutHookWithoutFlag> && !HeapLayoutHook<LayoutHookWithoutFlag>);
   static_assert(!ArchetypeHeap<WrongLayoutHook> && !HeapLayoutHook<WrongLayoutHook>);
   static_assert(ArchetypeHeap<LayoutFlagAndHook>);
+  static_assert(!ArchetypeHeap<NamedOnlyFlagWithoutHook>);
+  static_assert(!HeapNamedOnlyHook<NamedOnlyFlagWithoutHook>);
+  static_assert(!ArchetypeHeap<WrongNamedOnlyHook> && !HeapNamedOnlyHook<WrongNamedOnlyHook>);
+  static_assert(ArchetypeHeap<NamedOnlyHookWithoutFlag>);
   static_assert(!ArchetypeHeap<NoHeapCaps> && !HeapIdentity<NoHeapCaps>);
   static_assert(!ArchetypeHeap<ShareWithoutHook> && !HeapShareHook<ShareWithoutHook>);
   static_assert(!ArchetypeHeap<ShareWithoutBit> && !HeapShareHook<ShareWithoutBit>);

@@ -156,7 +156,7 @@ TEST_CASE("AllOf: a name of no backend, and no name at all, are EINVAL") {
   CHECK(Kind(All::Open({.sys = FakeSyscalls(OnlyMemfds()), .order = {}}).error()) == "EINVAL open");
 }
 
-TEST_CASE("AllOf: where none opens, the Status has each reason, and the last one's errno") {
+TEST_CASE("AllOf: if none opens, the Status has each reason, and the last one's errno") {
   const LeakCheck leaks;
   const All::Options options{.sys = FakeSyscalls(OnlyMemfds()), .require_dma_buf = true};
   const auto all = All::Open(options);
@@ -213,7 +213,7 @@ TEST_CASE("AllOf: a request falls from a full CMA heap to udmabuf in one call, a
   CHECK(errors->count() == 0);
 }
 
-TEST_CASE("AllOf: where every heap of the mask fails, the Status has the reason of each") {
+TEST_CASE("AllOf: if every heap of the mask fails, the Status has the reason of each") {
   const LeakCheck leaks;
   const FakeSyscalls sys(CmaAndUdmabuf());
   auto board = Board::Open({.sys = sys});
@@ -306,7 +306,7 @@ TEST_CASE("AllOf: the ladder of the platform takes the interfaces that there are
 
 // ---- Import ----
 
-TEST_CASE("AllOf: what a descriptor is decides who imports it") {
+TEST_CASE("AllOf: the kind of a descriptor decides which interface imports it") {
   const LeakCheck leaks;
   All all = OpenOn(FakeSyscalls(CmaAndUdmabuf()));
   for (const uint32_t heap : {kOfCma, kOfUdmabuf, kOfMemfd}) {
@@ -357,16 +357,21 @@ TEST_CASE("AllOf: a descriptor of no memory is refused with the errno of its kin
 
 TEST_CASE("AllOf: a part of an imported dma-buf is unmapped with its whole") {
   const LeakCheck leaks;
-  All all = OpenOn(FakeSyscalls(CmaAndUdmabuf()));
-  const Memory memory(all, kOfUdmabuf, 64_KiB);
-  REQUIRE(Fill(all, memory.block, 9) == "ok");
-  const auto imported = Memory<All>::Imported(all, memory.block.range().fd);
-  const std::string before = testing::DeviceMappings();
-  const auto part = all.Map(imported.block, 8_KiB, 4_KiB, MapMode::kReadOnly);
-  REQUIRE(part.ok());
-  CHECK(testing::LookAtPages(std::span(*part, 4_KiB), 9, 2) == "ok");
-  CHECK(Kind(all.Unmap(*part, 4_KiB)) == "ok");
-  CHECK(testing::DeviceMappings() == before);
+  // Unmap is not told whose mapping it is.
+  for (const auto& order :
+       {std::vector<std::string_view>{"udmabuf", "memfd"}, {"memfd", "udmabuf"}}) {
+    auto all = All::Open({.sys = FakeSyscalls(CmaAndUdmabuf()), .order = order});
+    REQUIRE(all.ok());
+    const Memory memory(*all, order[0] == "udmabuf" ? 0 : 1, 64_KiB);
+    REQUIRE(Fill(*all, memory.block, 9) == "ok");
+    const auto imported = Memory<All>::Imported(*all, memory.block.range().fd);
+    const std::string before = testing::DeviceMappings();
+    const auto part = all->Map(imported.block, 8_KiB, 4_KiB, MapMode::kReadOnly);
+    REQUIRE(part.ok());
+    CHECK(testing::LookAtPages(std::span(*part, 4_KiB), 9, 2) == "ok");
+    CHECK(Kind(all->Unmap(*part, 4_KiB)) == "ok");
+    CHECK(testing::DeviceMappings() == before);
+  }
 }
 
 // ---- One budget, one sink ----
@@ -413,7 +418,7 @@ TEST_CASE("AllOf: a mapping that one interface keeps is ended at a call of anoth
 
 // ---- Hooks that not each interface has ----
 
-TEST_CASE("AllOf: what the interface of a block cannot, it says") {
+TEST_CASE("AllOf: an interface says of its blocks which proofs it cannot give") {
   const LeakCheck leaks;
   All all = OpenOn(FakeSyscalls(CmaAndUdmabuf()));
   for (const uint32_t heap : {kOfCma, kOfUdmabuf, kOfMemfd}) {
@@ -508,6 +513,7 @@ TEST_CASE("AllOf: an interface that comes later is opened, and heaps that come a
   CHECK(all->open_errors().size() == 1);
   for (uint32_t heap = 0; heap < 4; ++heap) {
     const Memory memory(*all, heap, 4_KiB);
+    CHECK(memory.block.contiguous.yes() == (heap == 0));
     CHECK(Fill(*all, memory.block, 1) == "ok");
   }
 }

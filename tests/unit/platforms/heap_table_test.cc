@@ -114,6 +114,13 @@ TEST_CASE("CheckHeapTable: two heaps of a type never mean the same kernel heap")
   CHECK(two({.type = kDma, .name = "qcom,display"}, {.type = kDma, .name = "*display"}));
   CHECK(two({.type = kDma, .name = "linux,*"}, {.type = kDma, .name = "reserved"}));
   CHECK_FALSE(two({.type = kDma, .name = "qcom,*"}, {.type = kDma, .name = "mtk_*"}));
+  CHECK_FALSE(two({.type = kSystem, .interface = "ion"}, {.type = kSystem, .interface = "memfd"}));
+  CHECK(two({.type = kSystem, .interface = "ion"}, {.type = kSystem, .interface = "ion"}));
+  CHECK_FALSE(two({.type = kSystem, .interface = "ion"},
+                  {.type = kSystem, .interface = "ion", .ordinal = 1}));
+  // An interface that is not named may be any.
+  CHECK(two({.type = kSystem}, {.type = kSystem, .interface = "ion", .ordinal = 1}));
+  CHECK(two({.type = kDma, .name = "cma"}, {.type = kDma, .name = "cma", .interface = "ion"}));
   CHECK(Contains(Told({{.type = kDma, .name = "a*b*"}}), "the name of a heap has one * at most"));
 }
 
