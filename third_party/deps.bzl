@@ -14,6 +14,7 @@ load(
     "dpdk",
     "installed_directory",
     "linux_uapi",
+    "pkg_config_library",
     "rules_cc_shim",
     "system_library",
 )
@@ -58,6 +59,28 @@ def ion_deps():
         define = "ION_HAVE_NLOHMANN_JSON",
     )
     _maybe(dpdk, "ion_dpdk")
+    _maybe(
+        pkg_config_library,
+        "ion_libavutil",
+        library = "libavutil",
+        package = "libavutil",
+        define = "ION_HAVE_LIBAVUTIL",
+    )
+    _maybe(
+        pkg_config_library,
+        "ion_gstreamer_video",
+        library = "gstreamer_video",
+        package = "gstreamer-video-1.0",
+        define = "ION_HAVE_GSTREAMER",
+        include_ends = ["/gstreamer-1.0", "/glib-2.0", "/glib-2.0/include"],
+    )
+    _maybe(
+        system_library,
+        "ion_libdrm",
+        library = "libdrm",
+        header = "/usr/include/libdrm/drm_fourcc.h",
+        define = "ION_HAVE_LIBDRM",
+    )
     _maybe(debian_platforms, "platforms")
     _maybe(rules_cc_shim, "rules_cc")
     _maybe(coverage_stub, "remote_coverage_tools")

@@ -140,6 +140,46 @@ def _pkg_config(ctx, *args):
     result = ctx.execute(["pkg-config"] + list(args))
     return result.stdout.split(" ") if result.return_code == 0 else None
 
+def _pkg_config_library_impl(ctx):
+    package = ctx.attr.package
+    flags = _pkg_config(ctx, "--cflags", package) if ctx.which("pkg-config") else None
+    libs = _pkg_config(ctx, "--libs", package) if flags != None else None
+    includes = []
+    for flag in flags or []:
+        # The others are default paths, or those of libraries whose headers are not included.
+        if flag.startswith("-I") and any([flag.strip().endswith(end) for end in ctx.attr.include_ends]):
+            include = "include%d" % len(includes)
+            ctx.symlink(flag[len("-I"):].strip(), include)
+            includes.append(include)
+    ctx.file("BUILD", """cc_library(
+    name = "%s",
+    hdrs = glob(["include*/**/*.h"]),
+    defines = ["%s=%d"],
+    includes = %s,
+    linkopts = %s,
+    visibility = ["//visibility:public"],
+)
+""" % (
+        ctx.attr.library,
+        ctx.attr.define,
+        int(libs != None),
+        includes,
+        [flag.strip() for flag in libs or [] if flag.startswith("-l")],
+    ), executable = False)
+
+pkg_config_library = repository_rule(
+    doc = "A shared library that pkg-config finds; its define is 0 if it or pkg-config is not installed.",
+    implementation = _pkg_config_library_impl,
+    attrs = {
+        "define": attr.string(mandatory = True),
+        "include_ends": attr.string_list(doc = "the ends of the include directories to hand on"),
+        "library": attr.string(mandatory = True),
+        "package": attr.string(mandatory = True, doc = "the name of the .pc file"),
+    },
+    local = True,
+    configure = True,
+)
+
 # The pool of rte_mempool is a plugin: nothing refers to it by name.
 _DPDK_LINKOPTS = [
     "-lrte_eal",

@@ -81,6 +81,6 @@ guest_command() {
 
 check_command() {
   # The headers of contenders are looked at, too.
-  need_packages "${build_packages[@]}" "${check_packages[@]}" "${bench_packages[@]}" || exit
+  need_packages "${build_packages[@]}" "${check_packages[@]}" "${bench_packages[@]}" "${peer_packages[@]}" || exit
   "$root/tools/check" "$@"
 }

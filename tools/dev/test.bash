@@ -139,7 +139,7 @@ run_in_guest() {
 test_packages() {
   local needed=("${build_packages[@]}") part
   case $test_config in clang | noexcept | asan | tsan) needed+=("${clang_packages[@]}") ;; esac
-  [[ -n $test_config || " $* " != *' host '* ]] || needed+=("${compile_packages[@]}")
+  [[ -n $test_config || " $* " != *' host '* ]] || needed+=("${compile_packages[@]}" "${peer_packages[@]}")
   for part in "$@"; do
     case $part in harness | guest) mapfile -t -O "${#needed[@]}" needed < <(guest_packages) ;; esac
   done

@@ -52,7 +52,11 @@
 #include "ion/cpu_access.h"
 #include "ion/cpu_copy.h"
 #include "ion/cpu_mapping.h"
+#include "ion/image_layout.h"
+#include "ion/layout.h"
 #include "ion/manager.h"
+#include "ion/pixel_format.h"
+#include "ion/plane_view.h"
 #include "ion/platforms/all.h"
 #include "ion/platforms/all_backend.h"
 #include "ion/platforms/any_backend.h"
@@ -396,12 +400,40 @@ namespace ion_heap_spec_h {
 #include "tests/header_examples.inc"
 }  // namespace ion_heap_spec_h
 
+namespace ion_image_layout_h {
+void Example() {
+#define EXAMPLE_ion_image_layout_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_image_layout_h
+
+namespace ion_layout_h {
+absl::StatusOr<ion::Buffer> Example(Memory& manager) {
+#define EXAMPLE_ion_layout_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_layout_h
+
 namespace ion_manager_h {
 void Example() {
 #define EXAMPLE_ion_manager_h
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_manager_h
+
+namespace ion_pixel_format_h {
+void Example() {
+#define EXAMPLE_ion_pixel_format_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_pixel_format_h
+
+namespace ion_plane_view_h {
+absl::Status Example(const ion::WritableMapping& mapping, const ion::ImageLayout& layout) {
+#define EXAMPLE_ion_plane_view_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_plane_view_h
 
 namespace ion_recycler_h {
 using MyRecyclerOf = ion::RecyclerArchetype;
