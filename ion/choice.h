@@ -4,7 +4,7 @@
 // File: ion/choice.h
 //
 // Choose: the heaps that satisfy all parties, the best one first. The order of work: each party's
-// demands are checked alone, what its IOMMU satisfies is left out, the demands are merged, heaps are
+// demands are checked alone, those that its IOMMU satisfies are left out, the rest is merged, heaps are
 // matched, and those that fit are ranked. If a party offers several sets, the first combination that
 // can be satisfied wins, the first set of each party first, and the last party's set changes first.
 // A party that may be dispensed with is left out if no combination with it can be satisfied.
@@ -249,8 +249,9 @@ constexpr const Constraints& Picked(std::span<const Party> parties,
 
 // Tries the combination of choice.picks. Fills everything but `combinations`.
 template <RankPolicy Policy>
-constexpr void Try(std::span<const Party> parties, std::span<const HeapOffer> heaps,
-                   const ChoiceOptions& options, const Policy& policy, Choice& choice) noexcept {
+constexpr void TryCombination(std::span<const Party> parties, std::span<const HeapOffer> heaps,
+                              const ChoiceOptions& options, const Policy& policy,
+                              Choice& choice) noexcept {
   choice.heap_count = choice.verdict_count = 0;
   Merged& all = choice.merged;
   all = Merged();
@@ -410,12 +411,12 @@ constexpr Choice Choose(std::span<const Party> parties, std::span<const HeapOffe
   internal::ForEachCombination(parties, [&](const std::array<uint8_t, kMostParties>& picks) {
     if (choice.combinations++ == 0) first = picks;
     choice.picks = picks;
-    internal::Try(parties, heaps, options, policy, choice);
+    internal::TryCombination(parties, heaps, options, policy, choice);
     return choice.ok();
   });
   if (!choice.ok() && choice.combinations > 1) {
     choice.picks = first;
-    internal::Try(parties, heaps, options, policy, choice);
+    internal::TryCombination(parties, heaps, options, policy, choice);
   }
   return choice;
 }
@@ -439,7 +440,7 @@ constexpr void ForEachRefusal(std::span<const Party> parties, std::span<const He
   internal::ForEachCombination(parties, [&](const std::array<uint8_t, kMostParties>& picks) {
     ++choice.combinations;
     choice.picks = picks;
-    internal::Try(parties, heaps, options, LeastScarce(), choice);
+    internal::TryCombination(parties, heaps, options, LeastScarce(), choice);
     if (!choice.ok()) f(static_cast<const Choice&>(choice));
     return choice.ok();
   });

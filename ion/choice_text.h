@@ -94,7 +94,7 @@ constexpr std::string_view PropertyName(Field field) noexcept {
   }
 }
 
-inline std::string HeapText(const HeapOffer& heap) {
+inline std::string OfferText(const HeapOffer& heap) {
   std::string text = "heap " + std::to_string(heap.id.value());
   if (!heap.name.empty()) text += " (" + Printable(heap.name.view()) + ")";
   return text;
@@ -198,7 +198,7 @@ inline std::string HeapText(const HeapOffer& heap) {
                                           std::span<const HeapOffer> heaps) {
   std::string text;
   for (const HeapOffer& heap : heaps) {
-    if (heap.id == verdict.id) text = internal::HeapText(heap);
+    if (heap.id == verdict.id) text = internal::OfferText(heap);
   }
   if (verdict.fits) {
     return text + ": fits, place " + std::to_string(verdict.place) + ", cost " +

@@ -205,7 +205,7 @@ inline const char* SetFromText(Field field, std::string_view value, Source sourc
     to.Set(field, StatedWord(*word, source));
     return nullptr;
   }
-  std::array<Format, FormatSet::kMost> formats{};
+  std::array<FormatModifier, FormatSet::kMost> formats{};
   size_t count = 0;
   bool more = true;
   while (more) {
@@ -239,7 +239,7 @@ inline const char* SetFromText(Field field, std::string_view value, Source sourc
     if (field != Field::kFormats) {
       text += ValueText(field, is.word);
     } else {
-      for (const Format& format : set.formats.formats()) {
+      for (const FormatModifier& format : set.formats.formats()) {
         if (&format != set.formats.formats().data()) text += ',';
         text += internal::HexText(format.id) + ":" + internal::HexText(format.modifier);
       }

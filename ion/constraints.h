@@ -309,8 +309,9 @@ constexpr T FromWord(uint64_t word) noexcept {
 template <class T>
 struct Stated : StatedWord {
   constexpr Stated() = default;
-  constexpr Stated(T value) noexcept  // NOLINT: {.stride_multiple = 64}
-      : StatedWord(internal::ToWord(value), {How::kDeclared, 0}) {}
+  template <std::convertible_to<T> U>
+  constexpr Stated(const U& value) noexcept  // NOLINT: {.stride_multiple = 64}
+      : StatedWord(internal::ToWord(static_cast<T>(value)), {How::kDeclared, 0}) {}
   template <std::convertible_to<T> U>
   constexpr Stated(const Sourced<U>& from) noexcept  // NOLINT: {.held = FromKernel(4)}
       : StatedWord(internal::ToWord(static_cast<T>(from.value)), from.source) {}
@@ -319,10 +320,10 @@ struct Stated : StatedWord {
 };
 
 // A pixel format and its modifier. Both are passed on as they are; 0 is no format.
-struct Format {
+struct FormatModifier {
   uint32_t id = 0;
   uint64_t modifier = 0;
-  friend constexpr auto operator<=>(const Format&, const Format&) = default;
+  friend constexpr auto operator<=>(const FormatModifier&, const FormatModifier&) = default;
 };
 
 // A set of formats, in the order of their numbers. Not stated: any format will do.
@@ -333,23 +334,25 @@ class FormatSet {
 
   // Not stated.
   constexpr FormatSet() = default;
-  constexpr FormatSet(std::initializer_list<Format> formats,
+  constexpr FormatSet(std::initializer_list<FormatModifier> formats,
                       Source source = {How::kDeclared, 0}) noexcept
       : FormatSet(std::span(formats.begin(), formats.size()), source) {}
   // Drops equal ones. More than kMost different ones: overflowed(), which is an error of the party.
-  constexpr explicit FormatSet(std::span<const Format> formats,
+  constexpr explicit FormatSet(std::span<const FormatModifier> formats,
                                Source source = {How::kDeclared, 0}) noexcept
       : source_(source) {
-    for (const Format& format : formats) Insert(format);
+    for (const FormatModifier& format : formats) Insert(format);
   }
 
   constexpr bool stated() const noexcept { return source_.how != How::kUnstated; }
   constexpr Source source() const noexcept { return source_; }
   // True if some were left out for lack of room.
   constexpr bool overflowed() const noexcept { return overflowed_; }
-  constexpr std::span<const Format> formats() const noexcept { return {formats_.data(), count_}; }
+  constexpr std::span<const FormatModifier> formats() const noexcept {
+    return {formats_.data(), count_};
+  }
   // True if the set has `format`, or is not stated.
-  constexpr bool Takes(const Format& format) const noexcept {
+  constexpr bool Takes(const FormatModifier& format) const noexcept {
     return !stated() || std::ranges::binary_search(formats(), format);
   }
   // Keeps the formats that both have. Requires: `other` is stated.
@@ -378,9 +381,9 @@ class FormatSet {
   }
 
  private:
-  constexpr void Insert(const Format& format) noexcept {
-    Format* const end = formats_.data() + count_;
-    Format* const at = std::lower_bound(formats_.data(), end, format);
+  constexpr void Insert(const FormatModifier& format) noexcept {
+    FormatModifier* const end = formats_.data() + count_;
+    FormatModifier* const at = std::lower_bound(formats_.data(), end, format);
     if (at != end && *at == format) return;
     if (count_ == kMost) {
       overflowed_ = true;
@@ -394,7 +397,7 @@ class FormatSet {
   Source source_;
   uint8_t count_ = 0;
   bool overflowed_ = false;
-  std::array<Format, kMost> formats_{};
+  std::array<FormatModifier, kMost> formats_{};
 };
 
 // One set of a party's demands. A designated initialiser names the fields in this order:

@@ -94,14 +94,14 @@ struct Conflict {
 namespace internal {
 
 // `value` rounded up to a multiple; none if that does not fit into 64 bits.
-constexpr std::optional<uint64_t> RoundUpTo(uint64_t value, uint64_t multiple) noexcept {
+constexpr std::optional<uint64_t> MultipleFrom(uint64_t value, uint64_t multiple) noexcept {
   const uint64_t over = value % multiple;
   if (over == 0) return value;
   uint64_t up = 0;
   if (__builtin_add_overflow(value, multiple - over, &up)) return std::nullopt;
   return up;
 }
-constexpr std::optional<uint64_t> LcmOf(uint64_t a, uint64_t b) noexcept {
+constexpr std::optional<uint64_t> CommonMultiple(uint64_t a, uint64_t b) noexcept {
   if (a % b == 0) return a;
   uint64_t product = 0;
   if (__builtin_mul_overflow(a / std::gcd(a, b), b, &product)) return std::nullopt;
@@ -128,7 +128,7 @@ constexpr bool Combine(MergeRule rule, uint64_t useful, uint64_t neutral, uint64
       into = std::min(into, word);
       return true;
     case MergeRule::kLcm: {
-      const std::optional<uint64_t> lcm = LcmOf(into, word);
+      const std::optional<uint64_t> lcm = CommonMultiple(into, word);
       if (!lcm.has_value()) return false;
       into = *lcm;
       return true;
@@ -213,7 +213,7 @@ constexpr std::optional<Clash> CrossCheck(const Get& get) noexcept {
   using enum Field;
   // The buffer's size.
   const std::optional<uint64_t> size =
-      RoundUpTo(std::max<uint64_t>(get(kSizeMin), 1), get(kSizeMultiple));
+      MultipleFrom(std::max<uint64_t>(get(kSizeMin), 1), get(kSizeMultiple));
   if (!size.has_value()) return Clash{kSizeMin, kSizeMultiple};
   if (*size > get(kSizeMax)) {
     return Clash{kSizeMax, get(kSizeMin) > get(kSizeMax) ? kSizeMin : kSizeMultiple};
@@ -252,7 +252,7 @@ constexpr std::optional<Clash> CrossCheck(const Get& get) noexcept {
   }
   // Strides.
   const std::optional<uint64_t> stride =
-      RoundUpTo(std::max<uint64_t>(get(kStrideMin), 1), get(kStrideMultiple));
+      MultipleFrom(std::max<uint64_t>(get(kStrideMin), 1), get(kStrideMultiple));
   if (!stride.has_value()) return Clash{kStrideMin, kStrideMultiple};
   if (*stride > get(kStrideMax)) {
     return Clash{kStrideMax, get(kStrideMin) > get(kStrideMax) ? kStrideMin : kStrideMultiple};
@@ -301,7 +301,7 @@ constexpr Problem CheckAlone(const Constraints& set, const PartyName& party = {}
     return refused(Field::kAddressLimit, "is known by no probe: declare it, or read it");
   }
   if (set.formats.stated()) {
-    const std::span<const Format> formats = set.formats.formats();
+    const std::span<const FormatModifier> formats = set.formats.formats();
     if (set.formats.overflowed()) return refused(Field::kFormats, "has more than 64 formats");
     if (formats.empty()) return refused(Field::kFormats, "has no format");
     if (formats.front().id == 0) return refused(Field::kFormats, "has the format 0, which is none");
@@ -413,7 +413,7 @@ class Merged {
   constexpr uint64_t buffers() const noexcept { return held() + slack() + shared_slack(); }
   // The least size of a buffer in bytes, a multiple of size_multiple; 0 if no party states one.
   constexpr uint64_t bytes() const noexcept {
-    return internal::RoundUpTo(size_min(), size_multiple()).value_or(UINT64_MAX);
+    return internal::MultipleFrom(size_min(), size_multiple()).value_or(UINT64_MAX);
   }
   // True if one party's CPU, or driver's CPU, reads or writes.
   constexpr bool uses_cpu() const noexcept {

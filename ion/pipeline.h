@@ -178,10 +178,10 @@ struct Pipeline {
   static constexpr std::array<Party, sizeof...(Devices)> kParties = {
       internal::PipelineDevice<Devices>::kParty...};
 
-  // The choice among offers, which may fail: for a program that has another way.
-  template <size_t kHeaps>
-  static consteval Choice Among(const std::array<HeapOffer, kHeaps>& offers,
-                                const ChoiceOptions& options = {}) {
+  // The choice among offers, which may fail: for a program that has another way, and for heaps that
+  // are known at run time.
+  static constexpr Choice Among(std::span<const HeapOffer> offers,
+                                const ChoiceOptions& options = {}) noexcept {
     return Choose(kParties, offers, options);
   }
 
