@@ -65,6 +65,7 @@ struct HeapVerdict {
   uint8_t party = 0;
   uint64_t wanted = 0;
   std::optional<uint64_t> has = {};  // none: not known
+  Source source = {};                // of the heap's value
   // If it fits: the policy's cost, and the heap's place in the order.
   uint64_t cost = 0;
   uint8_t place = 0;
@@ -172,7 +173,8 @@ constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
                        .field = field,
                        .party = static_cast<uint8_t>(std::countr_zero(all.mask_of(field))),
                        .wanted = all.word_of(field),
-                       .has = has};
+                       .has = has,
+                       .source = is.source};
   };
   const auto known = [](Known value) {
     return value.unknown() ? std::optional<uint64_t>() : std::optional<uint64_t>(value.yes());
@@ -219,10 +221,14 @@ constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
   }
   if (all.address_limit() != UINT64_MAX) {
     std::optional<uint64_t> top = is.top;
-    if (is.ram && options.memory_top.has_value()) {
-      top = std::min(top.value_or(UINT64_MAX), *options.memory_top);
+    const bool machine =
+        is.ram && options.memory_top.has_value() && *options.memory_top <= top.value_or(UINT64_MAX);
+    if (machine) top = options.memory_top;
+    if (!top.has_value() || *top > all.address_limit()) {
+      HeapVerdict verdict = refuse(kAddressLimit, top);
+      if (machine) verdict.source = {How::kKernel, 0};
+      return verdict;
     }
-    if (!top.has_value() || *top > all.address_limit()) return refuse(kAddressLimit, top);
   }
   if (is.alignment % all.base_align() != 0) return refuse(kBaseAlign, is.alignment);
   // All of a contiguous buffer is one piece that begins at its alignment.

@@ -8,14 +8,14 @@
 // it was made of, when somebody asks.
 //
 // Example:
-//   constexpr ion::Constraints kGpu{.stride_multiple = 64};
-//   constexpr ion::Constraints kEncoder{.stride_multiple = ion::FromKernel(48)};
-//   constexpr ion::Party kParties[] = {{"gpu", kGpu}, {"encoder", kEncoder}};
-//   constexpr ion::HeapOffer kHeaps[] = {{ion::HeapId{0}, "system", {.ram = true}}};
-//   const ion::Choice choice = ion::Choose(kParties, kHeaps);
+//   const ion::Constraints gpu{.stride_multiple = 64};
+//   const ion::Constraints encoder{.stride_multiple = ion::FromKernel(48)};
+//   const ion::Party parties[] = {{"gpu", gpu}, {"encoder", encoder}};
+//   const ion::HeapOffer heaps[] = {{ion::HeapId{0}, "system", {.ram = true}}};
+//   const ion::Choice choice = ion::Choose(parties, heaps);
 //   // stride_multiple is 192, from 64 of gpu (declared) and 48 of encoder (read from the kernel)
-//   const std::string why = ion::DescribeOrigin(choice, ion::Field::kStrideMultiple, kParties);
-//   const absl::Status status = ion::ToStatus(choice, kParties, kHeaps);  // OK
+//   const std::string why = ion::DescribeOrigin(choice, ion::Field::kStrideMultiple, parties);
+//   const absl::Status status = ion::ToStatus(choice, parties, heaps);  // OK
 //
 // Cost: cold; allocates the texts. Thread-safe.
 #ifndef ION_ION_CHOICE_TEXT_H_
@@ -163,22 +163,26 @@ inline std::string OfferText(const HeapOffer& heap) {
   return "";
 }
 
-// The origin of a merged value: "stride_multiple is 192, from 64 of gpu (declared) and 48 of encoder
+// The origin of a merged value, or after a conflict the values of the parties: "stride_multiple is 192, from 64 of gpu (declared) and 48 of encoder
 // (read from the kernel)". Requires: `parties` are those of the choice, which found no bad input.
 [[nodiscard]] inline std::string DescribeOrigin(const Choice& choice, Field field,
                                                 std::span<const Party> parties) {
   std::string text(FieldName(field));
   const Merged& all = choice.merged;
-  if (all.clashed()) return text + " has no value: " + Describe(choice.conflict);
-  text += " is " + (field == Field::kFormats
-                        ? std::to_string(all.formats().formats().size()) + " formats"
-                        : ValueText(field, all.word_of(field)));
+  // A conflict ends a merge: then each party's own value is told.
+  const bool clashed = all.clashed();
+  text += clashed ? " has no value for all parties"
+          : field == Field::kFormats
+              ? " is " + std::to_string(all.formats().formats().size()) + " formats"
+              : " is " + ValueText(field, all.word_of(field));
   std::string from;
   for (size_t party = 0; party < parties.size(); ++party) {
-    if ((all.mask_of(field) >> party & 1) == 0) continue;
-    const Constraints& set = internal::Picked(parties, choice.picks, static_cast<unsigned>(party));
+    if (choice.picks[party] == Choice::kLeftOut) continue;
+    const StatedWord own =
+        internal::Picked(parties, choice.picks, static_cast<unsigned>(party)).At(field);
+    if (clashed ? !own.stated() : (all.mask_of(field) >> party & 1) == 0) continue;
     from += from.empty() ? ", from " : " and ";
-    from += internal::ShareText(parties[party].name, field, set.At(field));
+    from += internal::ShareText(parties[party].name, field, own);
   }
   text += from.empty() ? ", because no party limits it" : from;
   if (field == Field::kSegmentsMax || field == Field::kAddressLimit) {
@@ -216,19 +220,21 @@ inline std::string OfferText(const HeapOffer& heap) {
   }
   const std::string property(internal::PropertyName(verdict.field));
   if (!verdict.has.has_value()) return text + ", and " + property + " is not known";
+  const std::string source = " (" + Describe(verdict.source) + ")";
   switch (verdict.field) {
     case Field::kProtection:
-      return text + ", and the memory is " + (*verdict.has != 0 ? "protected" : "not protected");
+      return text + ", and the memory is " + (*verdict.has != 0 ? "protected" : "not protected") +
+             source;
     case Field::kCoherency:
-      return text + ", and the memory is " + (*verdict.has != 0 ? "cached" : "uncached");
+      return text + ", and the memory is " + (*verdict.has != 0 ? "cached" : "uncached") + source;
     case Field::kCcShared:
     case Field::kCpuRead:
     case Field::kCpuWrite:
     case Field::kKernelCpuWrites:
     case Field::kExporterNeeds:
-      return text + ", and it does not have " + property;
+      return text + ", and it does not have " + property + source;
     default:
-      return text + ", and " + property + " is " + ValueText(verdict.field, *verdict.has);
+      return text + ", and " + property + " is " + ValueText(verdict.field, *verdict.has) + source;
   }
 }
 

@@ -15,7 +15,7 @@
 // Example:
 //   const std::string text = ion::ToText(ion::Constraints{.held = 4});
 //   const absl::StatusOr<ion::Constraints> read = ion::ConstraintsFromText(text);
-//   if (!read.ok()) Log(read.status());  // says the field and the byte
+//   if (!read.ok()) return read.status();  // says the field and the byte
 //
 // Cost: cold; allocates the text. Thread-safe.
 #ifndef ION_ION_CONSTRAINT_TEXT_H_

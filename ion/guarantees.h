@@ -45,10 +45,10 @@ struct Guarantees {
   Known exportable = {};    // it has a descriptor that others can import
   uint64_t alignment = 1;   // bytes, of each buffer's start in physical memory; a power of two
   uint64_t granule = 4096;  // bytes; each piece is a whole number of them; a power of two
-  Source source = {How::kDeclared, 0};
+  Source source = {How::kDeclared, 0};  // of all of them
 
   // These, with each unknown one taken from `voucher`. The alignment and the granule are the larger
-  // ones: both are guaranteed.
+  // ones: both are guaranteed. The source of values from two sources is that they are declared.
   constexpr Guarantees Or(const Guarantees& voucher) const noexcept {
     const auto number = [](const std::optional<uint64_t>& own,
                            const std::optional<uint64_t>& other) {
@@ -67,7 +67,7 @@ struct Guarantees {
             .exportable = exportable.Or(voucher.exportable),
             .alignment = std::max(alignment, voucher.alignment),
             .granule = std::max(granule, voucher.granule),
-            .source = source};
+            .source = source == voucher.source ? source : Source{How::kDeclared, 0}};
   }
   friend constexpr bool operator==(const Guarantees&, const Guarantees&) = default;
 };

@@ -22,6 +22,7 @@ LINKED = [
     "platforms/all.h",
     "platforms/all_backend.h",
     "platforms/any_backend.h",
+    "platforms/device_table.h",
     "platforms/device_tree.h",
     "platforms/heap_table.h",
     "platforms/heaps.h",

@@ -17,8 +17,11 @@
 
 #include "doctest/doctest.h"
 #include "ion/base/bytes.h"
+#include "ion/constraints.h"
 #include "ion/guarantees.h"
+#include "ion/heap_id.h"
 #include "ion/heap_spec.h"
+#include "ion/merge.h"
 #include "ion/request.h"
 #include "tests/support/fault_new.h"
 

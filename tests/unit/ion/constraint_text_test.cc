@@ -20,8 +20,10 @@
 #include "ion/base/status.h"
 #include "ion/choice.h"
 #include "ion/choice_text.h"
+#include "ion/constraints.h"
 #include "ion/guarantees.h"
 #include "ion/heap_id.h"
+#include "ion/merge.h"
 
 namespace ion::testing {
 namespace {
@@ -237,7 +239,9 @@ TEST_CASE("Choice: the reason for each kind of verdict is a sentence") {
       {{.protection = Protection::kRequired},
        {.protected_memory = false},
        "protection required of x (declared), and the memory is not protected"},
-      {{.coherency = Coherency::kMustBeCached}, {.cached = false}, "and the memory is uncached"},
+      {{.coherency = Coherency::kMustBeCached},
+       {.cached = false},
+       "and the memory is uncached (declared)"},
       {{.cc_shared = true}, {.cc_shared = false}, "it does not have memory shared in the clear"},
       {{.cpu_write = CpuUse::kRare}, {.mappable = false}, "it does not have a mapping for the CPU"},
       {{.kernel_cpu_writes = true}, {}, "a mapping for the kernel's CPU is not known"},
@@ -246,8 +250,9 @@ TEST_CASE("Choice: the reason for each kind of verdict is a sentence") {
        "exporter_needs pages of x (declared), and it does not have that service"},
       {{.address_limit = 0xffffffff},
        {.top = 0x100000000},
-       "address_limit 0xffffffff of x (declared), and its highest address is 0x100000000"},
-      {{.base_align = 8192}, {.alignment = 4096}, "and its alignment is 4096"},
+       "address_limit 0xffffffff of x (declared), and its highest address is 0x100000000 "
+       "(declared)"},
+      {{.base_align = 8192}, {.alignment = 4096}, "and its alignment is 4096 (declared)"},
       {{.segment_multiple = 8192}, {}, "and its piece is 4096"},
       {{.size_min = 8192}, {.bytes_max = 4096}, "and its largest buffer is 4096"},
       {{.heaps_allowed = HeapMask(HeapId{2})},
@@ -261,6 +266,15 @@ TEST_CASE("Choice: the reason for each kind of verdict is a sentence") {
     const std::string text = Describe(choice, parties, heaps);
     CHECK_MESSAGE(Contains(text, row.said), text);
   }
+}
+
+TEST_CASE("Choice: the top of the machine's memory is told as the kernel's word") {
+  const Party parties[] = {{"rga", kRga}};
+  const HeapOffer heaps[] = {kHeaps[0]};
+  const ChoiceOptions options{.memory_top = 0x23fffffff};
+  const Choice choice = Choose(parties, heaps, options);
+  CHECK(Contains(Describe(choice, parties, heaps, options),
+                 "its highest address is 0x23fffffff (read from the kernel)"));
 }
 
 TEST_CASE("Choice: an empty result names the field, both parties, both values and their sources") {
@@ -284,7 +298,8 @@ TEST_CASE("Choice: an empty result names the field, both parties, both values an
     CHECK(Contains(Describe(choice.conflict),
                    "stride_max 128 of screen (declared) and stride_multiple 64 of gpu (declared) "
                    "exclude each other, with stride_multiple 192 of all parties"));
-    CHECK(Contains(DescribeOrigin(choice, Field::kStrideMax, three), "has no value: stride_max"));
+    CHECK(Contains(DescribeOrigin(choice, Field::kStrideMax, three),
+                   "has no value for all parties, from 128 of screen (declared)"));
   }
   SUBCASE("a party and the heaps") {
     const Party two[] = {{"codec", kCodec}, {"rga", kRga}};

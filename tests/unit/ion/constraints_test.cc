@@ -19,6 +19,8 @@
 
 #include "doctest/doctest.h"
 #include "ion/base/bytes.h"
+#include "ion/heap_id.h"
+#include "ion/image_constraints.h"
 #include "ion/merge.h"
 
 namespace ion::testing {

@@ -65,7 +65,7 @@ TEST_CASE("kDevices: the memory of well-known devices is that of their boards") 
   static_assert(Converter::Among(kSystem, {.memory_top = 0x1ffffffff}).ok());
   static_assert(Pipeline<devices::Uvc, uses::SoftwareRead>::Over<kBoard>::kHeap == HeapId{0});
   static_assert(Pipeline<devices::VividDmaContig>::Over<kBoard>::kHeap == HeapId{4});
-  // 1920 pixels of 8 bits: a stride for the codec of both makers.
+  // The limits of two makers together.
   constexpr auto kImage =
       Pipeline<devices::QualcommVenus, devices::AmdGpu>::Among(kBoard).merged.image();
   CHECK(kImage.stride_multiple == 256);

@@ -41,25 +41,34 @@
 #include "ion/base/fd_socket.h"
 #include "ion/base/linux_release.h"
 #include "ion/base/memory_groups.h"
+#include "ion/base/memory_top.h"
 #include "ion/base/node_hint.h"
 #include "ion/base/pressure.h"
 #include "ion/base/printable.h"
 #include "ion/base/with_memory.h"
 #include "ion/buffer_of.h"
+#include "ion/choice.h"
+#include "ion/choice_text.h"
 #include "ion/client.h"
 #include "ion/client_ref.h"
+#include "ion/constraint_text.h"
+#include "ion/constraints.h"
 #include "ion/core/account.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_copy.h"
 #include "ion/cpu_mapping.h"
+#include "ion/guarantees.h"
 #include "ion/image_layout.h"
 #include "ion/layout.h"
 #include "ion/manager.h"
+#include "ion/merge.h"
+#include "ion/pipeline.h"
 #include "ion/pixel_format.h"
 #include "ion/plane_view.h"
 #include "ion/platforms/all.h"
 #include "ion/platforms/all_backend.h"
 #include "ion/platforms/any_backend.h"
+#include "ion/platforms/device_table.h"
 #include "ion/platforms/device_tree.h"
 #include "ion/platforms/heap_table.h"
 #include "ion/platforms/heaps.h"
@@ -268,6 +277,13 @@ void Example(const ion::LinuxSyscalls& sys) {
 }
 }  // namespace ion_base_memory_groups_h
 
+namespace ion_base_memory_top_h {
+void Example() {
+#define EXAMPLE_ion_base_memory_top_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_base_memory_top_h
+
 namespace ion_base_node_hint_h {
 ion::Error Example(const ion::LinuxSyscalls& sys, const char* path, long opened,
                    const ion::Origin& origin) {
@@ -324,6 +340,18 @@ void Example(Ranges::Client& client, ion::Buffer any) {
 }
 }  // namespace ion_buffer_of_h
 
+namespace ion_choice_h {
+#define EXAMPLE_ion_choice_h
+#include "tests/header_examples.inc"
+}  // namespace ion_choice_h
+
+namespace ion_choice_text_h {
+void Example() {
+#define EXAMPLE_ion_choice_text_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_choice_text_h
+
 namespace ion_client_h {
 void Example(Memory& manager, ion::UniqueFd received) {
 #define EXAMPLE_ion_client_h
@@ -337,6 +365,19 @@ void Example(absl::StatusOr<Memory::Client>& client) {
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_client_ref_h
+
+namespace ion_constraint_text_h {
+absl::Status Example() {
+#define EXAMPLE_ion_constraint_text_h
+#include "tests/header_examples.inc"
+  return {};
+}
+}  // namespace ion_constraint_text_h
+
+namespace ion_constraints_h {
+#define EXAMPLE_ion_constraints_h
+#include "tests/header_examples.inc"
+}  // namespace ion_constraints_h
 
 namespace ion_core_account_h {
 void Example(const ion::Origin& origin, uint64_t pages) {
@@ -366,6 +407,11 @@ void Example(ion::Buffer& buffer) {
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_cpu_mapping_h
+
+namespace ion_guarantees_h {
+#define EXAMPLE_ion_guarantees_h
+#include "tests/header_examples.inc"
+}  // namespace ion_guarantees_h
 
 namespace ion_handle_h {
 void Example(Memory::Client& client, absl::StatusOr<ion::Buffer> buffer) {
@@ -435,6 +481,19 @@ absl::Status Example(const ion::WritableMapping& mapping, const ion::ImageLayout
 }
 }  // namespace ion_plane_view_h
 
+namespace ion_merge_h {
+std::pair<uint64_t, uint64_t> Example() {
+#define EXAMPLE_ion_merge_h
+#include "tests/header_examples.inc"
+  return {};
+}
+}  // namespace ion_merge_h
+
+namespace ion_pipeline_h {
+#define EXAMPLE_ion_pipeline_h
+#include "tests/header_examples.inc"
+}  // namespace ion_pipeline_h
+
 namespace ion_recycler_h {
 using MyRecyclerOf = ion::RecyclerArchetype;
 template <class>
@@ -487,6 +546,11 @@ void Example() {
 #include "tests/header_examples.inc"
 }
 }  // namespace platforms_any_backend_h
+
+namespace platforms_device_table_h {
+#define EXAMPLE_platforms_device_table_h
+#include "tests/header_examples.inc"
+}  // namespace platforms_device_table_h
 
 namespace platforms_device_tree_h {
 void Example() {
