@@ -26,8 +26,6 @@
 #include "doctest/doctest.h"
 #include "ion/backend.h"
 #include "ion/backends/dma_heap.h"
-#include "ion/backends/ion.h"
-#include "ion/backends/ion_legacy.h"
 #include "ion/backends/memfd.h"
 #include "ion/backends/udmabuf.h"
 #include "ion/base/budget.h"
