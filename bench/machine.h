@@ -3,7 +3,8 @@
 //
 // File: bench/machine.h
 //
-// What a figure hangs on, into the context of the results: processor, kernel, compiler.
+// Puts into the context of the results the facts that figures depend on: processor, kernel,
+// compiler, optimization.
 #ifndef ION_BENCH_MACHINE_H_
 #define ION_BENCH_MACHINE_H_
 
@@ -39,6 +40,11 @@ inline void AddMachineContext() {
   benchmark::AddCustomContext("compiler", "clang " __clang_version__);
 #else
   benchmark::AddCustomContext("compiler", "g++ " __VERSION__);
+#endif
+#if defined(__OPTIMIZE__)
+  benchmark::AddCustomContext("optimized", "yes");
+#else
+  benchmark::AddCustomContext("optimized", "no");
 #endif
 }
 

@@ -9,7 +9,7 @@
 //   report chart RUN.json      an SVG
 //   report filter              the --benchmark_filter of what the goals need
 //   report goals RUN.json…     a line for each goal, of the medians of the runs of all programs;
-//                              exits with 1 where one is missed
+//                              exits with 1 if one is missed, or if a program is not optimized
 #include <fstream>
 #include <iostream>
 #include <sstream>
@@ -45,6 +45,10 @@ absl::StatusOr<Results> Read(const std::string& path) {
 }
 
 int PrintGoals(const std::vector<Results>& runs) {
+  if (const absl::Status fit = ion::bench::CheckOptimized(runs); !fit.ok()) {
+    std::cerr << "report: " << fit.message() << "\n";
+    return kFailed;
+  }
   std::cout << ion::bench::FormatMachine(runs[0]);
   int status = 0;
   for (const ion::bench::Verdict& verdict : ion::bench::JudgeGoals(runs)) {
