@@ -3,13 +3,17 @@
 #include "bench/chart.h"
 
 #include "bench/exchange_chart.h"
+#include "bench/frame_chart.h"
 #include "bench/lease_chart.h"
 
 namespace ion::bench {
 
 std::string DrawChart(const Results& results) {
-  const std::string exchanges = DrawExchanges(results);
-  return exchanges.empty() ? DrawLeases(results) : exchanges;
+  for (const auto draw : {DrawExchanges, DrawFrames, DrawLeases}) {
+    std::string chart = draw(results);
+    if (!chart.empty()) return chart;
+  }
+  return "";
 }
 
 }  // namespace ion::bench

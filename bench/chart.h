@@ -3,7 +3,7 @@
 //
 // File: bench/chart.h
 //
-// The figures of a run as an SVG, for light and dark pages: exchanges or leases.
+// The figures of a run as an SVG, for light and dark pages: exchanges, frames or leases.
 #ifndef ION_BENCH_CHART_H_
 #define ION_BENCH_CHART_H_
 
@@ -13,7 +13,7 @@
 
 namespace ion::bench {
 
-// Empty: neither was measured.
+// Empty: none of them was measured.
 std::string DrawChart(const Results& results);
 
 }  // namespace ion::bench

@@ -10,7 +10,7 @@
 //   BM_FrameRing         a plain ring of mapped memfds; the message has the index
 //   BM_FrameKept         the same of SharedBuffers, imported and mapped once, in scopes of CPU access
 //   BM_FrameRingFd       plain; each message has the descriptor, whose inode finds its mapping
-//   BM_FrameFd           the same of SharedBuffers, by Import and Free of what the peer keeps
+//   BM_FrameFd           the same of SharedBuffers: Import and Free of a handle that the peer keeps
 //   BM_FrameRingMapped   plain; the peer maps each descriptor, and unmaps it
 //   BM_FrameHandle       a lease, MakeHandle, Share; Import and Free at the peer, which does not
 //                        read, as if its device did; Free, and a proof for the pool

@@ -29,7 +29,7 @@ absl::Status CheckOptimized(std::span<const Results> runs);
 // figure no run has, or has without what it is compared to, is missed.
 std::vector<Verdict> JudgeGoals(std::span<const Results> runs);
 
-// The --benchmark_filter of what the goals need.
+// The --benchmark_filter of the benchmarks that the goals and figures need.
 std::string GoalsFilter();
 
 }  // namespace ion::bench

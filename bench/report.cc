@@ -3,11 +3,11 @@
 //
 // File: bench/report.cc
 //
-// What ./dev bench makes of the JSON that the benchmarks leave:
+// Reads the JSON that the benchmarks leave, for ./dev bench:
 //
 //   report table RUN.json      the figures
 //   report chart RUN.json      an SVG
-//   report filter              the --benchmark_filter of what the goals need
+//   report filter              the --benchmark_filter of the goals' benchmarks
 //   report goals RUN.json…     a line for each goal, of the medians of the runs of all programs;
 //                              exits with 1 if one is missed, or if a program is not optimized
 #include <fstream>

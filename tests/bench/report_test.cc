@@ -133,7 +133,7 @@ TEST_CASE("Results: a benchmark that was not repeated stands for itself") {
   CHECK(results.Find("BM_A")->ns == 3);
 }
 
-TEST_CASE("Results: what a benchmark says of itself is kept") {
+TEST_CASE("Results: the label of a benchmark is kept") {
   const Results results = Parse(Document(
       R"({"name": "BM_A", "run_name": "BM_A", "run_type": "iteration", "repetitions": 1,
           "real_time": 2, "cpu_time": 3, "time_unit": "ns", "label": "recycled"},)"));
@@ -146,7 +146,7 @@ TEST_CASE("Results: a manual time is taken for the time") {
   CHECK(results.Find("BM_PoolDrain/asleep/iterations:1/manual_time")->ns == 1200);
 }
 
-TEST_CASE("Results: counters are kept, and what every benchmark has is none") {
+TEST_CASE("Results: counters are kept, and the fields of every benchmark are none") {
   const Results results = Parse(Run(2));
   const Figure* memory = results.Find("BM_PoolMemory/iterations:1");
   REQUIRE(memory != nullptr);
@@ -154,7 +154,7 @@ TEST_CASE("Results: counters are kept, and what every benchmark has is none") {
   CHECK(memory->counters.at("resident_per_object") == 5.0);
 }
 
-TEST_CASE("Results: what is no result is refused") {
+TEST_CASE("Results: a text that is no result is refused") {
   for (const std::string_view json :
        {"", "{", "[]", R"({"benchmarks": 1})", R"({"context": {}, "benchmarks": [{}]})"}) {
     CAPTURE(json);
@@ -318,13 +318,13 @@ TEST_CASE("Table: ratios to the pool, the fastest first") {
   CHECK(table.find("thread-local array") < table.find("ion::Pool  "));
 }
 
-TEST_CASE("Table: what is missing says so, last") {
+TEST_CASE("Table: a missing contender says so, last") {
   const std::string table = FormatTable(Parse(Run(1.85, Error("BM_DpdkMempoolHot/threads:1"))));
   CHECK(Contains(table, "missing: install it"));
   CHECK(table.find("DPDK") > table.find("ion::Pool  "));
 }
 
-TEST_CASE("Chart: bars for who was measured, words escaped") {
+TEST_CASE("Chart: bars for measured contenders, words escaped") {
   const std::string chart = DrawChart(Parse(Run(1.85, Error("BM_DpdkMempoolHot/threads:1"))));
   CHECK(Contains(chart, "A &amp; B &lt;C>"));
   CHECK(Contains(chart, ">ion::Pool</text>"));
@@ -335,6 +335,20 @@ TEST_CASE("Chart: a bar that dwarfs the others is cut") {
   const std::string chart = DrawChart(Parse(Run(1.85, Median("BM_DpdkMempoolHot/threads:1", 500))));
   CHECK(Contains(chart, "class='cut'"));
   CHECK(!Contains(DrawChart(Parse(Run(1.85))), "class='cut'"));
+}
+
+TEST_CASE("Chart: a frame has a bar for each step, with its system calls, ours marked") {
+  const Results results =
+      Parse(Document(With(R"("calls": 6.0)", "BM_FrameFd/manual_time", 3700) +
+                     With(R"("calls": 2.0)", "BM_FrameRing/manual_time", 2500) +
+                     Error("BM_FrameKept/manual_time") + Median("BM_ScopeBare", 8)));
+  const std::string chart = DrawChart(results);
+  CHECK(Contains(chart, ">plain ring, index: 2 calls</text>"));
+  CHECK(Contains(chart, ">kept, descriptor: 6 calls</text>"));
+  CHECK(Contains(chart, ">7400</text>"));
+  CHECK(!Contains(chart, ">kept, index"));
+  CHECK(chart.find("class='bar'") < chart.find("class='ours'"));
+  CHECK(chart.ends_with("</svg>\n"));
 }
 
 #else
