@@ -307,13 +307,13 @@ esac'
 # A benchmark program that leaves the file it is asked for, and says what else it was given; a report that says how it was
 # called, and that a goal is missed.
 test_bench() {
-  local bin=$tmp/bazel-bin/bench
+  local bin=$tmp/bazel-bin/bench program
   all_packages_installed
   mkdir -p "$bin" "$tmp/cache"
   fake bazel <<END
 #!/bin/sh
 case \$1 in
-  query) printf "//bench:%s\n" pool client_path pool_path placement ;;
+  query) printf "//bench:%s\n" pool client_path frame_path pool_path placement tails ;;
   info) echo "$tmp/bazel-bin" ;;
   build) ;;
   *) exit 9 ;;
@@ -333,13 +333,11 @@ case $1 in
 esac
 END
   chmod +x "$bin/pool" "$bin/report"
-  cp "$bin/pool" "$bin/placement"
-  cp "$bin/pool" "$bin/client_path"
-  cp "$bin/pool" "$bin/pool_path"
+  for program in client_path frame_path pool_path placement tails; do cp "$bin/pool" "$bin/$program"; done
   export ION_CACHE=$tmp/cache
 
   run "$dev" bench --list
-  check 'benchmarks are named' printed 0 $'pool\nclient_path\npool_path\nplacement'
+  check 'benchmarks are named' printed 0 $'pool\nclient_path\nframe_path\npool_path\nplacement\ntails'
   run "$dev" bench polo
   check 'an unknown benchmark is named' complains 2 "there is no benchmark 'polo'"
   run "$dev" bench pool --benchmark_filter=X
@@ -353,15 +351,15 @@ END
   run "$dev" bench pool_path --svg "$tmp/leases.svg" --benchmark_filter=Y
   check 'of leases as well' [ "$(cat "$tmp/leases.svg")" = 'chart of figures' ]
   run "$dev" bench placement --svg "$tmp/chart.svg"
-  check 'of nothing else' complains 2 '--svg goes with one of: pool pool_path'
+  check 'of nothing else' complains 2 '--svg goes with one of: pool pool_path frame_path'
   run "$dev" bench --svg "$tmp/chart.svg"
-  check 'nor of all at once' complains 2 '--svg goes with one of: pool pool_path'
+  check 'nor of all at once' complains 2 '--svg goes with one of: pool pool_path frame_path'
   run "$dev" bench pool --svg
   check 'which needs a file' complains 2 'which file?'
   rm "$tmp/cache/arguments"
   run "$dev" bench --check
-  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 12 runs (wanted 0) missed'
-  check 'by three runs of each program of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 12 ]
+  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 18 runs (wanted 0) missed'
+  check 'by three runs of each program of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 18 ]
   run "$dev" bench --check pool
   check 'which takes nothing else' complains 2 '--check goes alone'
   unset ION_CACHE
