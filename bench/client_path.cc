@@ -15,6 +15,7 @@
 //
 //   BM_ClientLarge           8 MiB, as the client's own domain left it
 //   BM_VectorLarge           the same of the vector
+//   BM_GstBufferPool         the same of GStreamer's pool
 //   BM_ClientZeroed          4 KiB, zeroed on allocation (the default)
 //   BM_VectorZeroed          the same of the vector, and a memset
 #include <benchmark/benchmark.h>
@@ -27,6 +28,7 @@
 
 #include "absl/status/statusor.h"
 #include "bench/dpdk_mempool.h"
+#include "bench/gst_buffer_pool.h"
 #include "bench/memfd_vector.h"
 #include "bench/pinned.h"
 #include "bench/pooled_memfd.h"
@@ -148,6 +150,7 @@ void RegisterAll() {
   RegisterDpdkMempool();
   RegisterSide<Ours<kLarge, /*kAsIs=*/true>>("BM_ClientLarge");
   RegisterSide<Theirs<kLarge, /*kZeroes=*/false>>("BM_VectorLarge");
+  RegisterGstBufferPool(kLarge, kMostThreads);
   RegisterSide<Ours<kSmall, /*kAsIs=*/false>>("BM_ClientZeroed");
   RegisterSide<Theirs<kSmall, /*kZeroes=*/true>>("BM_VectorZeroed");
 }

@@ -71,7 +71,7 @@ def ion_deps():
         "ion_gstreamer_video",
         library = "gstreamer_video",
         package = "gstreamer-video-1.0",
-        define = "ION_HAVE_GSTREAMER",
+        define = "ION_HAVE_GSTREAMER_VIDEO",
         include_ends = ["/gstreamer-1.0", "/glib-2.0", "/glib-2.0/include"],
     )
     _maybe(
@@ -80,6 +80,14 @@ def ion_deps():
         library = "libdrm",
         header = "/usr/include/libdrm/drm_fourcc.h",
         define = "ION_HAVE_LIBDRM",
+    )
+    _maybe(
+        pkg_config_library,
+        "ion_gstreamer",
+        library = "gstreamer",
+        package = "gstreamer-1.0",
+        define = "ION_HAVE_GSTREAMER",
+        include_ends = ["/gstreamer-1.0", "/glib-2.0", "/glib-2.0/include"],
     )
     _maybe(debian_platforms, "platforms")
     _maybe(rules_cc_shim, "rules_cc")

@@ -17,6 +17,7 @@ compiler_flags() {
     "-isystem$external/doctest" \
     "-isystem$external/ion_linux_uapi/include"
   grep -hoE 'ION_HAVE_[A-Z_]+=[01]' "$external"/ion_*/BUILD | sed 's/^/-D/'
-  find "$external/ion_dpdk/" "$external/ion_gstreamer_video/" -maxdepth 1 -name 'include*' -printf '-isystem%p\n'
+  # Those that pkg-config found.
+  find "$external"/ion_*/ -maxdepth 1 -name 'include[0-9]*' -printf '-isystem%p\n'
   grep -oE -- '-m[a-z0-9=.-]+' "$external/ion_dpdk/copts.bzl" || true
 }

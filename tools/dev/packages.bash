@@ -19,7 +19,7 @@ readonly compile_packages=(g++-12-multilib libc++-16-dev musl-dev)
 readonly peer_packages=(libavutil-dev libdrm-dev libgstreamer-plugins-base1.0-dev pkg-config)
 
 # The contenders of the benchmarks.
-readonly bench_packages=(libboost-dev libconcurrentqueue-dev libdpdk-dev pkg-config)
+readonly bench_packages=(libboost-dev libconcurrentqueue-dev libdpdk-dev libgstreamer1.0-dev pkg-config)
 
 no_install=no
 

@@ -22,7 +22,7 @@ extern "C" {
 #include <libavutil/pixfmt.h>
 }
 #endif
-#if ION_HAVE_GSTREAMER
+#if ION_HAVE_GSTREAMER_VIDEO
 #include <gst/video/video.h>
 #endif
 
@@ -191,7 +191,7 @@ TEST_CASE("ImageLayout: with our strides, libavutil computes the same plane size
 
 #endif  // ION_HAVE_LIBAVUTIL
 
-#if ION_HAVE_GSTREAMER
+#if ION_HAVE_GSTREAMER_VIDEO
 
 struct GstRow {
   PixelFormat format;
@@ -391,7 +391,7 @@ TEST_CASE("ImageLayout: GStreamer aligns as we do, but for a table of difference
   Skip("there is no GStreamer: install libgstreamer-plugins-base1.0-dev");
 }
 
-#endif  // ION_HAVE_GSTREAMER
+#endif  // ION_HAVE_GSTREAMER_VIDEO
 
 }  // namespace
 }  // namespace ion::testing
