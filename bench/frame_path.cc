@@ -600,6 +600,6 @@ void RegisterAll() {
 
 int main(int argc, char** argv) {
   return ion::bench::RunProgram(argc, argv,
-                                {"--benchmark_repetitions=5", "--benchmark_min_time=0.03"},
+                                {"--benchmark_repetitions=9", "--benchmark_min_time=0.03"},
                                 ion::bench::RegisterAll);
 }

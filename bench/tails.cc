@@ -7,7 +7,9 @@
 // another client. Counters are ns of real time: p50, p99, p99.9 and max of the single leases, taken
 // as long as the other thread goes on; the time is their mean. Each has a control, in which the
 // other thread asks for the same and there is nothing to do, or does nothing: its tail is the
-// machine's own.
+// machine's own. A lease in the middle of which the scheduler gave the processor to another thread
+// is left out, and counted (preempted): other work of the machine decides its duration. A lease that
+// waits for a lock stays.
 //
 //   BM_TailAgeing     a zeroed lease of 4 KiB, while 192 MiB age out (Manager::Tick)
 //   BM_TailZeroing    Allocate, MakeHandle and Free of 4 KiB, while 8 MiB are zeroed again and again
@@ -17,6 +19,7 @@
 //                     max is the slowest release of the round
 #include <benchmark/benchmark.h>
 #include <sched.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <array>
@@ -61,11 +64,27 @@ constexpr uint32_t kTicks = 2 * kUsualPools.age_ticks + 1;
 // How long a disturbance lasts that has no end of its own.
 constexpr std::chrono::milliseconds kWindow{40};
 
-uint32_t NsSince(Clock::time_point before) {
-  const auto ns =
-      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - before).count();
-  return static_cast<uint32_t>(std::min<int64_t>(ns, UINT32_MAX));
+uint32_t NsBetween(Clock::time_point before, Clock::time_point after) {
+  const auto ns = std::chrono::duration_cast<std::chrono::nanoseconds>(after - before).count();
+  return static_cast<uint32_t>(std::clamp<int64_t>(ns, 0, UINT32_MAX));
 }
+
+// Tells if the scheduler took the processor from the calling thread.
+class Preemption {
+ public:
+  // Shorter than a switch to another thread and back.
+  static constexpr uint32_t kLeastNs = 5000;
+
+  // Returns true if it has since the last call.
+  bool Look() {
+    rusage usage{};
+    ::getrusage(RUSAGE_THREAD, &usage);
+    return std::exchange(switches_, usage.ru_nivcsw) != usage.ru_nivcsw;
+  }
+
+ private:
+  long switches_ = 0;
+};
 
 // The durations of single leases. Its memory is in place before the first is added.
 class Samples {
@@ -75,7 +94,7 @@ class Samples {
   void Add(uint32_t ns) {
     if (count_ < kMost) ns_[count_++] = ns;
   }
-  size_t count() const { return count_; }
+  void CountPreempted() { ++preempted_; }
   void Tell(benchmark::State& state) {
     if (count_ == 0) return state.SkipWithError("no lease was made meanwhile");
     const auto begin = ns_.begin();
@@ -92,6 +111,7 @@ class Samples {
     state.counters["p99.9"] = at(0.999);
     state.counters["max"] = at(1);
     state.counters["leases"] = static_cast<double>(count_);
+    state.counters["preempted"] = static_cast<double>(preempted_);
   }
 
  private:
@@ -99,6 +119,7 @@ class Samples {
 
   std::vector<uint32_t> ns_;
   size_t count_ = 0;
+  uint32_t preempted_ = 0;
 };
 
 // A Manager with the client that leases, and the other one.
@@ -225,6 +246,29 @@ struct Tail {
   bool gone_after;  // all of them have to be gone then
 };
 
+// Leases and takes samples while `disturber` is busy.
+absl::Status Sample(const Tail& tail, Pools::Client& user, const Disturber& disturber,
+                    Samples& samples) {
+  Preemption preemption;
+  preemption.Look();
+  absl::Status status;
+  Clock::time_point after = Clock::now();
+  while (disturber.Busy() && status.ok()) {
+    const Clock::time_point before = Clock::now();
+    // Between two leases.
+    if (NsBetween(after, before) > Preemption::kLeastNs) preemption.Look();
+    status = tail.lease(user);
+    after = Clock::now();
+    const uint32_t ns = NsBetween(before, after);
+    if (ns > Preemption::kLeastNs && preemption.Look()) {
+      samples.CountPreempted();
+    } else {
+      samples.Add(ns);
+    }
+  }
+  return status;
+}
+
 void Run(benchmark::State& state, const Tail& tail) {
   absl::StatusOr<Both> opened = Both::Open(tail.as_is);
   if (!opened.ok()) return state.SkipWithError(std::string(opened.status().message()).c_str());
@@ -238,11 +282,7 @@ void Run(benchmark::State& state, const Tail& tail) {
       status = both.other.Prefill({.bytes = kLarge}, tail.idle);
       if (!status.ok()) break;
       disturber.Start();
-      while (disturber.Busy() && status.ok()) {
-        const Clock::time_point before = Clock::now();
-        status = tail.lease(both.user);
-        samples.Add(NsSince(before));
-      }
+      status = Sample(tail, both.user, disturber, samples);
       while (disturber.Busy()) std::this_thread::yield();
       if (tail.gone_after && both.idle_bytes() != 0) status = absl::InternalError("some stayed");
     }
@@ -268,7 +308,7 @@ void ReleaseWorst(benchmark::State& state) {
     for (Buffer& lease : leases) {
       const Clock::time_point before = Clock::now();
       lease = Buffer();
-      samples.Add(NsSince(before));
+      samples.Add(NsBetween(before, Clock::now()));
     }
     samples.Tell(state);
   }
