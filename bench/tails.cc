@@ -7,9 +7,11 @@
 // another client. Counters are ns of real time: p50, p99, p99.9 and max of the single leases, taken
 // as long as the other thread goes on; the time is their mean. Each has a control, in which the
 // other thread sleeps, or ticks with nothing to age: its tail is the machine's own. (A Trim with
-// nothing to trim would take the client's own idle memory.) A lease in the middle of which the scheduler gave the processor to another thread
-// is left out, as other work of the machine decides its duration; kept_percent is the share of the
-// rest. A lease that waits for a lock stays.
+// nothing to trim would take the client's own idle memory.)
+//
+// A lease in the middle of which the scheduler gave the processor to another thread is left out, as
+// other work of the machine decides its duration; kept_percent is the share of the rest. A lease
+// that waits for a lock stays.
 //
 //   BM_TailAgeing     a zeroed lease of 4 KiB, while 192 MiB age out (Manager::Tick)
 //   BM_TailZeroing    Allocate, MakeHandle and Free of 4 KiB, while 8 MiB are zeroed again and again
