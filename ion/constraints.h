@@ -76,7 +76,8 @@ enum class Coherency : uint8_t {
   kMustBeCached = 5,    // works with cached memory only
 };
 
-// Bit 0: memory that is not protected will do, bit 1: protected memory will do.
+// Bit 0: memory that is not protected will do, bit 1: protected memory will do. A device that cannot
+// use protected memory has to say so: not stated is allowed.
 enum class Protection : uint8_t { kForbidden = 1, kRequired = 2, kAllowed = 3 };
 
 // The services of the exporter that an importer uses.
@@ -363,14 +364,16 @@ class FormatSet {
       source_ = other.source_;
       return;
     }
+    // The begin of many sets is the same.
+    const size_t least = std::min(count_, other.count_);
     size_t kept = 0;
-    for (size_t i = 0, j = 0; i < count_ && j < other.count_;) {
-      const auto order = formats_[i] <=> other.formats_[j];
-      if (order == 0) {
+    while (kept < least && formats_[kept] == other.formats_[kept]) ++kept;
+    for (size_t i = kept, j = kept; i < count_ && j < other.count_;) {
+      if (formats_[i] == other.formats_[j]) {
         formats_[kept++] = formats_[i++];
         ++j;
       } else {
-        (order < 0 ? i : j) += 1;
+        (formats_[i] < other.formats_[j] ? i : j) += 1;
       }
     }
     count_ = static_cast<uint8_t>(kept);

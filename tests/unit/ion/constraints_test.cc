@@ -546,7 +546,7 @@ TEST_CASE(
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
   constexpr size_t kRounds = 340'000;  // of three sets each
 #else
-  constexpr size_t kRounds = 20'000;
+  constexpr size_t kRounds = 60'000;
 #endif
   RandomSets random;
   size_t clashed = 0;
