@@ -4,10 +4,10 @@
 // File: ion/choice.h
 //
 // Choose: the heaps that satisfy all parties, the best one first. The order of work: each party's
-// demands are checked alone, those that its IOMMU satisfies are left out, the rest is merged, heaps are
-// matched, and those that fit are ranked. If a party offers several sets, the first combination that
-// can be satisfied wins, the first set of each party first, and the last party's set changes first.
-// A party that may be dispensed with is left out if no combination with it can be satisfied.
+// demands are checked alone, those that its IOMMU satisfies are left out, the rest is merged, heaps
+// are matched, and those that fit are ranked. If a party offers several sets, the first combination
+// that can be satisfied wins, the first set of each party first, and the last party's set changes
+// first. A party that may be dispensed with is left out if no combination with it can be satisfied.
 //
 // The answer is data: the ids of the heaps in order, for a caller that tries one after the other; a
 // verdict on each heap; and, if there is none, the two parties, fields, values and sources that
@@ -128,8 +128,8 @@ struct Choice {
   uint8_t party_a = 0;        // the places of the conflict's parties, or of the problem's
   uint8_t party_b = 0;
   uint16_t combinations = 0;  // that were tried
-  // For each party the set that was picked; kLeftOut. If there is no choice: of the combination that
-  // `merged`, `conflict` and the verdicts tell of, which is the most preferred one.
+  // For each party the set that was picked; kLeftOut. If there is no choice: of the combination
+  // that `merged`, `conflict` and the verdicts tell of, which is the most preferred one.
   std::array<uint8_t, kMostParties> picks{};
   std::array<HeapId, HeapId::kCount> order = NoOrder();
   std::array<HeapVerdict, HeapId::kCount> verdict_list{};

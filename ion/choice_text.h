@@ -163,8 +163,9 @@ inline std::string OfferText(const HeapOffer& heap) {
   return "";
 }
 
-// The origin of a merged value, or after a conflict the values of the parties: "stride_multiple is 192, from 64 of gpu (declared) and 48 of encoder
-// (read from the kernel)". Requires: `parties` are those of the choice, which found no bad input.
+// The origin of a merged value, or after a conflict the values of the parties: "stride_multiple is
+// 192, from 64 of gpu (declared) and 48 of encoder (read from the kernel)". Requires: `parties` are
+// those of the choice, which found no bad input.
 [[nodiscard]] inline std::string DescribeOrigin(const Choice& choice, Field field,
                                                 std::span<const Party> parties) {
   std::string text(FieldName(field));
@@ -195,8 +196,8 @@ inline std::string OfferText(const HeapOffer& heap) {
 }
 
 // The verdict on a heap: "heap 4 (linux,cma): fits, place 0" or "heap 0 (system): segments_max 1 of
-// codec (declared), and the number of its pieces is not known". Requires: as DescribeOrigin; `heaps`
-// are those of the choice.
+// codec (declared), and the number of its pieces is not known". Requires: as DescribeOrigin;
+// `heaps` are those of the choice.
 [[nodiscard]] inline std::string Describe(const HeapVerdict& verdict, const Choice& choice,
                                           std::span<const Party> parties,
                                           std::span<const HeapOffer> heaps) {

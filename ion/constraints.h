@@ -76,8 +76,8 @@ enum class Coherency : uint8_t {
   kMustBeCached = 5,    // works with cached memory only
 };
 
-// Bit 0: memory that is not protected will do, bit 1: protected memory will do. A device that cannot
-// use protected memory has to say so: not stated is allowed.
+// Bit 0: memory that is not protected will do, bit 1: protected memory will do. A device that
+// cannot use protected memory has to say so: not stated is allowed.
 enum class Protection : uint8_t { kForbidden = 1, kRequired = 2, kAllowed = 3 };
 
 // The services of the exporter that an importer uses.

@@ -84,8 +84,8 @@ constexpr Guarantees GuaranteesOf(const Properties& is) noexcept {
   return guarantees;
 }
 
-// The guarantees that follow from a platform's description of a heap. Heaps of CMA and of contiguous
-// pages are contiguous, because their policies refuse other memory (policies/dma_heap.h,
+// The guarantees that follow from a platform's description of a heap. Heaps of CMA and of
+// contiguous pages are contiguous, because their policies refuse other memory (policies/dma_heap.h,
 // policies/system_contig_heap.h). A carveout with a base ends where it says; it need not be among
 // the kernel's zones.
 constexpr Guarantees GuaranteesOf(const HeapSpec& spec) noexcept {

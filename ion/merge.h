@@ -5,8 +5,8 @@
 //
 // Merged: the demands of several parties as one set, which is never weaker than one party's. Before
 // the merge, CheckAlone refuses a party that contradicts itself, and the values that a device's own
-// IOMMU satisfies are left out (segments_max and address_limit of a party that is `translated`). The
-// order of the parties does not matter.
+// IOMMU satisfies are left out (segments_max and address_limit of a party that is `translated`).
+// The order of the parties does not matter.
 //
 // Two demands that nothing satisfies are a Conflict: the field, both parties, both values and their
 // sources, as data. ion/constraint_text.h makes sentences.
@@ -21,7 +21,8 @@
 //   all.Add(1, kGpu);
 //   if (!all.clashed()) return {all.buffers(), all.stride_multiple()};  // 6 and 192
 //
-// Cost: about 15 ns for each party that states a few fields; 2 KiB, no heap memory. Thread-compatible.
+// Cost: about 15 ns for each party that states a few fields; 2 KiB, no heap memory.
+// Thread-compatible.
 #ifndef ION_ION_MERGE_H_
 #define ION_ION_MERGE_H_
 
@@ -43,7 +44,8 @@ namespace ion {
 using PartyMask = uint16_t;
 static_assert(kMostParties == 16);
 
-// Bad input: a value that no field takes, a party that contradicts itself, or too many of something.
+// Bad input: a value that no field takes, a party that contradicts itself, or too many of
+// something.
 struct Problem {
   enum class Kind : uint8_t {
     kNone,
@@ -81,8 +83,8 @@ struct ConflictSide {
   friend constexpr bool operator==(const ConflictSide&, const ConflictSide&) = default;
 };
 
-// Two demands that nothing satisfies. `merged_a` and `merged_b` are the values of the two fields for
-// all parties: two parties alone may get along, and a third one not with both.
+// Two demands that nothing satisfies. `merged_a` and `merged_b` are the values of the two fields
+// for all parties: two parties alone may get along, and a third one not with both.
 struct Conflict {
   ConflictSide a;
   ConflictSide b;
@@ -393,8 +395,8 @@ class Merged {
     return words_[static_cast<size_t>(field)];
   }
   // The parties from which the value comes: of a minimum, a maximum or an equal value those that
-  // state exactly it, of the other rules all that contribute. Of `translated`: the parties for which
-  // an IOMMU satisfies segments_max and address_limit.
+  // state exactly it, of the other rules all that contribute. Of `translated`: the parties for
+  // which an IOMMU satisfies segments_max and address_limit.
   constexpr PartyMask mask_of(Field field) const noexcept {
     return masks_[static_cast<size_t>(field)];
   }

@@ -9,7 +9,8 @@
 //
 // A device type has `static constexpr ion::PartyName kName` and `static constexpr ion::Constraints
 // kConstraints`, or an array of them in its order of preference. A heap is an element of a constant
-// array of HeapOffer or HeapSpec, or a type with a `kOffer` or a `kSpec` (each heap policy has one).
+// array of HeapOffer or HeapSpec, or a type with a `kOffer` or a `kSpec` (each heap policy has
+// one).
 //
 // Not for devices that are found at run time: ion/choice.h.
 //

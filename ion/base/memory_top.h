@@ -4,8 +4,8 @@
 // File: ion/base/memory_top.h
 //
 // The highest physical address of the machine's memory, from /proc/zoneinfo, which everybody may
-// read. A device that reaches this address reaches all memory that the kernel allocates from. Memory
-// that is added later (hotplug) may lie higher.
+// read. A device that reaches this address reaches all memory that the kernel allocates from.
+// Memory that is added later (hotplug) may lie higher.
 //
 // Example:
 //   const ion::Result<uint64_t> top = ion::ReadMemoryTop();
