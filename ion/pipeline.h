@@ -29,7 +29,7 @@
 //   using Preview = ion::Pipeline<Camera, Npu>;
 //   static_assert(Preview::Over<kBoard>::kHeap == ion::HeapId{4});
 //
-// Cost: none at run time. About 0.1 s of compilation for each list of heaps.
+// Cost: none at run time.
 #ifndef ION_ION_PIPELINE_H_
 #define ION_ION_PIPELINE_H_
 
