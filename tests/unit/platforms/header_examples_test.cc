@@ -26,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "doctest/doctest.h"
+#include "ion/allocate_chosen.h"
 #include "ion/archetypes.h"
 #include "ion/backends/all_of.h"
 #include "ion/backends/any_of.h"
@@ -58,6 +59,7 @@
 #include "ion/cpu_copy.h"
 #include "ion/cpu_mapping.h"
 #include "ion/guarantees.h"
+#include "ion/heap_offers.h"
 #include "ion/image_layout.h"
 #include "ion/layout.h"
 #include "ion/manager.h"
@@ -340,6 +342,13 @@ void Example(Ranges::Client& client, ion::Buffer any) {
 }
 }  // namespace ion_buffer_of_h
 
+namespace ion_allocate_chosen_h {
+void Example(Memory::Client& client, const ion::Choice& choice, const ion::ImageLayout& layout) {
+#define EXAMPLE_ion_allocate_chosen_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_allocate_chosen_h
+
 namespace ion_choice_h {
 #define EXAMPLE_ion_choice_h
 #include "tests/header_examples.inc"
@@ -440,6 +449,13 @@ using SpareHeap = ion::DmaHeap<B>;
 #define EXAMPLE_ion_heap_list_h
 #include "tests/header_examples.inc"
 }  // namespace ion_heap_list_h
+
+namespace ion_heap_offers_h {
+void Example(Memory& manager, std::span<const ion::Party> parties) {
+#define EXAMPLE_ion_heap_offers_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_heap_offers_h
 
 namespace ion_heap_spec_h {
 #define EXAMPLE_ion_heap_spec_h

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// The code in README.md and backends/PORTING.md, as it stands there: each block is cut out by the
+// The code in README.md, docs/choosing-memory.md and backends/PORTING.md, as it stands there: each block is cut out by the
 // build (tests/BUILD) and compiled here, and run where that needs no device.
 
 #include <fcntl.h>
@@ -23,11 +23,19 @@
 
 #include "absl/status/status.h"
 #include "doctest/doctest.h"
+#include "ion/allocate_chosen.h"
 #include "ion/archetypes.h"
 #include "ion/backends/dma_buf_backend.h"
 #include "ion/base/fd.h"
 #include "ion/base/fd_socket.h"
+#include "ion/base/status.h"
 #include "ion/block.h"
+#include "ion/choice.h"
+#include "ion/choice_text.h"
+#include "ion/constraints.h"
+#include "ion/heap_offers.h"
+#include "ion/layout.h"
+#include "ion/pixel_format.h"
 #include "ion/platforms/all.h"
 #include "ion/policies/pool/pool.h"
 #include "ion/policies/pooled_heap.h"
@@ -37,6 +45,20 @@
 #include "tests/porting_block_2.inc"  // IWYU pragma: keep
 
 namespace {
+
+absl::Status Chosen(ion::platforms::Memfd& manager, ion::platforms::Memfd::Client& client){
+#include "tests/choosing_block_1.inc"
+}
+
+TEST_CASE("docs/choosing-memory.md: memory for devices that it does not suit is refused by name") {
+  auto manager = ion::platforms::Memfd::Open();
+  REQUIRE(manager.ok());
+  auto client = manager->CreateClient({});
+  REQUIRE(client.ok());
+  const absl::Status status = Chosen(*manager, *client);
+  CHECK(ion::ErrnoOf(status) == ENODEV);
+  CHECK(std::string_view(status.message()).find("codec") != std::string_view::npos);
+}
 
 using namespace ion::literals;  // NOLINT(google-build-using-namespace): made for it
 

@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/heap_offers.h
+//
+// OffersOf: the heaps of an open Manager as ion/choice.h compares them. The values come from the
+// kernel heaps that were bound and from the types of the Manager's heaps; for the rest the caller
+// may vouch, heap by heap. A value that nobody tells stays unknown, and satisfies nobody who asks
+// for it.
+//
+// Example:
+//   const ion::HeapOffers offers = ion::OffersOf(manager);
+//   const ion::Choice choice = ion::Choose(parties, offers.span());
+//
+// Cost: a walk over the heaps; no heap memory, no system call. Thread-safe.
+#ifndef ION_ION_HEAP_OFFERS_H_
+#define ION_ION_HEAP_OFFERS_H_
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "ion/backend.h"
+#include "ion/base/known.h"
+#include "ion/guarantees.h"
+#include "ion/heap_id.h"
+#include "ion/heap_list.h"
+#include "ion/heap_spec.h"
+#include "ion/manager.h"
+#include "ion/recycler.h"
+
+namespace ion {
+
+// The heaps among which a choice is made.
+class HeapOffers {
+ public:
+  // Adds one. Requires: fewer than HeapId::kCount are there.
+  constexpr void Add(const HeapOffer& offer) noexcept { all_[count_++] = offer; }
+  constexpr std::span<const HeapOffer> span() const noexcept { return {all_.data(), count_}; }
+
+ private:
+  std::array<HeapOffer, HeapId::kCount> all_{};
+  size_t count_ = 0;
+};
+
+namespace internal {
+
+// The memory of a kernel interface, as its exporter in the kernel hands it out (Linux 6.12; ION of
+// 5.10 has no vmap).
+struct InterfaceTraits {
+  std::string_view interface;
+  Known exportable;
+  Known pages;
+  Known vmap;
+};
+inline constexpr InterfaceTraits kInterfaceTraits[] = {
+    {"dma_heap", true, true, true}, {"udmabuf", true, true, Known()},
+    {"ion", true, true, false},     {"ion_legacy", true, true, Known()},
+    {"memfd", false, false, false},
+};
+
+// Nothing of an interface that is not known.
+constexpr Guarantees GuaranteesOfInterface(std::string_view interface) noexcept {
+  for (const InterfaceTraits& traits : kInterfaceTraits) {
+    if (traits.interface != interface) continue;
+    return {.vmap = traits.vmap, .pages = traits.pages, .exportable = traits.exportable};
+  }
+  return {};
+}
+
+// The guarantees of a heap's type. A range of a region is exported only by some regions.
+template <class H>
+constexpr Guarantees GuaranteesOfType() noexcept {
+  Guarantees guarantees;
+  if constexpr (requires { HeapSpec(H::kSpec); }) {
+    guarantees = GuaranteesOf(H::kSpec);
+  } else {
+    guarantees = GuaranteesOf(HeapSpec{.type = H::kType});
+  }
+  if (H::kContiguous) guarantees.segments = 1;
+  return guarantees;
+}
+
+template <class H, class M>
+void AddOffer(M& manager, std::span<const HeapOffer> known, HeapOffers& offers) noexcept {
+  if (!manager.heaps().contains(H::kId)) return;
+  const std::string_view name = manager.HeapName(H::kId);
+  HeapOffer offer{H::kId, HeapName::From(name).value_or(HeapName()),
+                  GuaranteesOf(manager.Guarantees(H::kId))};
+  if (!H::kCaps.shares) {
+    std::string_view interface = manager.backend().name();
+    for (const KernelHeap& heap : manager.backend().heaps()) {
+      if (heap.name == name && !heap.interface.empty()) interface = heap.interface;
+    }
+    offer.guarantees = offer.guarantees.Or(GuaranteesOfInterface(interface));
+  }
+  offer.guarantees = offer.guarantees.Or(GuaranteesOfType<H>());
+  const auto vouched = std::ranges::find(known, H::kId, &HeapOffer::id);
+  if (vouched != known.end()) offer.guarantees = offer.guarantees.Or(vouched->guarantees);
+  offers.Add(offer);
+}
+
+}  // namespace internal
+
+// The heaps of the Manager that have memory, in the order of its list. `known`: guarantees that the
+// caller vouches for, by heap; they count where the kernel and the heap's type tell nothing.
+template <class Order, Backend B, class... Elements>
+HeapOffers OffersOf(ManagerWith<Order, B, Elements...>& manager,
+                    std::span<const HeapOffer> known = {}) noexcept {
+  HeapOffers offers;
+  (internal::AddOffer<internal::HeapPart<internal::BoundTo<Elements, B>>>(manager, known, offers),
+   ...);
+  return offers;
+}
+
+}  // namespace ion
+
+#endif  // ION_ION_HEAP_OFFERS_H_
