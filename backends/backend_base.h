@@ -198,7 +198,7 @@ class BackendBase {
     std::atomic<size_t> heap_count{0};  // those that are listed
     // Bits, of the first 64 kernel heaps: its driver maps memory so that no page can be lent.
     std::atomic<uint64_t> never_lend{0};
-    std::mutex list_mutex;  // who appends to them
+    std::mutex list_mutex;  // of an append to them
     internal::ToldOnce holders_hidden, lending;
   };
 
