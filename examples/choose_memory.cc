@@ -105,8 +105,12 @@ int main(int argc, char** argv) {
   if (!client.ok()) return Fail(client.status());
 
   ion::ChoiceOptions options;
-  if (const ion::Result<uint64_t> top = ion::ReadMemoryTop(); top.ok()) options.memory_top = *top;
-  const ion::HeapOffers offers = ion::OffersOf(*manager);
+  std::optional<uint64_t> cma_top;
+  if (const ion::Result<ion::MemoryTops> tops = ion::ReadMemoryTops(); tops.ok()) {
+    options.memory_top = tops->memory;
+    cma_top = tops->cma;
+  }
+  const ion::HeapOffers offers = ion::OffersOf(*manager, cma_top);
   const ion::Choice choice = ion::Choose(arguments.parties, offers.span(), options);
   if (!choice.ok()) {
     return Fail(ion::ToStatus(choice, arguments.parties, offers.span(), options));

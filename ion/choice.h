@@ -50,7 +50,7 @@
 namespace ion {
 
 struct ChoiceOptions {
-  // The highest address of the machine's memory (ReadMemoryTop, ion/base/memory_top.h): the top of
+  // The highest address of the machine's memory (ReadMemoryTops, ion/base/memory_top.h): the top of
   // each heap of RAM of which no lower one is known.
   std::optional<uint64_t> memory_top = {};
   // Heaps that go first, in this order, if they fit. Borrowed.

@@ -86,7 +86,8 @@ constexpr Guarantees GuaranteesOfType() noexcept {
 }
 
 template <class H, class M>
-void AddOffer(M& manager, std::span<const HeapOffer> known, HeapOffers& offers) noexcept {
+void AddOffer(M& manager, std::optional<uint64_t> cma_top, std::span<const HeapOffer> known,
+              HeapOffers& offers) noexcept {
   if (!manager.heaps().contains(H::kId)) return;
   const std::string_view name = manager.HeapName(H::kId);
   HeapOffer offer{H::kId, HeapName::From(name).value_or(HeapName()),
@@ -98,6 +99,8 @@ void AddOffer(M& manager, std::span<const HeapOffer> known, HeapOffers& offers) 
     }
     offer.guarantees = offer.guarantees.Or(GuaranteesOfInterface(interface));
   }
+  // Memory of this type is of CMA regions, which lie in zones of the kernel.
+  if (H::kType == HeapType::kDma) offer.guarantees.top = cma_top;
   offer.guarantees = offer.guarantees.Or(GuaranteesOfType<H>());
   const auto vouched = std::ranges::find(known, H::kId, &HeapOffer::id);
   if (vouched != known.end()) offer.guarantees = offer.guarantees.Or(vouched->guarantees);
@@ -106,13 +109,16 @@ void AddOffer(M& manager, std::span<const HeapOffer> known, HeapOffers& offers) 
 
 }  // namespace internal
 
-// The heaps of the Manager that have memory, in the order of its list. `known`: guarantees that the
-// caller vouches for, by heap; they count where the kernel and the heap's type tell nothing.
+// The heaps of the Manager that have memory, in the order of its list. `cma_top`: the highest
+// address of contiguous memory (ReadMemoryTops, ion/base/memory_top.h). `known`: guarantees that
+// the caller vouches for, by heap; they count where the kernel and the heap's type tell nothing.
 template <class Order, Backend B, class... Elements>
 HeapOffers OffersOf(ManagerWith<Order, B, Elements...>& manager,
+                    std::optional<uint64_t> cma_top = std::nullopt,
                     std::span<const HeapOffer> known = {}) noexcept {
   HeapOffers offers;
-  (internal::AddOffer<internal::HeapPart<internal::BoundTo<Elements, B>>>(manager, known, offers),
+  (internal::AddOffer<internal::HeapPart<internal::BoundTo<Elements, B>>>(manager, cma_top, known,
+                                                                          offers),
    ...);
   return offers;
 }

@@ -3,13 +3,13 @@
 //
 // File: ion/base/memory_top.h
 //
-// The highest physical address of the machine's memory, from /proc/zoneinfo, which everybody may
-// read. A device that reaches this address reaches all memory that the kernel allocates from.
-// Memory that is added later (hotplug) may lie higher.
+// The highest physical addresses of the machine's memory, and of its contiguous memory (CMA), from
+// /proc/zoneinfo, which everybody may read. A device that reaches this address reaches all memory
+// that the kernel allocates from. Memory that is added later (hotplug) may lie higher.
 //
 // Example:
-//   const ion::Result<uint64_t> top = ion::ReadMemoryTop();
-//   const bool low = top.ok() && *top <= 0xffffffff;  // a 32-bit device reaches all of it
+//   const ion::Result<ion::MemoryTops> tops = ion::ReadMemoryTops();
+//   const bool low = tops.ok() && tops->memory <= 0xffffffff;  // a 32-bit device reaches all of it
 //
 // Cost: one read for each 4 KiB of the file, which has some 20 KiB. Thread-safe.
 #ifndef ION_ION_BASE_MEMORY_TOP_H_
@@ -35,7 +35,8 @@ namespace ion {
 namespace internal {
 
 // Reads the text of /proc/zoneinfo in parts. A zone begins with "Node 0, zone   Normal"; its pages
-// are "present  N" and "spanned  N", and if it has any, "start_pfn:  N" is there as well.
+// are "present  N" and "spanned  N", and if it has any, "start_pfn:  N" is there as well; "cma  N"
+// of them are of CMA regions (a line since Linux 5.12).
 class ZoneReader {
  public:
   // Takes the next part of the text.
@@ -55,12 +56,21 @@ class ZoneReader {
   std::optional<uint64_t> Top(uint64_t page_bytes) noexcept {
     EndLine();
     EndZone();
-    uint64_t end = 0;
-    if (bad_ || most_ == 0 || __builtin_mul_overflow(most_, page_bytes, &end)) return std::nullopt;
-    return end - 1;
+    return LastOf(most_, page_bytes);
+  }
+  // After Top: the same of the zones that have pages of CMA regions. None also: the kernel does not
+  // tell which have some.
+  std::optional<uint64_t> CmaTop(uint64_t page_bytes) const noexcept {
+    return cma_untold_ ? std::nullopt : LastOf(cma_most_, page_bytes);
   }
 
  private:
+  // The last address below the page frame `most`.
+  std::optional<uint64_t> LastOf(uint64_t most, uint64_t page_bytes) const noexcept {
+    uint64_t end = 0;
+    if (bad_ || most == 0 || __builtin_mul_overflow(most, page_bytes, &end)) return std::nullopt;
+    return end - 1;
+  }
   void EndLine() noexcept {
     std::string_view line(line_, length_);
     const bool cut = cut_;
@@ -77,6 +87,7 @@ class ZoneReader {
     Take(line, "spanned ", spanned_);
     Take(line, "present ", present_);
     Take(line, "start_pfn:", start_);
+    Take(line, "cma ", cma_);
   }
   // A second value in one zone is as bad as none.
   void Take(std::string_view line, std::string_view name, std::optional<uint64_t>& to) noexcept {
@@ -100,10 +111,12 @@ class ZoneReader {
           bad_ = true;
         }
         most_ = std::max(most_, end);
+        cma_untold_ |= !cma_.has_value();
+        if (cma_.value_or(0) != 0) cma_most_ = std::max(cma_most_, end);
       }
     }
     in_zone_ = false;
-    spanned_ = present_ = start_ = std::nullopt;
+    spanned_ = present_ = start_ = cma_ = std::nullopt;
   }
 
   char line_[120];
@@ -114,7 +127,10 @@ class ZoneReader {
   std::optional<uint64_t> spanned_;
   std::optional<uint64_t> present_;
   std::optional<uint64_t> start_;
-  uint64_t most_ = 0;  // the first page frame above all zones
+  std::optional<uint64_t> cma_;
+  uint64_t most_ = 0;      // the first page frame above all zones
+  uint64_t cma_most_ = 0;  // above those with pages of CMA regions
+  bool cma_untold_ = false;
 };
 
 // The highest address in the text of /proc/zoneinfo; none if the text does not tell.
@@ -126,10 +142,17 @@ inline std::optional<uint64_t> MemoryTopIn(std::string_view text, uint64_t page_
 
 }  // namespace internal
 
-// Returns the highest address of the machine's memory. ENODATA: the file does not tell, or is
+// The highest addresses of the machine's memory.
+struct MemoryTops {
+  uint64_t memory = 0;
+  // Of the zones in which CMA regions lie; none: there is no region, or the kernel does not tell.
+  std::optional<uint64_t> cma = {};
+};
+
+// Returns the highest addresses of the machine's memory. ENODATA: the file does not tell, or is
 // longer than 16 MiB; else the errno of its open or read.
 template <Syscalls Sys = LinuxSyscalls>
-Result<uint64_t> ReadMemoryTop(const Sys& sys = {}) noexcept {
+Result<MemoryTops> ReadMemoryTops(const Sys& sys = {}) noexcept {
   static constexpr const char* kFile = "/proc/zoneinfo";
   constexpr size_t kMostReads = 4096;  // the kernel gives 4 KiB for each; the bound is arbitrary
   const Origin origin{"memory", Operation::kOpen, kFile};
@@ -151,7 +174,7 @@ Result<uint64_t> ReadMemoryTop(const Sys& sys = {}) noexcept {
     return Error(ENODATA, "no zone with a start and a length", origin,
                  "without it, no heap is known to lie below a device's highest address");
   }
-  return *top;
+  return MemoryTops{.memory = *top, .cma = reader.CmaTop(PageBytes())};
 }
 
 }  // namespace ion

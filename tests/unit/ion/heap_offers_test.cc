@@ -93,9 +93,8 @@ TEST_CASE("OffersOf: a caller vouches for values that are not known, and contrad
   const LeakCheck leaks;
   auto manager = Heaps<FakeSyscalls>::Open({.sys = FakeSyscalls(Board())});
   REQUIRE(manager.ok());
-  const HeapOffer known[] = {
-      {kCma, {}, {.segments = 7, .top = uint64_t{0xffffffff}, .exportable = false}}};
-  const HeapOffers offers = OffersOf(*manager, known);
+  const HeapOffer known[] = {{kCma, {}, {.segments = 7, .top = uint64_t{1}, .exportable = false}}};
+  const HeapOffers offers = OffersOf(*manager, uint64_t{0xffffffff}, known);
   const Guarantees& cma = offers.span()[1].guarantees;
   CHECK(cma.top == uint64_t{0xffffffff});
   CHECK(cma.segments == 1);
@@ -211,10 +210,10 @@ TEST_CASE(
   if (!manager->heaps().contains(kCma)) return Skip("no contiguous heap");
   auto client = manager->CreateClient({});
   REQUIRE(client.ok());
-  const Result<uint64_t> top = ReadMemoryTop();
-  REQUIRE(top.ok());
+  const Result<MemoryTops> tops = ReadMemoryTops();
+  REQUIRE(tops.ok());
   const HeapOffers offers = OffersOf(*manager);
-  const ChoiceOptions options{.memory_top = *top};
+  const ChoiceOptions options{.memory_top = tops->memory};
 
   const std::vector<Party> easy = Named({"camera", "software read"});
   const Choice scattered = Choose(easy, offers.span(), options);
@@ -240,7 +239,7 @@ TEST_CASE(
   CHECK(ErrnoOf(full) == ENOMEM);
   // Those who need no run get on without it.
   const HeapId prefer[] = {kCma};
-  const Choice either = Choose(easy, offers.span(), {.memory_top = *top, .prefer = prefer});
+  const Choice either = Choose(easy, offers.span(), {.memory_top = tops->memory, .prefer = prefer});
   REQUIRE(either.ok());
   CHECK(either.best() == kCma);
   auto other = AllocateChosen(*client, either, {.bytes = 4 << 20});
@@ -248,22 +247,25 @@ TEST_CASE(
   CHECK(manager->HeapOf(*other) == kSystem);
 }
 
-TEST_CASE(
-    "Choose: a 32-bit device takes memory of this machine only if all of it lies low enough") {
+TEST_CASE("Choose: a 32-bit device takes memory of this machine only if it lies low enough") {
   const LeakCheck leaks;
   auto manager = Manager<DmaHeapBackend<>, System, Dma>::Open();
   if (!manager.ok()) return Skip(std::string(manager.status().message()));
-  const Result<uint64_t> top = ReadMemoryTop();
-  REQUIRE(top.ok());
-  const HeapOffers offers = OffersOf(*manager);
+  const Result<MemoryTops> tops = ReadMemoryTops();
+  REQUIRE(tops.ok());
+  const HeapOffers offers = OffersOf(*manager, tops->cma);
   constexpr Constraints k32Bits{.address_limit = AddressOfBits(32)};
   const Party device[] = {{"capture card", k32Bits}};
-  const Choice choice = Choose(device, offers.span(), {.memory_top = *top});
-  CHECK(choice.ok() == (*top <= 0xffffffff));
+  const ChoiceOptions options{.memory_top = tops->memory};
+  const Choice choice = Choose(device, offers.span(), options);
+  const bool low_cma = tops->cma.has_value() && *tops->cma <= 0xffffffff;
+  const bool all_low = tops->memory <= 0xffffffff;
+  CHECK(choice.mask().contains(kSystem) == all_low);
+  if (manager->heaps().contains(kCma)) CHECK(choice.mask().contains(kCma) == (low_cma || all_low));
   if (choice.ok()) return;
-  const std::string text(ToStatus(choice, device, offers.span(), {.memory_top = *top}).message());
-  CHECK_MESSAGE(text.find("capture card") != text.npos, text);
+  const std::string text(ToStatus(choice, device, offers.span(), options).message());
   CHECK_MESSAGE(text.find("address_limit") != text.npos, text);
+  CHECK_MESSAGE(text.find("capture card") != text.npos, text);
 }
 
 }  // namespace

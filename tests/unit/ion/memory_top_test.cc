@@ -77,34 +77,54 @@ TEST_CASE("MemoryTop: a text that does not tell is no promise") {
   CHECK(TopOf(Zone("Normal", "1", "1", "4503599627370494")) == UINT64_MAX - 4096);
 }
 
-TEST_CASE("ReadMemoryTop: the file is read in parts, and the machine's own tells") {
+TEST_CASE("ReadMemoryTops: the file is read in parts, and the machine's own tells") {
   const LeakCheck leaks;
-  const Result<uint64_t> own = ReadMemoryTop();
+  const Result<MemoryTops> own = ReadMemoryTops();
   REQUIRE_MESSAGE(own.ok(), Describe(own.error()));
-  CHECK(*own > 1_MiB);
-  CHECK((*own + 1) % PageBytes() == 0);
+  CHECK(own->memory > 1_MiB);
+  CHECK((own->memory + 1) % PageBytes() == 0);
   const TempDir dir;
   Moved moved;
   // Many zones, over several reads.
   std::string text;
   for (int i = 0; i < 100; ++i) text += Zone("Normal", "16", "16", std::to_string(16 * i + 16));
   moved.to["/proc/zoneinfo"] = dir.File("zoneinfo", text);
-  const Result<uint64_t> top = ReadMemoryTop(MovedFiles(&moved));
+  const Result<MemoryTops> top = ReadMemoryTops(MovedFiles(&moved));
   REQUIRE(top.ok());
-  CHECK(*top == 101 * 16 * PageBytes() - 1);
+  CHECK(top->memory == 101 * 16 * PageBytes() - 1);
 }
 
-TEST_CASE("ReadMemoryTop: without the file, or with another one, its errno tells") {
+TEST_CASE("ReadMemoryTops: contiguous memory ends with the last zone that has some of it") {
+  const auto cma_of = [](const std::string& text) {
+    internal::ZoneReader reader;
+    reader.Read(text);
+    (void)reader.Top(4096);
+    return reader.CmaTop(4096);
+  };
+  const std::string low = Zone("DMA32", "16", "16", "4096");
+  const std::string high = Zone("Normal", "16", "16", "1048576");
+  const auto with = [](const std::string& zone, const char* pages) {
+    return zone + "        cma      " + pages + "\n      nr_free_cma  7\n";
+  };
+  CHECK(cma_of(with(low, "8") + with(high, "0")) == uint64_t{4112} * 4096 - 1);
+  CHECK(cma_of(with(low, "8") + with(high, "1")) == uint64_t{1048592} * 4096 - 1);
+  CHECK_FALSE(cma_of(with(low, "0") + with(high, "0")).has_value());
+  // A kernel that tells of one zone only tells of none.
+  CHECK_FALSE(cma_of(with(low, "8") + high).has_value());
+  CHECK_FALSE(cma_of(low + high).has_value());
+}
+
+TEST_CASE("ReadMemoryTops: without the file, or with another one, its errno tells") {
   const LeakCheck leaks;
   const TempDir dir;
   Moved moved;
   moved.to["/proc/zoneinfo"] = "";
-  CHECK(ReadMemoryTop(MovedFiles(&moved)).error().code() == ENOENT);
+  CHECK(ReadMemoryTops(MovedFiles(&moved)).error().code() == ENOENT);
   moved.to["/proc/zoneinfo"] = dir.File("zoneinfo", "nothing\n");
-  CHECK(ReadMemoryTop(MovedFiles(&moved)).error().code() == ENODATA);
+  CHECK(ReadMemoryTops(MovedFiles(&moved)).error().code() == ENODATA);
   auto faults = std::make_shared<Faults>();
   faults->Begin({.n = 0, .call = "read", .code = EIO});
-  CHECK(ReadMemoryTop(FaultSyscalls(faults)).error().code() == EIO);
+  CHECK(ReadMemoryTops(FaultSyscalls(faults)).error().code() == EIO);
   faults->End();
 }
 
