@@ -33,6 +33,7 @@
 #include <vector>
 
 #include "ion/policies/pool/magazine.h"
+#include "ion/policies/pool/near_budget.h"
 #include "ion/policies/pool/pool.h"
 #include "tests/stress/program.h"
 #include "tests/stress/searches.h"
@@ -100,9 +101,14 @@ struct alignas(64) Object {
 template <class P>
 struct Arena {
   std::vector<Object> objects;
+  ion::NearBudget near;
   ion::Pool<Object, P> pool;
 
-  Arena(uint32_t count, uint64_t object_bytes) : objects(count), pool(Make(objects, object_bytes)) {
+  // `most_near`: of large objects, in all magazines together; 0: no budget.
+  Arena(uint32_t count, uint64_t object_bytes, uint64_t most_near = 0)
+      : objects(count),
+        near(UINT64_MAX, most_near),
+        pool(Make(objects, object_bytes, most_near == 0 ? nullptr : &near)) {
     for (Object& object : objects) Give(&object);
   }
 
@@ -121,6 +127,7 @@ struct Arena {
     uint64_t found = 0;
     pool.Close([&](Object& object) { NoteFound(object, &found); });
     CheckFound(found);
+    if (near.objects() != 0 || near.bytes() != 0) Complain("a closed pool has room of its budget");
   }
   // The same, found by acquiring. Requires: the threads that used it are gone.
   void FinishByAcquire() {
@@ -128,6 +135,8 @@ struct Arena {
     uint64_t found = 0;
     while (Object* object = pool.Acquire()) NoteFound(*object, &found);
     CheckFound(found);
+    pool.Drain();
+    if (near.objects() != 0) Complain("drained magazines have room of their budget");
   }
 
   static void Own(Object* object, uint32_t owner) {
@@ -158,9 +167,10 @@ struct Arena {
   void CheckFound(uint64_t found) const {
     if (found != objects.size()) Complain("an object is lost");
   }
-  static ion::Pool<Object, P> Make(std::vector<Object>& objects, uint64_t object_bytes) {
+  static ion::Pool<Object, P> Make(std::vector<Object>& objects, uint64_t object_bytes,
+                                   ion::NearBudget* near) {
     ion::Result<ion::Pool<Object, P>> pool =
-        ion::Pool<Object, P>::Create(objects, {.object_bytes = object_bytes});
+        ion::Pool<Object, P>::Create(objects, {.object_bytes = object_bytes, .near = near});
     if (!pool.ok()) {
       std::fputs("pool_stress: no pool: is there memory to map?\n", stderr);
       std::_Exit(2);
@@ -224,8 +234,12 @@ template <class P>
 class Round {
  public:
   // The first has fewer objects than its workers want, and small magazines: its depot and its
-  // drains are busy. The second has enough.
-  Round() : scarce_(48, (1 << 20) / 4), roomy_(2048, 4096), life_(std::make_unique<Life>()) {}
+  // drains are busy. The second has enough. The third has large ones, and room for a few of them.
+  Round()
+      : scarce_(48, (1 << 20) / 4),
+        roomy_(2048, 4096),
+        large_(24, 2 << 20, 10),
+        life_(std::make_unique<Life>()) {}
 
   void Run(milliseconds time) {
     const ion::stress::HangGuard guard;
@@ -246,13 +260,16 @@ class Round {
     for (std::thread& worker : workers) worker.join();
     scarce_.FinishByAcquire();
     roomy_.FinishByAcquire();
+    large_.FinishByAcquire();
     life_->arena.FinishByClose();
+    life_->large.FinishByClose();
   }
 
  private:
   // A pool that will be destroyed while its users live on.
   struct Life {
     Arena<P> arena{128, 4096};
+    Arena<P> large{16, 2 << 20, 6};
     std::atomic<uint32_t> users{0};
   };
 
@@ -262,6 +279,7 @@ class Round {
     std::minstd_rand random(self);
     Hand<P> scarce(scarce_, self);
     Hand<P> roomy(roomy_, self);
+    Hand<P> large(large_, self);
     scarce_.pool.BindThread();
     std::function<void()> interrupt = [this, self] {
       const uint32_t handler = self + 100;
@@ -270,7 +288,7 @@ class Round {
     };
     on_signal = &interrupt;
     while (!stop()) {
-      switch (random() % 4) {
+      switch (random() % 5) {
         case 0:
           for (int i = 0; i < 500; ++i) {
             if (scarce.Take()) scarce.Give(scarce.size() - 1);
@@ -286,10 +304,14 @@ class Round {
           }
           roomy.Clear();
           break;
+        case 3:
+          Walk(large, random, 500, 6);
+          break;
         default:
           Visit(self, random);
       }
       scarce.Clear();
+      large.Clear();
     }
     on_signal = nullptr;
   }
@@ -313,6 +335,8 @@ class Round {
         Hand<P> roomy(roomy_, self);
         Walk(scarce, random, 60, 12);
         Walk(roomy, random, 60, 40);
+        Hand<P> large(large_, self);
+        Walk(large, random, 60, 6);
         Visit(self, random);
       }).join();
     }
@@ -320,7 +344,7 @@ class Round {
 
   // Without a pause for a while, then with some: a magazine is found open, claimed, and idle.
   void Drain() {
-    ion::PoolBase<P>* const pools[] = {&scarce_.pool, &roomy_.pool};
+    ion::PoolBase<P>* const pools[] = {&scarce_.pool, &roomy_.pool, &large_.pool};
     for (uint32_t i = 0; !stop(); ++i) {
       ion::PoolBase<P>::Drain(pools);
       if (i / 1024 % 4 == 0) std::this_thread::sleep_for(std::chrono::microseconds(50));
@@ -335,7 +359,7 @@ class Round {
       taken.push_back(&object);
     };
     while (!stop()) {
-      for (Arena<P>* arena : {&scarce_, &roomy_}) {
+      for (Arena<P>* arena : {&scarce_, &roomy_, &large_}) {
         const auto keep = static_cast<uint32_t>(random() % arena->objects.size());
         if (random() % 2 == 0) {
           arena->pool.Trim(keep, take);
@@ -365,6 +389,8 @@ class Round {
     {
       Hand<P> hand(life->arena, self);
       Walk(hand, random, 100, 24);
+      Hand<P> large(life->large, self);
+      Walk(large, random, 50, 6);
     }
     life->users.fetch_sub(1, std::memory_order_release);
   }
@@ -377,12 +403,14 @@ class Round {
       }
       while (life->users.load(std::memory_order_acquire) != 0) ::sched_yield();
       life->arena.FinishByClose();
+      life->large.FinishByClose();
     }
   }
 
   std::atomic<bool> stop_{false};
   Arena<P> scarce_;
   Arena<P> roomy_;
+  Arena<P> large_;
   std::mutex life_mutex_;
   std::unique_ptr<Life> life_;
 };
