@@ -50,7 +50,8 @@ class HeapOffers {
 namespace internal {
 
 // The memory of a kernel interface, as its exporter in the kernel hands it out (Linux 6.12; ION of
-// 5.10 has no vmap).
+// 5.10 has no vmap). `pages` and `vmap` are those of the kernel's own heaps: a vendor's heap, or one
+// of protected memory, may lack both.
 struct InterfaceTraits {
   std::string_view interface;
   Known exportable;
@@ -63,13 +64,26 @@ inline constexpr InterfaceTraits kInterfaceTraits[] = {
     {"memfd", false, false, false},
 };
 
-// Nothing of an interface that is not known.
-constexpr Guarantees GuaranteesOfInterface(std::string_view interface) noexcept {
+// Nothing of an interface that is not known. `own`: the heap is one of the kernel's own.
+constexpr Guarantees GuaranteesOfInterface(std::string_view interface, bool own) noexcept {
   for (const InterfaceTraits& traits : kInterfaceTraits) {
     if (traits.interface != interface) continue;
+    if (!own) return {.exportable = traits.exportable};
     return {.vmap = traits.vmap, .pages = traits.pages, .exportable = traits.exportable};
   }
   return {};
+}
+// The guarantees of the kernel heap of this name; none if two interfaces have one.
+inline Guarantees GuaranteesOfKernelHeap(std::span<const KernelHeap> heaps, std::string_view name,
+                                         std::string_view backend) noexcept {
+  std::optional<Guarantees> only;
+  for (const KernelHeap& heap : heaps) {
+    if (heap.name != name) continue;
+    if (only.has_value()) return {};
+    only = GuaranteesOfInterface(heap.interface.empty() ? backend : heap.interface,
+                                 heap.type != HeapType::kCustom);
+  }
+  return only.value_or(Guarantees());
 }
 
 // The guarantees of a heap's type. A range of a region is exported only by some regions.
@@ -93,11 +107,8 @@ void AddOffer(M& manager, std::optional<uint64_t> cma_top, std::span<const HeapO
   HeapOffer offer{H::kId, HeapName::From(name).value_or(HeapName()),
                   GuaranteesOf(manager.Guarantees(H::kId))};
   if (!H::kCaps.shares) {
-    std::string_view interface = manager.backend().name();
-    for (const KernelHeap& heap : manager.backend().heaps()) {
-      if (heap.name == name && !heap.interface.empty()) interface = heap.interface;
-    }
-    offer.guarantees = offer.guarantees.Or(GuaranteesOfInterface(interface));
+    offer.guarantees = offer.guarantees.Or(
+        GuaranteesOfKernelHeap(manager.backend().heaps(), name, manager.backend().name()));
   }
   // Memory of this type is of CMA regions, which lie in zones of the kernel.
   if (H::kType == HeapType::kDma) offer.guarantees.top = cma_top;

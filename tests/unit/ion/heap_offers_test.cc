@@ -29,9 +29,11 @@
 #include "ion/client.h"
 #include "ion/constraints.h"
 #include "ion/heap_id.h"
+#include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/platforms/device_table.h"
 #include "ion/policies/dma_heap.h"
+#include "ion/policies/kernel_heap.h"
 #include "ion/policies/system_heap.h"
 #include "ion/request.h"
 #include "tests/support/fake_kernel.h"
@@ -100,6 +102,26 @@ TEST_CASE("OffersOf: a caller vouches for values that are not known, and contrad
   CHECK(cma.segments == 1);
   CHECK(cma.exportable.yes());
   CHECK_FALSE(offers.span()[0].guarantees.top.has_value());
+}
+
+TEST_CASE("OffersOf: a heap that the kernel does not document promises neither pages nor vmap") {
+  const LeakCheck leaks;
+  FakeMachine machine = Board();
+  machine.dma_heaps.push_back({.name = "vendor,secure"});
+  constexpr HeapId kVendor{9};
+  static constexpr HeapSpec kSecure{.type = HeapType::kCustom, .id = 9, .name = "vendor,secure"};
+  using M = Manager<DmaHeapBackend<FakeSyscalls>, System,
+                    KernelHeapPolicy<DmaHeapBackend<FakeSyscalls>, kSecure, HeapType::kCustom>>;
+  auto manager = M::Open({.sys = FakeSyscalls(machine)});
+  REQUIRE(manager.ok());
+  const HeapOffers offers = OffersOf(*manager);
+  REQUIRE(offers.span().size() == 2);
+  const HeapOffer& vendor = offers.span()[1];
+  CHECK(vendor.id == kVendor);
+  CHECK(vendor.guarantees.exportable.yes());
+  CHECK(vendor.guarantees.pages.unknown());
+  CHECK(vendor.guarantees.vmap.unknown());
+  CHECK(vendor.guarantees.ram.unknown());
 }
 
 TEST_CASE("OffersOf: a memfd goes to no device") {

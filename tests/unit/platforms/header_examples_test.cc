@@ -84,6 +84,7 @@
 #include "ion/policies/dma_heap.h"
 #include "ion/policies/pool/depot.h"
 #include "ion/policies/pool/magazine.h"
+#include "ion/policies/pool/near_budget.h"
 #include "ion/policies/pool/packed_stack.h"
 #include "ion/policies/pool/pool.h"
 #include "ion/policies/pooled_heap.h"
@@ -673,6 +674,13 @@ void Example(ion::Magazine<>& magazine, uint64_t open) {
 #include "tests/header_examples.inc"
 }
 }  // namespace policies_pool_magazine_h
+
+namespace policies_pool_near_budget_h {
+void Example(std::vector<ion::Block>& blocks) {
+#define EXAMPLE_policies_pool_near_budget_h
+#include "tests/header_examples.inc"
+}
+}  // namespace policies_pool_near_budget_h
 
 namespace policies_pool_packed_stack_h {
 void Example(size_t count) {
