@@ -104,19 +104,10 @@ int main(int argc, char** argv) {
   auto client = manager->CreateClient({.name = "choose_memory"});
   if (!client.ok()) return Fail(client.status());
 
-  ion::ChoiceOptions options;
-  std::optional<uint64_t> cma_top;
-  if (const ion::Result<ion::MemoryTops> tops = ion::ReadMemoryTops(); tops.ok()) {
-    options.memory_top = tops->memory;
-    cma_top = tops->cma;
-  }
-  const ion::HeapOffers offers = ion::OffersOf(*manager, cma_top);
-  const ion::Choice choice = ion::Choose(arguments.parties, offers.span(), options);
-  if (!choice.ok()) {
-    return Fail(ion::ToStatus(choice, arguments.parties, offers.span(), options));
-  }
-  std::printf("heaps\n%s\n",
-              ion::Describe(choice, arguments.parties, offers.span(), options).c_str());
+  const ion::HeapOffers offers = ion::OffersOf(*manager, ion::ReadMemoryTops());
+  const ion::Choice choice = ion::Choose(arguments.parties, offers.span());
+  if (!choice.ok()) return Fail(ion::ToStatus(choice, arguments.parties, offers.span()));
+  std::printf("heaps\n%s\n", ion::Describe(choice, arguments.parties, offers.span()).c_str());
 
   arguments.image.limits = choice.merged.image();
   const absl::StatusOr<ion::ImageLayout> layout = ion::MakeLayout(arguments.image);

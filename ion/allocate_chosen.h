@@ -17,6 +17,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -29,16 +31,18 @@
 #include "ion/choice.h"
 #include "ion/client_ref.h"
 #include "ion/heap_id.h"
+#include "ion/merge.h"
 #include "ion/request.h"
 #include "ion/slab.h"
 
 namespace ion {
 
-// Allocates `request` for the client. The size is at least that which the choice's parties need
-// together; the request's mask, if it has one, leaves only those of the choice's heaps that are in
+// Allocates `request` for the client. The size is raised to the parties' least one and to a whole
+// number of their size_multiple, the alignment to their base_align; the request's mask, if it has one, leaves only those of the choice's heaps that are in
 // it. Errors: as Client::Allocate, with the errno of the last heap and the reasons of all that were
 // tried. EINVAL: the choice has no heap, which ToStatus(choice, …) (ion/choice_text.h) explains.
-// ENODEV: none of its heaps is in the mask.
+// EINVAL also: a party takes no buffer as large as that (size_max). ENODEV: none of its heaps is in
+// the mask.
 inline absl::StatusOr<Buffer> AllocateChosen(ClientRef client, const Choice& choice,
                                              Request request,
                                              CallSite where = CallSite::Here()) noexcept {
@@ -48,7 +52,15 @@ inline absl::StatusOr<Buffer> AllocateChosen(ClientRef client, const Choice& cho
                           "ToStatus of the choice (ion/choice_text.h) names them"));
   }
   const HeapMask mask = request.heaps.value_or(HeapMask::All());
-  request.bytes = std::max(request.bytes, choice.merged.bytes());
+  const Merged& all = choice.merged;
+  const std::optional<uint64_t> bytes =
+      internal::MultipleFrom(std::max(request.bytes, all.size_min()), all.size_multiple());
+  if (!bytes.has_value() || *bytes > all.size_max()) {
+    return ToStatus(Error(EINVAL, "a party of the choice takes no buffer as large", origin,
+                          "DescribeOrigin of size_max (ion/choice_text.h) names it"));
+  }
+  request.bytes = *bytes;
+  request.alignment = std::max(request.alignment, all.base_align());
   absl::Status last;
   std::string reasons;
   for (const HeapId id : choice.heaps()) {

@@ -218,6 +218,16 @@ constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
       const uint64_t most = (all.size_max() - 1) / is.granule + 1;
       pieces = std::min(pieces.value_or(most), most);
     }
+    // A piece that is longer than the device takes counts as several; a buffer that does not begin
+    // at a boundary crosses one more.
+    const uint64_t longest = std::min(all.segment_size_max(), all.segment_boundary());
+    if (pieces.has_value() && longest != UINT64_MAX) {
+      if (all.size_max() == UINT64_MAX) return refuse(kSegmentsMax, std::nullopt);
+      const uint64_t cuts = (all.size_max() - 1) / std::max<uint64_t>(longest, 1);
+      const bool crosses =
+          all.segment_boundary() != UINT64_MAX && is.alignment % all.segment_boundary() != 0;
+      *pieces += cuts + (crosses ? 1 : 0);
+    }
     if (!pieces.has_value() || *pieces > all.segments_max()) return refuse(kSegmentsMax, pieces);
   }
   if (all.address_limit() != UINT64_MAX) {

@@ -251,7 +251,10 @@ inline std::string OfferText(const HeapOffer& heap) {
       text += (text.empty() ? "" : "\n") + Describe(verdict, of, parties, heaps);
     }
   };
+  constexpr unsigned kMostTold = 8;  // arbitrary; there may be hundreds
+  unsigned refusals = 0;
   ForEachRefusal(parties, heaps, options, [&](const Choice& refused) {
+    if (++refusals > kMostTold) return;
     if (choice.combinations > 1) {
       if (!text.empty()) text += '\n';
       for (size_t party = 0; party < parties.size(); ++party) {
@@ -268,6 +271,9 @@ inline std::string OfferText(const HeapOffer& heap) {
       add_verdicts(refused);
     }
   });
+  if (refusals > kMostTold) {
+    text += "\nand " + std::to_string(refusals - kMostTold) + " combinations more";
+  }
   if (choice.ok()) {
     for (size_t party = 0; party < parties.size(); ++party) {
       if (choice.picks[party] != Choice::kLeftOut) continue;

@@ -295,6 +295,19 @@ template <class T>
 constexpr uint64_t ToWord(T value) noexcept {
   return static_cast<uint64_t>(value);
 }
+// A value that a field of type T takes. No number of a field has a fraction, or is less than 0: a
+// negative one becomes 0, which is no limit and no multiple that a party may have.
+template <class U, class T>
+concept StatedAs = std::convertible_to<U, T> &&
+                   (!std::is_floating_point_v<U>)&&(!std::same_as<T, uint64_t> || std::integral<U>);
+template <class T, class U>
+constexpr T AsField(const U& value) noexcept {
+  if constexpr (std::same_as<T, uint64_t> && std::signed_integral<U>) {
+    return value < 0 ? 0 : static_cast<T>(value);
+  } else {
+    return static_cast<T>(value);
+  }
+}
 template <class T>
 constexpr T FromWord(uint64_t word) noexcept {
   if constexpr (std::same_as<T, HeapMask>) {
@@ -310,12 +323,12 @@ constexpr T FromWord(uint64_t word) noexcept {
 template <class T>
 struct Stated : StatedWord {
   constexpr Stated() = default;
-  template <std::convertible_to<T> U>
+  template <internal::StatedAs<T> U>
   constexpr Stated(const U& value) noexcept  // NOLINT: {.stride_multiple = 64}
-      : StatedWord(internal::ToWord(static_cast<T>(value)), {How::kDeclared, 0}) {}
-  template <std::convertible_to<T> U>
+      : StatedWord(internal::ToWord(internal::AsField<T>(value)), {How::kDeclared, 0}) {}
+  template <internal::StatedAs<T> U>
   constexpr Stated(const Sourced<U>& from) noexcept  // NOLINT: {.held = FromKernel(4)}
-      : StatedWord(internal::ToWord(static_cast<T>(from.value)), from.source) {}
+      : StatedWord(internal::ToWord(internal::AsField<T>(from.value)), from.source) {}
   // Requires: stated().
   constexpr T value() const noexcept { return internal::FromWord<T>(word); }
 };
@@ -485,7 +498,7 @@ struct Party {
   constexpr Party() = default;
   constexpr Party(const PartyName& of, const Constraints& only, Kind need = Kind::kNeeded) noexcept
       : Party(of, std::span<const Constraints>(&only, 1), need) {}
-  constexpr Party(const PartyName&, Constraints&&, Kind = Kind::kNeeded) = delete;
+  constexpr Party(const PartyName&, const Constraints&&, Kind = Kind::kNeeded) = delete;
   constexpr Party(const PartyName& of, std::span<const Constraints> ordered,
                   Kind need = Kind::kNeeded) noexcept
       : name(of), alternatives(ordered), kind(need) {}

@@ -86,7 +86,8 @@ constexpr Guarantees GuaranteesOf(const Properties& is) noexcept {
 
 // The guarantees that follow from a platform's description of a heap. Heaps of CMA and of
 // contiguous pages are contiguous, because their policies refuse other memory (policies/dma_heap.h,
-// policies/system_contig_heap.h). A carveout with a base ends where it says; it need not be among
+// policies/system_contig_heap.h). Whole buffers of a kernel's heap have a descriptor that others can
+// import; a Manager over memfds says otherwise (ion/heap_offers.h). A carveout with a base ends where it says; it need not be among
 // the kernel's zones.
 constexpr Guarantees GuaranteesOf(const HeapSpec& spec) noexcept {
   Guarantees guarantees{
@@ -95,11 +96,13 @@ constexpr Guarantees GuaranteesOf(const HeapSpec& spec) noexcept {
   switch (spec.type) {
     case HeapType::kSystem:
       guarantees.ram = true;
+      guarantees.exportable = true;
       break;
     case HeapType::kSystemContig:
     case HeapType::kDma:
       guarantees.ram = true;
       guarantees.segments = 1;
+      guarantees.exportable = true;
       break;
     case HeapType::kCarveout:
       if (spec.bytes != 0) guarantees.bytes_max = spec.bytes;

@@ -9,7 +9,7 @@
 // for it.
 //
 // Example:
-//   const ion::HeapOffers offers = ion::OffersOf(manager);
+//   const ion::HeapOffers offers = ion::OffersOf(manager, ion::ReadMemoryTops());
 //   const ion::Choice choice = ion::Choose(parties, offers.span());
 //
 // Cost: a walk over the heaps; no heap memory, no system call. Thread-safe.
@@ -25,21 +25,29 @@
 #include <string_view>
 
 #include "ion/backend.h"
+#include "ion/base/bytes.h"
+#include "ion/base/check.h"
+#include "ion/base/error.h"
 #include "ion/base/known.h"
+#include "ion/base/memory_top.h"
 #include "ion/guarantees.h"
 #include "ion/heap_id.h"
 #include "ion/heap_list.h"
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/recycler.h"
+#include "ion/request.h"
 
 namespace ion {
 
 // The heaps among which a choice is made.
 class HeapOffers {
  public:
-  // Adds one. Requires: fewer than HeapId::kCount are there.
-  constexpr void Add(const HeapOffer& offer) noexcept { all_[count_++] = offer; }
+  // Adds one. Requires: fewer than HeapId::kCount are there (checked).
+  constexpr void Add(const HeapOffer& offer) noexcept {
+    ION_CHECK(count_ < all_.size(), "more heaps are offered than there are ids");
+    all_[count_++] = offer;
+  }
   constexpr std::span<const HeapOffer> span() const noexcept { return {all_.data(), count_}; }
 
  private:
@@ -49,9 +57,9 @@ class HeapOffers {
 
 namespace internal {
 
-// The memory of a kernel interface, as its exporter in the kernel hands it out (Linux 6.12; ION of
-// 5.10 has no vmap). `pages` and `vmap` are those of the kernel's own heaps: a vendor's heap, or one
-// of protected memory, may lack both.
+// The memory of a kernel interface, as its exporter in the kernel hands it out (Linux 6.12). `pages`
+// and `vmap` are those of the kernel's own heaps: a vendor's heap, or one of protected memory, may
+// lack both.
 struct InterfaceTraits {
   std::string_view interface;
   Known exportable;
@@ -60,33 +68,50 @@ struct InterfaceTraits {
 };
 inline constexpr InterfaceTraits kInterfaceTraits[] = {
     {"dma_heap", true, true, true}, {"udmabuf", true, true, Known()},
-    {"ion", true, true, false},     {"ion_legacy", true, true, Known()},
+    {"ion", true, true, Known()},   {"ion_legacy", true, true, Known()},
     {"memfd", false, false, false},
 };
 
-// Nothing of an interface that is not known. `own`: the heap is one of the kernel's own.
-constexpr Guarantees GuaranteesOfInterface(std::string_view interface, bool own) noexcept {
+// The kernel heap behind a heap, as far as the backend knows it.
+struct KernelHeapFacts {
+  Guarantees guarantees;
+  bool own = false;  // one of the kernel's own heaps, whose memory lies in its zones
+};
+
+inline KernelHeapFacts FactsOf(const KernelHeap& heap, std::string_view backend) noexcept {
+  KernelHeapFacts facts{.guarantees = {}, .own = heap.type != HeapType::kCustom};
+  const std::string_view interface = heap.interface.empty() ? backend : heap.interface;
   for (const InterfaceTraits& traits : kInterfaceTraits) {
     if (traits.interface != interface) continue;
-    if (!own) return {.exportable = traits.exportable};
-    return {.vmap = traits.vmap, .pages = traits.pages, .exportable = traits.exportable};
+    facts.guarantees.exportable = traits.exportable;
+    if (facts.own) facts.guarantees.pages = traits.pages;
+    if (facts.own) facts.guarantees.vmap = traits.vmap;
   }
-  return {};
+  return facts;
 }
-// The guarantees of the kernel heap of this name; none if two interfaces have one.
-inline Guarantees GuaranteesOfKernelHeap(std::span<const KernelHeap> heaps, std::string_view name,
-                                         std::string_view backend) noexcept {
-  std::optional<Guarantees> only;
+// Of the kernel heaps of this name the values that all have: two interfaces may use one name.
+inline KernelHeapFacts FactsOf(std::span<const KernelHeap> heaps, std::string_view name,
+                               std::string_view backend) noexcept {
+  const auto common = [](Known a, Known b) { return a == b ? a : Known(); };
+  std::optional<KernelHeapFacts> all;
   for (const KernelHeap& heap : heaps) {
     if (heap.name != name) continue;
-    if (only.has_value()) return {};
-    only = GuaranteesOfInterface(heap.interface.empty() ? backend : heap.interface,
-                                 heap.type != HeapType::kCustom);
+    const KernelHeapFacts facts = FactsOf(heap, backend);
+    if (!all.has_value()) {
+      all = facts;
+      continue;
+    }
+    Guarantees& is = all->guarantees;
+    is.exportable = common(is.exportable, facts.guarantees.exportable);
+    is.pages = common(is.pages, facts.guarantees.pages);
+    is.vmap = common(is.vmap, facts.guarantees.vmap);
+    all->own = all->own && facts.own;
   }
-  return only.value_or(Guarantees());
+  return all.value_or(KernelHeapFacts());
 }
 
-// The guarantees of a heap's type. A range of a region is exported only by some regions.
+// The guarantees of a heap's type. A range of a region lies where its spec says only if the heap
+// knows physical addresses.
 template <class H>
 constexpr Guarantees GuaranteesOfType() noexcept {
   Guarantees guarantees;
@@ -95,43 +120,68 @@ constexpr Guarantees GuaranteesOfType() noexcept {
   } else {
     guarantees = GuaranteesOf(HeapSpec{.type = H::kType});
   }
-  if (H::kContiguous) guarantees.segments = 1;
+  if constexpr (requires { H::kContiguous; }) {
+    if (H::kContiguous) guarantees.segments = 1;
+  }
+  if (H::kCaps.shares && !H::kCaps.knows_phys) guarantees.segments = guarantees.top = std::nullopt;
   return guarantees;
 }
 
 template <class H, class M>
-void AddOffer(M& manager, std::optional<uint64_t> cma_top, std::span<const HeapOffer> known,
+void AddOffer(M& manager, const MemoryTops* tops, std::span<const HeapOffer> known,
               HeapOffers& offers) noexcept {
   if (!manager.heaps().contains(H::kId)) return;
   const std::string_view name = manager.HeapName(H::kId);
-  HeapOffer offer{H::kId, HeapName::From(name).value_or(HeapName()),
-                  GuaranteesOf(manager.Guarantees(H::kId))};
+  const Properties properties = manager.Guarantees(H::kId);
+  Guarantees is = GuaranteesOf(properties);
+  Guarantees typed = GuaranteesOfType<H>();
+  if (properties.contiguous.no()) typed.segments = std::nullopt;
   if (!H::kCaps.shares) {
-    offer.guarantees = offer.guarantees.Or(
-        GuaranteesOfKernelHeap(manager.backend().heaps(), name, manager.backend().name()));
+    const KernelHeapFacts facts =
+        FactsOf(manager.backend().heaps(), name, manager.backend().name());
+    is = is.Or(facts.guarantees);
+    if (!facts.own) typed.ram = Known();
   }
-  // Memory of this type is of CMA regions, which lie in zones of the kernel.
-  if (H::kType == HeapType::kDma) offer.guarantees.top = cma_top;
-  offer.guarantees = offer.guarantees.Or(GuaranteesOfType<H>());
+  is = is.Or(typed);
   const auto vouched = std::ranges::find(known, H::kId, &HeapOffer::id);
-  if (vouched != known.end()) offer.guarantees = offer.guarantees.Or(vouched->guarantees);
-  offers.Add(offer);
+  if (vouched != known.end()) is = is.Or(vouched->guarantees);
+  // Each of them bounds the memory.
+  const auto bound = [&](const std::optional<uint64_t>& top) {
+    if (top.has_value()) is.top = std::min(is.top.value_or(UINT64_MAX), *top);
+  };
+  if (vouched != known.end()) bound(vouched->guarantees.top);
+  if (tops != nullptr && is.ram.yes()) {
+    bound(tops->memory);
+    if (H::kType == HeapType::kDma) bound(tops->cma);
+  }
+  is.granule = std::max(is.granule, PageBytes());
+  offers.Add({H::kId, HeapName::From(name).value_or(HeapName()), is});
+}
+
+template <class Order, Backend B, class... Elements>
+HeapOffers OffersOf(ManagerWith<Order, B, Elements...>& manager, const MemoryTops* tops,
+                    std::span<const HeapOffer> known) noexcept {
+  HeapOffers offers;
+  (AddOffer<HeapPart<BoundTo<Elements, B>>>(manager, tops, known, offers), ...);
+  return offers;
 }
 
 }  // namespace internal
 
-// The heaps of the Manager that have memory, in the order of its list. `cma_top`: the highest
-// address of contiguous memory (ReadMemoryTops, ion/base/memory_top.h). `known`: guarantees that
-// the caller vouches for, by heap; they count where the kernel and the heap's type tell nothing.
+// The heaps of the Manager that have memory, in the order of its list. `tops`: the highest addresses
+// of the machine's memory and of its CMA regions; an error: they are not known. `known`: guarantees
+// that the caller vouches for, by heap; they count where the kernel and the heap's type tell
+// nothing, and a lower top always.
+template <class Order, Backend B, class... Elements>
+HeapOffers OffersOf(ManagerWith<Order, B, Elements...>& manager, const Result<MemoryTops>& tops,
+                    std::span<const HeapOffer> known = {}) noexcept {
+  return internal::OffersOf(manager, tops.ok() ? &*tops : nullptr, known);
+}
+// The same without addresses.
 template <class Order, Backend B, class... Elements>
 HeapOffers OffersOf(ManagerWith<Order, B, Elements...>& manager,
-                    std::optional<uint64_t> cma_top = std::nullopt,
                     std::span<const HeapOffer> known = {}) noexcept {
-  HeapOffers offers;
-  (internal::AddOffer<internal::HeapPart<internal::BoundTo<Elements, B>>>(manager, cma_top, known,
-                                                                          offers),
-   ...);
-  return offers;
+  return internal::OffersOf(manager, nullptr, known);
 }
 
 }  // namespace ion

@@ -360,14 +360,15 @@ TEST_CASE("AllOf: a part of an imported dma-buf is unmapped with its whole") {
        {std::vector<std::string_view>{"udmabuf", "memfd"}, {"memfd", "udmabuf"}}) {
     auto all = All::Open({.sys = FakeSyscalls(CmaAndUdmabuf()), .order = order});
     REQUIRE(all.ok());
-    const Memory memory(*all, order[0] == "udmabuf" ? 0 : 1, 64_KiB);
+    const uint64_t page = PageBytes();
+    const Memory memory(*all, order[0] == "udmabuf" ? 0 : 1, 16 * page);
     REQUIRE(Fill(*all, memory.block, 9) == "ok");
     const auto imported = Memory<All>::Imported(*all, memory.block.range().fd);
     const std::string before = testing::DeviceMappings();
-    const auto part = all->Map(imported.block, 8_KiB, 4_KiB, MapMode::kReadOnly);
+    const auto part = all->Map(imported.block, 2 * page, page, MapMode::kReadOnly);
     REQUIRE(part.ok());
-    CHECK(testing::LookAtPages(std::span(*part, 4_KiB), 9, 2) == "ok");
-    CHECK(Kind(all->Unmap(*part, 4_KiB)) == "ok");
+    CHECK(testing::LookAtPages(std::span(*part, page), 9, 2) == "ok");
+    CHECK(Kind(all->Unmap(*part, page)) == "ok");
     CHECK(testing::DeviceMappings() == before);
   }
 }
@@ -440,11 +441,12 @@ TEST_CASE("AllOf: an interface says of its blocks which proofs it cannot give") 
 TEST_CASE("AllOf: pages are composed by the interface that can, and by none where it is not open") {
   const LeakCheck leaks;
   All all = OpenOn(FakeSyscalls(CmaAndUdmabuf()));
-  const UniqueFd pages = Memfd(64_KiB);
-  const PageRange range{pages.borrow(), 4_KiB, 8_KiB};
+  const uint64_t page = PageBytes();
+  const UniqueFd pages = Memfd(16 * page);
+  const PageRange range{pages.borrow(), page, 2 * page};
   Block block;
   REQUIRE(Told(all.Compose(std::span(&range, 1), block)) == "ok");
-  CHECK(block.bytes == 8_KiB);
+  CHECK(block.bytes == 2 * page);
   CHECK(Fill(all, block, 5) == "ok");
   CHECK(Kind(all.SetName(block, "composed")) == "ok");
   CHECK(all.Release(block).ok());

@@ -95,13 +95,18 @@ TEST_CASE("OffersOf: a caller vouches for values that are not known, and contrad
   const LeakCheck leaks;
   auto manager = Heaps<FakeSyscalls>::Open({.sys = FakeSyscalls(Board())});
   REQUIRE(manager.ok());
-  const HeapOffer known[] = {{kCma, {}, {.segments = 7, .top = uint64_t{1}, .exportable = false}}};
-  const HeapOffers offers = OffersOf(*manager, uint64_t{0xffffffff}, known);
+  const HeapOffer known[] = {
+      {kCma, {}, {.segments = 7, .top = uint64_t{0x7fffffff}, .exportable = false}}};
+  const HeapOffers offers =
+      OffersOf(*manager, MemoryTops{.memory = 0x1ffffffff, .cma = 0xffffffff}, known);
   const Guarantees& cma = offers.span()[1].guarantees;
-  CHECK(cma.top == uint64_t{0xffffffff});
+  CHECK(cma.top == uint64_t{0x7fffffff});
   CHECK(cma.segments == 1);
   CHECK(cma.exportable.yes());
-  CHECK_FALSE(offers.span()[0].guarantees.top.has_value());
+  CHECK(offers.span()[0].guarantees.top == uint64_t{0x1ffffffff});
+  // Without a lower one of the caller's, the kernel's counts.
+  const HeapOffers told = OffersOf(*manager, MemoryTops{.memory = 0x1ffffffff, .cma = 0xffffffff});
+  CHECK(told.span()[1].guarantees.top == uint64_t{0xffffffff});
 }
 
 TEST_CASE("OffersOf: a heap that the kernel does not document promises neither pages nor vmap") {
@@ -275,7 +280,7 @@ TEST_CASE("Choose: a 32-bit device takes memory of this machine only if it lies 
   if (!manager.ok()) return Skip(std::string(manager.status().message()));
   const Result<MemoryTops> tops = ReadMemoryTops();
   REQUIRE(tops.ok());
-  const HeapOffers offers = OffersOf(*manager, tops->cma);
+  const HeapOffers offers = OffersOf(*manager, tops);
   constexpr Constraints k32Bits{.address_limit = AddressOfBits(32)};
   const Party device[] = {{"capture card", k32Bits}};
   const ChoiceOptions options{.memory_top = tops->memory};

@@ -25,10 +25,17 @@ namespace {
 
 // The heaps of a board with 8 GiB of memory: CMA below 1 GiB, ordinary memory, a part below 4 GiB.
 constexpr HeapOffer kBoard[] = {
-    {HeapId{0}, "system", {.ram = true, .cached = true, .mappable = true, .vmap = true}},
+    {HeapId{0},
+     "system",
+     {.ram = true, .cached = true, .mappable = true, .vmap = true, .exportable = true}},
     {HeapId{1},
      "system-dma32",
-     {.top = 0xffffffff, .ram = true, .cached = true, .mappable = true, .vmap = true}},
+     {.top = 0xffffffff,
+      .ram = true,
+      .cached = true,
+      .mappable = true,
+      .vmap = true,
+      .exportable = true}},
     {HeapId{4},
      "linux,cma",
      {.segments = 1,
@@ -36,7 +43,8 @@ constexpr HeapOffer kBoard[] = {
       .ram = true,
       .cached = true,
       .mappable = true,
-      .vmap = true}}};
+      .vmap = true,
+      .exportable = true}}};
 
 TEST_CASE("kDevices: each is sound, has a name of its own and survives its text") {
   std::set<std::string> names;
@@ -71,6 +79,26 @@ TEST_CASE("kDevices: the memory of well-known devices is that of their boards") 
   CHECK(kImage.height_multiple == 32);
   CHECK(kImage.tail_bytes == 8192);
   CHECK(kImage.size_multiple == 4096);
+}
+
+TEST_CASE("kDevices: memory that has no descriptor for others suits the CPU alone") {
+  constexpr HeapOffer kMemfd[] = {{HeapId{0},
+                                   "memfd",
+                                   {.segments = 1,
+                                    .top = 0xffff,
+                                    .ram = true,
+                                    .cached = true,
+                                    .protected_memory = false,
+                                    .mappable = true,
+                                    .vmap = true,
+                                    .pages = true,
+                                    .exportable = false}}};
+  for (const Party& device : kDevices) {
+    CAPTURE(device.name.view());
+    const Party alone[] = {device};
+    const bool software = device.name.view().starts_with("software");
+    CHECK(Supports(alone, kMemfd) == software);
+  }
 }
 
 TEST_CASE("kDevices: uses add up the buffers that they hold") {
