@@ -31,6 +31,7 @@
 #include "ion/backend.h"
 #include "ion/backends/all_of.h"
 #include "ion/backends/dma_heap.h"
+#include "ion/backends/drm_dumb.h"
 #include "ion/backends/ion.h"
 #include "ion/backends/ion_legacy.h"
 #include "ion/backends/memfd.h"
@@ -64,6 +65,7 @@ using Memfd = ion::MemfdBackend<ion::testing::FaultSyscalls>;
 using Udmabuf = ion::UdmabufBackend<ion::testing::FaultSyscalls>;
 using DmaHeap = ion::DmaHeapBackend<ion::testing::FaultSyscalls>;
 using Ion = ion::IonBackend<ion::testing::FaultSyscalls>;
+using DrmDumb = ion::DrmDumbBackend<ion::testing::FaultSyscalls>;
 
 // On a fake: no machine here has the handle ABI.
 template <ion::testing::FakeMachine (*kMachine)()>
@@ -95,6 +97,7 @@ TYPE_TO_STRING_AS("memfd", ion::testing::faults::Memfd);
 TYPE_TO_STRING_AS("udmabuf", ion::testing::faults::Udmabuf);
 TYPE_TO_STRING_AS("dma_heap", ion::testing::faults::DmaHeap);
 TYPE_TO_STRING_AS("ion", ion::testing::faults::Ion);
+TYPE_TO_STRING_AS("drm_dumb", ion::testing::faults::DrmDumb);
 TYPE_TO_STRING_AS("ion_legacy", ion::testing::faults::IonLegacy);
 
 namespace ion::testing::faults {

@@ -8,7 +8,7 @@
 //
 // A call that is made to fail does not reach the kernel, so an munmap leaves its mapping where it
 // is. The exceptions are close, as on Linux (the descriptor is gone whatever close answers), and
-// ION_IOC_FREE, which nothing could do again.
+// ION_IOC_FREE and DRM_IOCTL_MODE_DESTROY_DUMB, which nothing could do again.
 //
 // Example:
 //   auto faults = std::make_shared<Faults>();
@@ -42,6 +42,7 @@
 #include <vector>
 
 #include "ion/base/syscalls.h"
+#include "third_party/ion_uapi/drm.h"
 #include "third_party/ion_uapi/ion.h"
 #include "third_party/ion_uapi/ion_legacy.h"
 
@@ -194,7 +195,8 @@ class FaultSyscallsOver {
       step.sync_flags = static_cast<dma_buf_sync*>(argument)->flags;
     const int code = faults_->Next(std::move(step));
     if (code == 0) return kernel_.Ioctl(fd, request, argument);
-    if (frees && code != EINTR) (void)kernel_.Ioctl(fd, request, argument);
+    const bool gone = frees || request == ion_uapi::kDrmIoctlModeDestroyDumb;
+    if (gone && code != EINTR) (void)kernel_.Ioctl(fd, request, argument);
     return -code;
   }
   long Mmap(size_t bytes, int protection, int fd, off_t offset) const noexcept {
@@ -305,6 +307,16 @@ class FaultSyscallsOver {
         return "ioctl UDMABUF_CREATE";
       case UDMABUF_CREATE_LIST:
         return "ioctl UDMABUF_CREATE_LIST";
+      case ion_uapi::kDrmIoctlGetCap:
+        return "ioctl DRM_IOCTL_GET_CAP";
+      case ion_uapi::kDrmIoctlDropMaster:
+        return "ioctl DRM_IOCTL_DROP_MASTER";
+      case ion_uapi::kDrmIoctlPrimeHandleToFd:
+        return "ioctl DRM_IOCTL_PRIME_HANDLE_TO_FD";
+      case ion_uapi::kDrmIoctlModeCreateDumb:
+        return "ioctl DRM_IOCTL_MODE_CREATE_DUMB";
+      case ion_uapi::kDrmIoctlModeDestroyDumb:
+        return "ioctl DRM_IOCTL_MODE_DESTROY_DUMB";
     }
     return "ioctl ?";
   }
