@@ -11,6 +11,7 @@ LINKED = [
     "backends/dma_heap.h",
     "backends/dma_heap_names.h",
     "backends/dma_heap_node.h",
+    "backends/drm_dumb.h",
     "backends/ion.h",
     "backends/ion_legacy.h",
     "backends/ion_node.h",

@@ -10,12 +10,25 @@
 #include <linux/udmabuf.h>
 #include <sys/mman.h>
 
+// Of libdrm-dev, or of the kernel itself.
+#if __has_include(<libdrm/drm.h>)
+#include <libdrm/drm.h>
+#define ION_TEST_HAS_DRM 1
+#elif __has_include(<drm/drm.h>)
+#include <drm/drm.h>
+#define ION_TEST_HAS_DRM 1
+#else
+#define ION_TEST_HAS_DRM 0
+#endif
+
 #include <cstddef>
 
 #include "doctest/doctest.h"
 #include "ion/base/wiped_pages.h"
 #include "ion/policies/pool/membarrier.h"
+#include "tests/support/skip.h"
 #include "third_party/ion_uapi/dma_buf.h"
+#include "third_party/ion_uapi/drm.h"
 
 namespace {
 
@@ -52,6 +65,34 @@ TEST_CASE("uapi: udmabuf") {
   CHECK(offsetof(Item, size) == offsetof(udmabuf_create_item, size));
   CHECK(offsetof(ion_uapi::udmabuf_create_list, count) == offsetof(udmabuf_create_list, count));
 }
+
+#if ION_TEST_HAS_DRM
+TEST_CASE("uapi: dumb buffers") {
+  using Create = ion_uapi::drm_mode_create_dumb;
+  CHECK(ion_uapi::kDrmIoctlGetCap == DRM_IOCTL_GET_CAP);
+  CHECK(ion_uapi::kDrmCapDumbBuffer == DRM_CAP_DUMB_BUFFER);
+  CHECK(ion_uapi::kDrmIoctlDropMaster == DRM_IOCTL_DROP_MASTER);
+  CHECK(ion_uapi::kDrmIoctlPrimeHandleToFd == DRM_IOCTL_PRIME_HANDLE_TO_FD);
+  CHECK(ion_uapi::kDrmCloexec == DRM_CLOEXEC);
+  CHECK(ion_uapi::kDrmRdwr == DRM_RDWR);
+  CHECK(ion_uapi::kDrmIoctlModeCreateDumb == DRM_IOCTL_MODE_CREATE_DUMB);
+  CHECK(ion_uapi::kDrmIoctlModeDestroyDumb == DRM_IOCTL_MODE_DESTROY_DUMB);
+  CHECK(offsetof(ion_uapi::drm_get_cap, value) == offsetof(drm_get_cap, value));
+  CHECK(offsetof(ion_uapi::drm_prime_handle, flags) == offsetof(drm_prime_handle, flags));
+  CHECK(offsetof(ion_uapi::drm_prime_handle, fd) == offsetof(drm_prime_handle, fd));
+  CHECK(offsetof(Create, height) == offsetof(drm_mode_create_dumb, height));
+  CHECK(offsetof(Create, width) == offsetof(drm_mode_create_dumb, width));
+  CHECK(offsetof(Create, bpp) == offsetof(drm_mode_create_dumb, bpp));
+  CHECK(offsetof(Create, flags) == offsetof(drm_mode_create_dumb, flags));
+  CHECK(offsetof(Create, handle) == offsetof(drm_mode_create_dumb, handle));
+  CHECK(offsetof(Create, pitch) == offsetof(drm_mode_create_dumb, pitch));
+  CHECK(offsetof(Create, size) == offsetof(drm_mode_create_dumb, size));
+}
+#else
+TEST_CASE("uapi: dumb buffers") {
+  ion::testing::Skip("neither libdrm-dev nor <drm/drm.h> is here");
+}
+#endif
 
 TEST_CASE("uapi: membarrier and madvise") {
   CHECK(ion::internal::Membarrier::kExpedite == MEMBARRIER_CMD_PRIVATE_EXPEDITED);

@@ -10,6 +10,7 @@ namespace ion::testing::faults {
 [[maybe_unused]] static const bool documented = Document(
     "drm_dumb",
     {"openat",
+     "openat of fdinfo",
      "getdents64",
      "close",
      "read",
@@ -26,6 +27,7 @@ namespace ion::testing::faults {
      "lseek",
      "fstat",
      "fstatfs",
+     "uname",
      "sysinfo",
      "ioctl DMA_BUF_IOCTL_SYNC",
      "ioctl DMA_BUF_SET_NAME"},
@@ -53,6 +55,7 @@ TEST_CASE_TEMPLATE_INVOKE(naming, DrmDumb);
 TEST_CASE_TEMPLATE_INVOKE(sharing, DrmDumb);
 TEST_CASE_TEMPLATE_INVOKE(releasing, DrmDumb);
 TEST_CASE_TEMPLATE_INVOKE(carveouts, DrmDumb);
+TEST_CASE_TEMPLATE_INVOKE(pools, DrmDumb);
 TEST_CASE_TEMPLATE_INVOKE(signals, DrmDumb);
 TEST_CASE_TEMPLATE_INVOKE(failing_twice, DrmDumb);
 TEST_CASE_TEMPLATE_INVOKE(shortage, DrmDumb);

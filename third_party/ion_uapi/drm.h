@@ -3,10 +3,10 @@
 //
 // File: third_party/ion_uapi/drm.h
 //
-// What a program and the kernel say to each other of the dumb buffers of a DRM card, and of their
-// export as dma-bufs (PRIME): the part of <drm/drm.h> and <drm/drm_mode.h> that we use. Those
-// headers are in a package of their own (libdrm-dev), and in different folders. Names of structs
-// are the kernel's, in a namespace, so that a program may include those headers as well.
+// The words of a program and the kernel to each other about the dumb buffers of a DRM card, and
+// about their export as dma-bufs (PRIME): the part of <drm/drm.h> and <drm/drm_mode.h> that we use.
+// Those headers are in a package of their own (libdrm-dev), and in different folders. Names of
+// structs are the kernel's, in a namespace, so that a program may include those headers as well.
 //
 // The layout is the same for 32-bit and 64-bit programs.
 #ifndef ION_THIRD_PARTY_ION_UAPI_DRM_H_
@@ -52,7 +52,7 @@ struct drm_mode_create_dumb {
   uint32_t width;
   uint32_t bpp;     // bits
   uint32_t flags;   // none is defined
-  uint32_t handle;  // out, as what follows
+  uint32_t handle;  // out, as the next two
   uint32_t pitch;   // bytes
   uint64_t size;    // bytes
 };

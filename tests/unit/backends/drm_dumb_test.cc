@@ -11,9 +11,9 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <map>
 #include <memory>
-#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,6 +21,7 @@
 
 #include "doctest/doctest.h"
 #include "ion/backend.h"
+#include "ion/base/budget.h"
 #include "ion/base/bytes.h"
 #include "ion/base/error_sink.h"
 #include "ion/base/status.h"
@@ -35,9 +36,9 @@
 namespace ion::testing {
 namespace {
 
-// A DRM driver whose buffers are memfds, and what it was asked.
+// A DRM driver whose buffers are memfds, with a record of its ioctls.
 struct Driver {
-  // By the node's path: what fstat says, and the answer to the question for dumb buffers.
+  // By the path of its node: its answers to fstat and to the question for dumb buffers.
   struct Card {
     unsigned major = ion_uapi::kDrmMajor;
     unsigned minor = 0;
@@ -50,7 +51,7 @@ struct Driver {
   // A line's bytes are a multiple of it; the memory is whole granules.
   uint64_t pitch_multiple = 1, granule = 4096;
   bool states_frame_bytes = false;                   // the frame's alone, not whole pages
-  int64_t misstated_pitch = 0, misstated_bytes = 0;  // added to what is stated
+  int64_t misstated_pitch = 0, misstated_bytes = 0;  // added to the statement
   uint64_t missing_bytes = 0;                        // of the memory
   std::map<unsigned long, long> fails;               // an error, of an ioctl by its number
   std::map<int, const Card*> nodes = {};             // by descriptor
@@ -457,7 +458,7 @@ TEST_CASE("DrmDumbBackend: a handle that stays is reported, and the buffer is on
 
 // The rest is of real drivers: each card of this machine.
 
-// vgem and vkms, where there is a guest.
+// In a guest: vgem and vkms.
 std::vector<std::string> CardsHere() {
   std::vector<std::string> cards;
   for (int number = 0; number < 16; ++number) {
@@ -485,8 +486,8 @@ TEST_CASE("DrmDumbBackend: each card here holds what was written to a frame of i
       CHECK(frame->bytes >= uint64_t{frame->pitch} * asked.height);
       CHECK(memory.block.bytes >= frame->bytes);
       CHECK(backend->budget().held() == memory.block.bytes);
-      MESSAGE(card, ": ", asked.width, " x ", asked.height, ": pitch ", frame->pitch, ", ",
-              frame->bytes, " bytes");
+      std::printf("%s: %u x %u: pitch %u, %llu bytes\n", card.c_str(), asked.width, asked.height,
+                  frame->pitch, static_cast<unsigned long long>(frame->bytes));
       CHECK(Fill(*backend, memory.block, 5) == "ok");
       CHECK(Look(*backend, memory.block, 5) == "ok");
     }
@@ -505,7 +506,8 @@ TEST_CASE("DrmDumbBackend: each card here says no, and nothing worse, to a size 
                                  DrmDumbBackend<>::kLargestBytes}) {
       Block block;
       const Error error = backend->Allocate(0, bytes, Flags::kNone, {}, block);
-      MESSAGE(card, ": ", bytes, " bytes: ", Told(error));
+      std::printf("%s: %llu bytes: %s\n", card.c_str(), static_cast<unsigned long long>(bytes),
+                  Told(error).c_str());
       if (error.ok()) {
         CHECK(block.bytes >= bytes);
         CHECK(Told(backend->Release(block)) == "ok");

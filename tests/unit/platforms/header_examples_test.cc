@@ -34,6 +34,7 @@
 #include "ion/backends/dma_heap.h"
 #include "ion/backends/dma_heap_names.h"
 #include "ion/backends/dma_heap_node.h"
+#include "ion/backends/drm_dumb.h"
 #include "ion/backends/ion.h"
 #include "ion/backends/ion_legacy.h"
 #include "ion/backends/memfd.h"
@@ -170,6 +171,13 @@ void Example(const ion::LinuxSyscalls& sys, ion::ErrorSink& errors, const std::s
 #include "tests/header_examples.inc"
 }
 }  // namespace backends_dma_heap_node_h
+
+namespace backends_drm_dumb_h {
+void Example() {
+#define EXAMPLE_backends_drm_dumb_h
+#include "tests/header_examples.inc"
+}
+}  // namespace backends_drm_dumb_h
 
 namespace backends_ion_h {
 void Example() {
