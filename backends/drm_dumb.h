@@ -28,7 +28,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
@@ -45,7 +44,8 @@
 #include <vector>
 
 #include "ion/backend.h"
-#include "ion/backends/dma_buf_backend.h"
+#include "ion/backends/start_mapped_backend.h"
+#include "ion/backends/stated_frame.h"
 #include "ion/base/bytes.h"
 #include "ion/base/linux_release.h"
 #include "ion/base/node_hint.h"
@@ -63,18 +63,9 @@ struct FrameRequest {
   uint32_t bits_per_pixel = 32;
 };
 
-// A frame as its driver stated it.
-struct StatedFrame {
-  uint32_t width = 0;   // pixels, as asked
-  uint32_t height = 0;  // lines, as asked
-  uint32_t bits_per_pixel = 0;
-  uint32_t pitch = 0;  // bytes from a line's start to the next one's
-  uint64_t bytes = 0;  // of the frame; the block, which is whole pages, may have more
-};
-
 template <Syscalls Sys = LinuxSyscalls>
-class DrmDumbBackend : public DmaBufBackend<Sys> {
-  using Base = DmaBufBackend<Sys>;
+class DrmDumbBackend : public StartMappedBackend<Sys> {
+  using Base = StartMappedBackend<Sys>;
 
  public:
   static constexpr const char* kName = "drm_dumb";
@@ -167,35 +158,6 @@ class DrmDumbBackend : public DmaBufBackend<Sys> {
     Result<Charge> charge = this->Admit(0, bytes);
     if (!charge.ok()) return charge.error();
     return Make(frame, *charge, origin, name, block);
-  }
-
-  // As DmaBufBackend. A part is mapped from the descriptor's start: drivers over shmem (vgem, vkms,
-  // virtio-gpu; Linux 6.12) ignore the offset of mmap.
-  Result<std::byte*> Map(const Block& block, uint64_t offset, uint64_t bytes,
-                         MapMode mode) noexcept {
-    if (block.offset + offset == 0) return Base::Map(block, offset, bytes, mode);
-    if (Error error = this->CheckMap(block, offset, bytes, mode); !error.ok()) return error;
-    Block whole;  // never released: its memory is `block`'s
-    whole.TakeMemoryOf(block);
-    whole.offset = 0;
-    whole.bytes = block.offset + offset + bytes;
-    return this->MapPart(whole, block.offset + offset, mode);
-  }
-  // As BackendBase.
-  Result<std::byte*> MapToKeep(const Block& block) noexcept {
-    const Result<std::byte*> at = Map(block, 0, block.bytes, this->WidestMode(block));
-    if (at.ok() && block.offset != 0) {
-      // All of the mapping: a mark of a part would split it, and the second piece would show the
-      // buffer's start.
-      const long answer =
-          this->sys().Madvise(*at - AddressableBytes(block.offset),
-                              AddressableBytes(block.offset + block.bytes), MADV_DONTFORK);
-      if (Failed(answer)) {
-        this->errors().Report(this->Unmap(*at, block.bytes));
-        return Error(ErrnoFrom(answer), "MADV_DONTFORK", {kName, Operation::kMap, {}, block.bytes});
-      }
-    }
-    return this->MakeKept(block, at);
   }
 
  private:
@@ -398,6 +360,7 @@ class DrmDumbBackend : public DmaBufBackend<Sys> {
     this->NameOrReport(block, name);
     return StatedFrame{.width = frame.width,
                        .height = frame.height,
+                       .format = 0,
                        .bits_per_pixel = frame.bits_per_pixel,
                        .pitch = create.pitch,
                        .bytes = create.size};

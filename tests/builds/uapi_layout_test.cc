@@ -8,6 +8,7 @@
 #include <linux/dma-heap.h>
 #include <linux/membarrier.h>
 #include <linux/udmabuf.h>
+#include <linux/videodev2.h>
 #include <sys/mman.h>
 
 // Of libdrm-dev, or of the kernel itself.
@@ -29,6 +30,7 @@
 #include "tests/support/skip.h"
 #include "third_party/ion_uapi/dma_buf.h"
 #include "third_party/ion_uapi/drm.h"
+#include "third_party/ion_uapi/v4l2.h"
 
 namespace {
 
@@ -92,6 +94,16 @@ TEST_CASE("uapi: dumb buffers") {
 TEST_CASE("uapi: dumb buffers") {
   ion::testing::Skip("neither libdrm-dev nor <drm/drm.h> is here");
 }
+#endif
+
+#ifdef VIDIOC_REMOVE_BUFS
+TEST_CASE("uapi: buffers of a V4L2 queue") {
+  CHECK(ion_uapi::kV4l2RemoveBufs == VIDIOC_REMOVE_BUFS);
+  CHECK(offsetof(ion_uapi::v4l2_remove_buffers, count) == offsetof(v4l2_remove_buffers, count));
+  CHECK(offsetof(ion_uapi::v4l2_remove_buffers, type) == offsetof(v4l2_remove_buffers, type));
+}
+#else
+TEST_CASE("uapi: buffers of a V4L2 queue") { ion::testing::Skip("older than Linux 6.10"); }
 #endif
 
 TEST_CASE("uapi: membarrier and madvise") {

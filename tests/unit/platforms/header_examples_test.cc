@@ -38,7 +38,9 @@
 #include "ion/backends/ion.h"
 #include "ion/backends/ion_legacy.h"
 #include "ion/backends/memfd.h"
+#include "ion/backends/stated_frame.h"
 #include "ion/backends/udmabuf.h"
+#include "ion/backends/v4l2_export.h"
 #include "ion/base/alignment.h"
 #include "ion/base/fd_socket.h"
 #include "ion/base/linux_release.h"
@@ -200,12 +202,26 @@ void Example() {
 }
 }  // namespace backends_memfd_h
 
+namespace backends_stated_frame_h {
+void Example() {
+#define EXAMPLE_backends_stated_frame_h
+#include "tests/header_examples.inc"
+}
+}  // namespace backends_stated_frame_h
+
 namespace backends_udmabuf_h {
 void Example() {
 #define EXAMPLE_backends_udmabuf_h
 #include "tests/header_examples.inc"
 }
 }  // namespace backends_udmabuf_h
+
+namespace backends_v4l2_export_h {
+void Example() {
+#define EXAMPLE_backends_v4l2_export_h
+#include "tests/header_examples.inc"
+}
+}  // namespace backends_v4l2_export_h
 
 namespace ion_backend_h {
 using MyBackend = ion::BackendArchetype;
