@@ -57,7 +57,7 @@ namespace ion {
 
 // A frame that a driver is asked for: one plane of pixels, line after line. A frame of several
 // planes is asked for as one of bytes: NV12 of 640 x 480 as 640 x 720 with 8 bits.
-struct FrameRequest {
+struct DumbFrame {
   uint32_t width = 0;   // pixels
   uint32_t height = 0;  // lines
   uint32_t bits_per_pixel = 32;
@@ -140,7 +140,7 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
   // it. `name` as in Allocate. EINVAL: an empty frame, a pixel of no whole bytes, more
   // than kLargestBytes, or a frame that the driver does not make, such as one of 24 bits for
   // virtio-gpu. Other errors as Allocate.
-  Result<StatedFrame> AllocateFrame(const FrameRequest& frame, std::string_view name,
+  Result<StatedFrame> AllocateFrame(const DumbFrame& frame, std::string_view name,
                                     Block& block) noexcept {
     uint64_t bytes = 0;
     const bool fits = !__builtin_mul_overflow(LineBytes(frame), uint64_t{frame.height}, &bytes);
@@ -291,7 +291,7 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
                  "its driver makes no dumb buffers: name another card");
   }
 
-  static ion_uapi::drm_mode_create_dumb Question(const FrameRequest& frame) noexcept {
+  static ion_uapi::drm_mode_create_dumb Question(const DumbFrame& frame) noexcept {
     return {.height = frame.height,
             .width = frame.width,
             .bpp = frame.bits_per_pixel,
@@ -301,14 +301,14 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
             .size = 0};
   }
   // Requires, for a driver: a pixel is whole bytes.
-  static constexpr uint64_t LineBytes(const FrameRequest& frame) noexcept {
+  static constexpr uint64_t LineBytes(const DumbFrame& frame) noexcept {
     return uint64_t{frame.width} * ((uint64_t{frame.bits_per_pixel} + 7) / 8);
   }
   // One line of so many bytes, whole pages, of pixels of 32 bits: those that every driver makes.
   // Before Linux 7.0 drivers count a line's bits in 32 bits (drm_gem_shmem_dumb_create of 6.12: 512
   // MiB are ENOSPC, and a page more is one page), so more than half of that is lines of a page each,
   // which is a multiple of the pitch that drivers round up to.
-  static constexpr FrameRequest LinesOf(uint64_t bytes) noexcept {
+  static constexpr DumbFrame LinesOf(uint64_t bytes) noexcept {
     constexpr uint64_t kLongestLine = uint64_t{1} << 28;  // bytes
     constexpr uint64_t kPixel = 4, kShortLine = 4096;     // bytes
     if (bytes <= kLongestLine) {
@@ -325,7 +325,7 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
   }
 
   // Asks the driver, and fills the block with all that came.
-  Result<StatedFrame> Make(const FrameRequest& frame, Charge& charge, const Origin& origin,
+  Result<StatedFrame> Make(const DumbFrame& frame, Charge& charge, const Origin& origin,
                            std::string_view name, Block& block) noexcept {
     ion_uapi::drm_mode_create_dumb create = Question(frame);
     const long made =

@@ -339,7 +339,7 @@ TEST_CASE("DrmDumbBackend: a pixel that is no whole bytes is EINVAL, as drivers 
   OneCard card;
   for (const uint32_t bits : {1u, 15u, 33u}) {
     Block block;
-    const FrameRequest frame{.width = 100, .height = 2, .bits_per_pixel = bits};
+    const DumbFrame frame{.width = 100, .height = 2, .bits_per_pixel = bits};
     const Error error = card.backend.AllocateFrame(frame, {}, block).error();
     CHECK(Kind(error) == "EINVAL allocate");
     CHECK(Contains(error.hint(), "16 for one of 15"));
@@ -351,12 +351,12 @@ TEST_CASE("DrmDumbBackend: a frame that is empty, or too large for the kernel, i
   const LeakCheck leaks;
   OneCard card;
   constexpr uint32_t kMost = UINT32_MAX;
-  for (const FrameRequest& frame :
-       {FrameRequest{.width = 0, .height = 1}, FrameRequest{.width = 1, .height = 0},
-        FrameRequest{.width = 1, .height = 1, .bits_per_pixel = 0}, FrameRequest{},
-        FrameRequest{.width = kMost, .height = 1}, FrameRequest{.width = 1, .height = kMost},
-        FrameRequest{.width = kMost, .height = kMost, .bits_per_pixel = kMost},
-        FrameRequest{.width = 1024, .height = 1 << 20}}) {
+  for (const DumbFrame& frame :
+       {DumbFrame{.width = 0, .height = 1}, DumbFrame{.width = 1, .height = 0},
+        DumbFrame{.width = 1, .height = 1, .bits_per_pixel = 0}, DumbFrame{},
+        DumbFrame{.width = kMost, .height = 1}, DumbFrame{.width = 1, .height = kMost},
+        DumbFrame{.width = kMost, .height = kMost, .bits_per_pixel = kMost},
+        DumbFrame{.width = 1024, .height = 1 << 20}}) {
     CAPTURE(frame.width);
     CAPTURE(frame.height);
     Block block;
@@ -394,7 +394,7 @@ TEST_CASE("DrmDumbBackend: a pitch or a size that does not hold the frame is EIO
   OneCard card;
   const auto refused = [&] {
     Block block;
-    const FrameRequest frame{.width = 1024, .height = 4};
+    const DumbFrame frame{.width = 1024, .height = 4};
     CHECK(Kind(card.backend.AllocateFrame(frame, {}, block).error()) == "EIO allocate");
     CHECK_FALSE(block.filled());
     CHECK(card.budget->held() == 0);
@@ -476,9 +476,9 @@ TEST_CASE("DrmDumbBackend: each card here holds what was written to a frame of i
     CAPTURE(card);
     Result<DrmDumbBackend<>> backend = DrmDumbBackend<>::Open({.node = card});
     REQUIRE(Told(backend.error()) == "ok");
-    for (const FrameRequest& asked :
-         {FrameRequest{.width = 1, .height = 1}, FrameRequest{.width = 641, .height = 479},
-          FrameRequest{.width = 1920, .height = 1080}}) {
+    for (const DumbFrame& asked :
+         {DumbFrame{.width = 1, .height = 1}, DumbFrame{.width = 641, .height = 479},
+          DumbFrame{.width = 1920, .height = 1080}}) {
       Memory memory(*backend);
       const Result<StatedFrame> frame = backend->AllocateFrame(asked, "frame", memory.block);
       REQUIRE(Told(frame.error()) == "ok");
