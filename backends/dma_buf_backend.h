@@ -186,7 +186,7 @@ class DmaBufBackend : public BackendBase<Sys> {
   // ENOTSUP: memory that another process can map can be lent.
   Error CheckNeverLends(const Block& block, const Origin& origin) noexcept {
     const bool mapped = block.mapping != nullptr;  // a question needs it
-    const bool told = mapped && this->NeverLends(block.kernel_heap);
+    const bool told = mapped && !block.foreign && this->NeverLends(block.kernel_heap);
     if (told || (!mapped && block.cpu_mappable.no())) return {};
     const Error error = LentPagesError(origin);
     if (!mapped) return error;  // it might not lend
@@ -196,7 +196,7 @@ class DmaBufBackend : public BackendBase<Sys> {
       this->TellOfLending(error);
       return error;
     }
-    this->NoteNeverLends(block.kernel_heap);
+    if (!block.foreign) this->NoteNeverLends(block.kernel_heap);
     return {};
   }
   Result<std::byte*> MapOwnOrWhole(const Block& block, uint64_t offset, uint64_t bytes,

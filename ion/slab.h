@@ -126,10 +126,12 @@ inline const SlabHeader& SlabOf(const Block& block) noexcept {
 
 // Marks a block kLent.
 inline void MarkLent(Block& block) noexcept {
-  if (block.Marked(Block::kLent)) return;
-  block.Mark(Block::kLent);
-  // After the mark: BlockTable::ForEachLent clears this before it looks for marks.
-  __atomic_store_n(&SlabOf(block).lent, uint8_t{1}, __ATOMIC_RELEASE);
+  if (!block.Marked(Block::kLent)) block.Mark(Block::kLent);
+  // After the mark: BlockTable::ForEachLent clears this before it looks for marks. Also if another
+  // thread has set the mark, which may not have come to this yet.
+  const SlabHeader& slab = SlabOf(block);
+  if (__atomic_load_n(&slab.lent, __ATOMIC_RELAXED) != 0) return;
+  __atomic_store_n(&slab.lent, uint8_t{1}, __ATOMIC_RELEASE);
 }
 
 // Never the same for two blocks of a table, of whatever time: a block has room for the lower half.

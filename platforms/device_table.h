@@ -14,8 +14,10 @@
 // Example:
 //   struct MyNpu {
 //     static constexpr ion::PartyName kName = "my npu";
-//     static constexpr ion::Constraints kConstraints{.address_limit = ion::AddressOfBits(32),
-//                                                    .exporter_needs = kImported, .stride_multiple = 64};
+//     static constexpr ion::Constraints kConstraints{
+//         .address_limit = ion::AddressOfBits(32),
+//         .exporter_needs = ion::ExporterNeeds::kExportByUs,
+//         .stride_multiple = 64};
 //   };
 //   constexpr ion::Party kParties[] = {ion::platforms::PartyOf<ion::platforms::devices::Uvc>(),
 //                                      ion::platforms::PartyOf<MyNpu>(),

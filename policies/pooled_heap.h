@@ -312,8 +312,12 @@ class PoolRecycler {
       }
       GiveUnused();
     }
-    if (const uint64_t idle = Idle().bytes; idle > bounds().high_bytes) {
-      GiveIdle(idle - bounds().low_bytes, GiveBack::kWatermark, &Amount::bytes);
+    if (Idle().bytes > bounds().high_bytes) {
+      // With what threads have at hand, and without the room that they do not use.
+      DrainNear();
+      if (const uint64_t idle = Idle().bytes; idle > bounds().high_bytes) {
+        GiveIdle(idle - bounds().low_bytes, GiveBack::kWatermark, &Amount::bytes);
+      }
     }
     std::lock_guard lock(state_->mutex);
     pools().FreeEmpty();
@@ -334,7 +338,8 @@ class PoolRecycler {
       // First: each of them is an acquire that the pool has counted.
       const uint64_t nulls = entry.nulls.load(std::memory_order_acquire);
       const PoolCounters counters = entry.pool->counters();
-      const uint64_t own_hits = counters.hits + counters.misses - nulls;
+      const uint64_t acquires = counters.hits + counters.misses;
+      const uint64_t own_hits = acquires > nulls ? acquires - nulls : 0;
       PoolReport report{.heap = Inner::kId,
                         .domain = entry.domain,
                         .open = entry.state == Entry::kOpen,
@@ -767,11 +772,20 @@ class PoolRecycler {
 
   // --- idle blocks -------------------------------------------------------------------------------
 
+  // Also a pool that is nobody's: a thread may have room for it.
   void DrainAll() noexcept {
     PoolBase<>* all[Directory::kMaxEntries];
     size_t count = 0;
-    pools().ForEach([&](Entry& entry) { all[count++] = &*entry.pool; });
+    for (uint16_t i = 1; i < pools().used(); ++i) {
+      if (Entry& entry = pools().at(i); entry.pool.has_value()) all[count++] = &*entry.pool;
+    }
     PoolBase<>::Drain(std::span(all, count));
+  }
+  // If threads have room for large blocks.
+  void DrainNear() noexcept {
+    if (pools().near().objects() == 0) return;
+    std::lock_guard lock(state_->mutex);
+    DrainAll();
   }
   auto Limit() noexcept { return internal::IdleLimit(pools(), state_->dirty); }
   Amount Idle() noexcept {
@@ -853,6 +867,8 @@ class PoolRecycler {
     return idle.bytes > bounds().capacity_bytes || idle.blocks > bounds().capacity_blocks;
   }
   void GivePast(uint64_t bound, uint64_t Amount::*unit) noexcept {
+    if (Idle().*unit <= bound) return;
+    DrainNear();
     const uint64_t idle = Idle().*unit;
     if (idle > bound) GiveIdle(idle - bound, GiveBack::kCapacity, unit);
   }

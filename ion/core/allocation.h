@@ -104,6 +104,7 @@ class Allocation {
     if (block_ == nullptr) return Error(ENOMEM, "operator new: a block", origin_);
     RegionDomain& region = core_.heaps_.region(kAt);
     if (H::kCaps.shares && region.Refuses(asker_.domain)) return OthersSeeIt();
+    block_->Unmark(Block::kNoSync);  // of a heap that was tried before
     Error error = heap.Allocate(core_.recycling_.template Whole<kAt>(request_), *block_);
     if (!error.ok()) return error;
     // Only who gets memory leaves a mark on its region; nobody else has the block yet.

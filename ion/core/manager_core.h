@@ -210,12 +210,17 @@ class ManagerCore {
   Error KnowAsOwn(Block& block, const BufferIdentity& identity) noexcept {
     if (block.foreign || !identity.known() || block.Marked(Block::kKnown)) return {};
     const uint64_t bytes = block.bytes;
-    if (!own_.Shared(identity, bytes, !SharesItsDescriptor(block))) {
-      return Error(ENOMEM, "operator new: a share", {B::kName, Operation::kShare, {}, bytes});
-    }
-    blocks_.Amend(block, [&](BlockNote& note) { note.identity = identity; });
-    block.Mark(Block::kKnown);
-    return {};
+    bool known = true;
+    // Under the table's lock, as an import that finds the block lent does the same.
+    blocks_.Amend(block, [&](BlockNote& note) {
+      if (block.Marked(Block::kKnown)) return;
+      known = own_.Shared(identity, bytes, !SharesItsDescriptor(block));
+      if (!known) return;
+      note.identity = identity;
+      block.Mark(Block::kKnown);
+    });
+    if (known) return {};
+    return Error(ENOMEM, "operator new: a share", {B::kName, Operation::kShare, {}, bytes});
   }
   // Returns true if two descriptors, whose identities may be equal, certainly lead to one buffer.
   bool AreOne(FdRef a, FdRef b) const noexcept {

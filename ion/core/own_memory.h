@@ -9,7 +9,7 @@
 //
 // Not for users.
 //
-// Cost: a hash table of 4 KiB, and 72 bytes for each buffer that was shared. Thread-safe.
+// Cost: a hash table, and 72 bytes for each buffer that was shared. Thread-safe.
 #ifndef ION_ION_CORE_OWN_MEMORY_H_
 #define ION_ION_CORE_OWN_MEMORY_H_
 

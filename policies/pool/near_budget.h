@@ -6,7 +6,7 @@
 // NearBudget: bounds the large objects that may lie in the magazines of threads, of several pools
 // together. A magazine takes room here for each object before it holds one, and gives the room back
 // when somebody empties it. Room that is not used counts, too: so the sum is a bound at every
-// moment.
+// moment. In a forked child the room of the parent's threads stays taken: make another budget.
 //
 // Example:
 //   ion::NearBudget near(/*bytes=*/128 << 20, /*objects=*/256);

@@ -20,9 +20,11 @@
 
 namespace ion::internal {
 
-// T: all bytes zero is one.
+// T: all bytes zero is one, and its end does nothing.
 template <class T>
 class ZeroPages {
+  static_assert(std::is_trivially_destructible_v<T>);
+
  public:
   ZeroPages() noexcept = default;
   ZeroPages(const ZeroPages&) = delete;

@@ -588,6 +588,26 @@ TEST_CASE(
   CHECK(Sum(manager.MakeReport()).held_bytes == 0);
 }
 
+TEST_CASE("PooledHeap: room for large blocks that are in use is no idle memory at a tick") {
+  const LeakCheck leaks;
+  auto manager = Open<Pooled<PoolSpec{
+      .capacity_bytes = 16_MiB, .high_bytes = 8_MiB, .low_bytes = 4_MiB, .age_ticks = 100}>>();
+  auto client = Make(manager, {.recycle_as_is = true});
+  std::vector<Buffer> large, small;
+  const auto take = [&] {
+    for (int i = 0; i < 4; ++i) large.push_back(Take(client, 2_MiB));
+  };
+  take();
+  large.clear();
+  take();
+  for (int i = 0; i < 4; ++i) small.push_back(Take(client, 1_MiB));
+  small.clear();
+  manager.Tick();
+  const PoolReport sum = Sum(manager.MakeReport());
+  CHECK(sum.given_back_bytes[static_cast<size_t>(GiveBack::kWatermark)] == 0);
+  CHECK(sum.held_bytes == 4_MiB);
+}
+
 TEST_CASE("PooledHeap: a lease of a large block, as it was left, comes from the thread's hand") {
   const LeakCheck leaks;
   auto manager = Open<Pooled<>>();
