@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <memory>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -57,7 +58,7 @@ TEST_CASE("docs/choosing-memory.md: memory for devices that it does not suit is 
   REQUIRE(client.ok());
   const absl::Status status = Chosen(*manager, *client);
   CHECK(ion::ErrnoOf(status) == ENODEV);
-  CHECK(std::string_view(status.message()).find("codec") != std::string_view::npos);
+  CHECK(std::string(status.message()).find("codec") != std::string::npos);
 }
 
 using namespace ion::literals;  // NOLINT(google-build-using-namespace): made for it
