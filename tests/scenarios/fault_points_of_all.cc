@@ -33,7 +33,6 @@ namespace ion::testing::faults {
               "lseek",
               "fstat",
               "fstatfs",
-              "uname",
               "sysinfo",
               "ioctl DMA_BUF_IOCTL_SYNC",
               "ioctl DMA_BUF_SET_NAME"},
