@@ -49,14 +49,6 @@ int Usage(const std::string& wrong) {
   return 2;
 }
 
-ion::PixelFormat FormatNamed(std::string_view name) {
-  for (size_t at = 0; at <= ion::kPixelFormats; ++at) {
-    const auto format = static_cast<ion::PixelFormat>(at);
-    if (ion::InfoOf(format).name == name) return format;
-  }
-  return ion::PixelFormat::kNone;
-}
-
 bool ReadNumber(std::string_view text, uint64_t& number) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   return error == std::errc{} && end == text.data() + text.size();
@@ -67,10 +59,9 @@ std::optional<std::string> Read(int argc, char** argv, Arguments& arguments) {
   for (int i = 1; i < argc; ++i) {
     const std::string_view word = argv[i];
     if (word.starts_with("--format=")) {
-      arguments.image.format = FormatNamed(word.substr(9));
-      if (arguments.image.format == ion::PixelFormat::kNone) {
-        return "no format has the name " + std::string(word.substr(9));
-      }
+      const std::optional<ion::PixelFormat> format = ion::FromName(word.substr(9));
+      if (!format.has_value()) return "no format has the name " + std::string(word.substr(9));
+      arguments.image.format = *format;
     } else if (word.starts_with("--size=")) {
       const std::string_view size = word.substr(7);
       const size_t cross = size.find('x');

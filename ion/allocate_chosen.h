@@ -17,21 +17,19 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdint>
-#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "ion/base/error.h"
+#include "ion/base/multiple.h"
 #include "ion/base/status.h"
 #include "ion/base/with_memory.h"
 #include "ion/buffer.h"
 #include "ion/choice.h"
 #include "ion/client_ref.h"
 #include "ion/heap_id.h"
-#include "ion/merge.h"
 #include "ion/request.h"
 #include "ion/slab.h"
 
@@ -53,13 +51,12 @@ inline absl::StatusOr<Buffer> AllocateChosen(ClientRef client, const Choice& cho
   }
   const HeapMask mask = request.heaps.value_or(HeapMask::All());
   const Merged& all = choice.merged;
-  const std::optional<uint64_t> bytes =
-      internal::MultipleFrom(std::max(request.bytes, all.size_min()), all.size_multiple());
-  if (!bytes.has_value() || *bytes > all.size_max()) {
+  request.bytes = std::max(request.bytes, all.size_min());
+  if (!internal::RoundUpInPlace(request.bytes, all.size_multiple()) ||
+      request.bytes > all.size_max()) {
     return ToStatus(Error(EINVAL, "a party of the choice takes no buffer as large", origin,
                           "DescribeOrigin of size_max (ion/choice_text.h) names it"));
   }
-  request.bytes = *bytes;
   request.alignment = std::max(request.alignment, all.base_align());
   absl::Status last;
   std::string reasons;

@@ -11,7 +11,7 @@
 //
 // The answer is data: the ids of the heaps in order, for a caller that tries one after the other; a
 // verdict on each heap; and, if there is none, the two parties, fields, values and sources that
-// exclude each other. ion/constraint_text.h makes sentences of it.
+// exclude each other. ion/choice_text.h makes sentences of it.
 //
 // Nothing is allocated, neither device memory nor heap memory: Supports asks only.
 //

@@ -125,7 +125,7 @@ constexpr std::span<const FieldWord> WordsOf(Field field) noexcept {
 
 namespace internal {
 
-// No text of ours is longer: 37 fields and 64 formats, each with a source.
+// No text of ours is longer: 36 fields and 64 formats, each with a source.
 inline constexpr size_t kMostConstraintText = 16384;
 
 inline void AppendSource(std::string& text, Source source) {

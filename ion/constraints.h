@@ -8,7 +8,7 @@
 // stated demands nothing. ion/merge.h has the rules by which those of all parties become one set,
 // ion/choice.h finds the heap.
 //
-// Not for the layout of one image: that is computed from the merged values.
+// Not for the layout of one image: ion/layout.h computes it from the merged limits.
 //
 // Example:
 //   constexpr ion::Constraints kCamera{.held = 4,  // by hand: declared

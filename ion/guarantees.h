@@ -15,7 +15,7 @@
 //   static_assert(kCma.guarantees.segments == 1);  // by its type
 //   static_assert(kCma.guarantees.cached.unknown());
 //
-// Cost: plain data, 112 bytes. Thread-compatible.
+// Cost: plain data, some 90 bytes. Thread-compatible.
 #ifndef ION_ION_GUARANTEES_H_
 #define ION_ION_GUARANTEES_H_
 

@@ -47,6 +47,7 @@
 #include <bit>
 #include <cstdint>
 
+#include "ion/base/multiple.h"
 #include "ion/image_constraints.h"
 #include "ion/pixel_format.h"
 
@@ -200,14 +201,6 @@ constexpr uint64_t ValueOf(const ImageSpec& spec, LayoutField field) noexcept {
 namespace internal {
 
 inline constexpr uint64_t kPixelsEnd = uint64_t{1} << 32;
-
-// Rounds `value` up to a multiple. Returns false if that has more than 64 bits. Most multiples are
-// powers of two, which cost no division.
-constexpr bool RoundUpInPlace(uint64_t& value, uint64_t multiple) noexcept {
-  const uint64_t below = multiple - 1;
-  const uint64_t over = (multiple & below) == 0 ? value & below : value % multiple;
-  return over == 0 || !__builtin_add_overflow(value, multiple - over, &value);
-}
 
 // A stride in proportion, by PixelFormatInfo::stride_shift.
 constexpr uint64_t Proportional(uint64_t stride, int shift) noexcept {

@@ -9,7 +9,7 @@
 // The order of the parties does not matter.
 //
 // Two demands that nothing satisfies are a Conflict: the field, both parties, both values and their
-// sources, as data. ion/constraint_text.h makes sentences.
+// sources, as data. ion/choice_text.h makes sentences.
 //
 // To find memory for parties, call Choose (ion/choice.h), which does all of this.
 //
@@ -34,6 +34,7 @@
 #include <optional>
 #include <span>
 
+#include "ion/base/multiple.h"
 #include "ion/constraints.h"
 #include "ion/heap_id.h"
 #include "ion/image_constraints.h"
@@ -95,14 +96,6 @@ struct Conflict {
 
 namespace internal {
 
-// `value` rounded up to a multiple; none if that does not fit into 64 bits.
-constexpr std::optional<uint64_t> MultipleFrom(uint64_t value, uint64_t multiple) noexcept {
-  const uint64_t over = value % multiple;
-  if (over == 0) return value;
-  uint64_t up = 0;
-  if (__builtin_add_overflow(value, multiple - over, &up)) return std::nullopt;
-  return up;
-}
 constexpr std::optional<uint64_t> CommonMultiple(uint64_t a, uint64_t b) noexcept {
   if (a % b == 0) return a;
   uint64_t product = 0;
@@ -214,10 +207,9 @@ template <class Get>
 constexpr std::optional<Clash> CrossCheck(const Get& get) noexcept {
   using enum Field;
   // The buffer's size.
-  const std::optional<uint64_t> size =
-      MultipleFrom(std::max<uint64_t>(get(kSizeMin), 1), get(kSizeMultiple));
-  if (!size.has_value()) return Clash{kSizeMin, kSizeMultiple};
-  if (*size > get(kSizeMax)) {
+  uint64_t size = std::max<uint64_t>(get(kSizeMin), 1);
+  if (!RoundUpInPlace(size, get(kSizeMultiple))) return Clash{kSizeMin, kSizeMultiple};
+  if (size > get(kSizeMax)) {
     return Clash{kSizeMax, get(kSizeMin) > get(kSizeMax) ? kSizeMin : kSizeMultiple};
   }
   // The number of buffers.
@@ -236,7 +228,7 @@ constexpr std::optional<Clash> CrossCheck(const Get& get) noexcept {
   const uint64_t piece = std::min(get(kSegmentSizeMax), get(kSegmentBoundary));
   const Field shortest = piece == get(kSegmentSizeMax) ? kSegmentSizeMax : kSegmentBoundary;
   if (get(kSegmentMultiple) > piece) return Clash{shortest, kSegmentMultiple};
-  if (SaturatedProduct(piece, get(kSegmentsMax)) < *size) {
+  if (SaturatedProduct(piece, get(kSegmentsMax)) < size) {
     return Clash{shortest, kSegmentsMax};
   }
   // Heaps.
@@ -253,10 +245,9 @@ constexpr std::optional<Clash> CrossCheck(const Get& get) noexcept {
     if ((get(kExporterNeeds) & kCpus) != 0) return Clash{kProtection, kExporterNeeds};
   }
   // Strides.
-  const std::optional<uint64_t> stride =
-      MultipleFrom(std::max<uint64_t>(get(kStrideMin), 1), get(kStrideMultiple));
-  if (!stride.has_value()) return Clash{kStrideMin, kStrideMultiple};
-  if (*stride > get(kStrideMax)) {
+  uint64_t stride = std::max<uint64_t>(get(kStrideMin), 1);
+  if (!RoundUpInPlace(stride, get(kStrideMultiple))) return Clash{kStrideMin, kStrideMultiple};
+  if (stride > get(kStrideMax)) {
     return Clash{kStrideMax, get(kStrideMin) > get(kStrideMax) ? kStrideMin : kStrideMultiple};
   }
   if (const uint64_t exact = get(kStrideExact); exact != 0) {
@@ -415,7 +406,8 @@ class Merged {
   constexpr uint64_t buffers() const noexcept { return held() + slack() + shared_slack(); }
   // The least size of a buffer in bytes, a multiple of size_multiple; 0 if no party states one.
   constexpr uint64_t bytes() const noexcept {
-    return internal::MultipleFrom(size_min(), size_multiple()).value_or(UINT64_MAX);
+    uint64_t bytes = size_min();
+    return internal::RoundUpInPlace(bytes, size_multiple()) ? bytes : UINT64_MAX;
   }
   // True if one party's CPU, or driver's CPU, reads or writes.
   constexpr bool uses_cpu() const noexcept {

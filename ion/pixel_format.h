@@ -317,6 +317,14 @@ constexpr const PixelFormatInfo& InfoOf(PixelFormat format) noexcept {
   return internal::kFormatTable[i <= kPixelFormats ? i : 0];
 }
 
+// The format of this name, as "NV12".
+constexpr std::optional<PixelFormat> FromName(std::string_view name) noexcept {
+  for (const PixelFormatInfo& row : internal::kFormatTable) {
+    if (row.format != PixelFormat::kNone && row.name == name) return row.format;
+  }
+  return std::nullopt;
+}
+
 // DRM's code, 0 if it has none.
 constexpr uint32_t DrmCodeOf(PixelFormat format) noexcept { return InfoOf(format).drm; }
 

@@ -40,7 +40,6 @@
 #include "ion/base/check.h"
 #include "ion/base/error.h"
 #include "ion/base/fd.h"
-#include "ion/base/linux_release.h"
 #include "ion/base/status.h"
 #include "ion/block.h"
 #include "ion/buffer.h"
@@ -641,10 +640,6 @@ std::vector<Scenario<B>> ComposeScenarios() {
 // Skips the test case where this machine has nothing for the backend.
 template <class B>
 bool Opened(Rig<B>& rig) {
-  if (std::is_same_v<B, DrmDumb> && ion::LinuxRelease::Read().IsBefore(6, 10)) {
-    ion::testing::Skip("drm_dumb is not tried before Linux 6.10");
-    return false;
-  }
   if (rig.opened()) {
     if (!kStandsIn<B>) opened_backends.insert(B::kName);
     Warm(rig, rig.backend());

@@ -8,14 +8,12 @@
 #ifndef ION_TESTS_SUPPORT_DRM_CARD_H_
 #define ION_TESTS_SUPPORT_DRM_CARD_H_
 
-#include <cerrno>
 #include <string>
 #include <utility>
 
 #include "ion/backend.h"
 #include "ion/backends/drm_dumb.h"
 #include "ion/base/error.h"
-#include "ion/base/linux_release.h"
 #include "ion/base/syscalls.h"
 
 namespace ion::testing {
@@ -26,10 +24,6 @@ class DrmDumbOfCard : public DrmDumbBackend<Sys> {
 
  public:
   static Result<DrmDumbOfCard> Open(const typename Base::Options& options) noexcept {
-    // Before, a driver's mappings have other names, and a queue keeps its buffers.
-    if (LinuxRelease::Read().IsBefore(6, 10)) {
-      return Error(ENOTSUP, "not tried before Linux 6.10", {Base::kName, Operation::kOpen});
-    }
     typename Base::Options of_card = options;
     of_card.node = "/dev/dri/card" + std::to_string(kCard);
     Result<Base> opened = Base::Open(of_card);

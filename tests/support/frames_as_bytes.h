@@ -29,7 +29,6 @@
 #include "ion/base/bytes.h"
 #include "ion/base/error.h"
 #include "ion/base/fd.h"
-#include "ion/base/linux_release.h"
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
 
@@ -54,10 +53,6 @@ class FramesAsBytes : public V4l2ExportBackend<Sys> {
 
  public:
   static Result<FramesAsBytes> Open(const typename Base::Options& options) noexcept {
-    // Before, a driver's mappings have other names, and a queue keeps its buffers.
-    if (LinuxRelease::Read().IsBefore(6, 10)) {
-      return Error(ENOTSUP, "not tried before Linux 6.10", {Base::kName, Operation::kOpen});
-    }
     const std::vector<std::string> nodes = VideoNodesOf("vivid");
     typename Base::Options of_device = options;
     of_device.node = kDevice < nodes.size() ? nodes[kDevice] : "no such device of vivid";

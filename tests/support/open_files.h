@@ -50,9 +50,11 @@ inline std::string DescriptorLines() {
 }
 
 // The names of device memory in /proc/self/maps: those of dma-bufs, which have no name of their own
-// before Linux 5.3, and of memfds, and those that were added. Not thread-safe.
+// before Linux 5.3, of the buffers of DRM's drivers (in 5.10 that of the file behind them), and of
+// memfds, and those that were added. Not thread-safe.
 inline std::vector<std::string_view>& DeviceMappingNames() {
-  static std::vector<std::string_view> names = {"/dmabuf:", "anon_inode:dmabuf", "/memfd:"};
+  static std::vector<std::string_view> names = {"/dmabuf:", "anon_inode:dmabuf", "/drm mm object",
+                                                "/memfd:"};
   return names;
 }
 

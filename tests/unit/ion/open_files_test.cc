@@ -20,6 +20,7 @@ TEST_CASE("DeviceMappings: a dma-buf is device memory, under the name of any ker
   const std::string range = "7f0000000000-7f0000001000 rw-s 00000000 00:0b 9   ";
   CHECK(IsDeviceMapping(range + "/dmabuf:front"));
   CHECK(IsDeviceMapping(range + "anon_inode:dmabuf"));  // before Linux 5.3
+  CHECK(IsDeviceMapping(range + "/drm mm object (deleted)"));
   CHECK(IsDeviceMapping(range + "/memfd:front (deleted)"));
   CHECK_FALSE(IsDeviceMapping(range + "anon_inode:[eventfd]"));
   CHECK_FALSE(IsDeviceMapping(range + "/usr/lib/libdmabuf.so"));

@@ -45,6 +45,14 @@ std::string Text(uint32_t code) {
   return text;
 }
 
+TEST_CASE("PixelFormat: each is found by its name, and no other name finds one") {
+  for (size_t at = 1; at <= kPixelFormats; ++at) {
+    const auto format = static_cast<PixelFormat>(at);
+    CHECK(FromName(InfoOf(format).name) == format);
+  }
+  for (const char* name : {"", "none", "nv12 ", "NV"}) CHECK_FALSE(FromName(name).has_value());
+}
+
 TEST_CASE("PixelFormat: each code leads back to its format, and no two formats share one") {
   EachFormat([](const PixelFormatInfo& info) {
     CAPTURE(std::string(info.name));
