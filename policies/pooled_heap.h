@@ -313,7 +313,7 @@ class PoolRecycler {
       GiveUnused();
     }
     if (Idle().bytes > bounds().high_bytes) {
-      // With what threads have at hand, and without the room that they do not use.
+      // With the blocks at the hands of threads, and without the room that they do not use.
       DrainNear();
       if (const uint64_t idle = Idle().bytes; idle > bounds().high_bytes) {
         GiveIdle(idle - bounds().low_bytes, GiveBack::kWatermark, &Amount::bytes);
