@@ -16,6 +16,7 @@
 #define ION_ION_HEAP_ID_H_
 
 #include <cstdint>
+#include <cstdlib>
 #include <optional>
 #include <string_view>
 
@@ -78,8 +79,9 @@ class HeapId {
  private:
   struct Unchecked {};
   constexpr HeapId(Unchecked, unsigned id) : value_(static_cast<uint8_t>(id)) {}
-  // Not constexpr: a consteval constructor that comes here does not compile, and names it.
-  static unsigned AHeapIdIs0To31();
+  // Not constexpr: a consteval constructor that comes here does not compile, and names it. It has a
+  // body, because clang 14 calls the constructor of an element of a list when the program runs.
+  [[noreturn]] static unsigned AHeapIdIs0To31() { std::abort(); }
 };
 
 // A set of ids.

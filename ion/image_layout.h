@@ -9,7 +9,8 @@
 //
 // Example:
 //   constexpr ion::ImageLayout kFrame =
-//       ion::LayoutOf({.format = ion::PixelFormat::kNv12, .width = 1920, .height = 1080});
+//       ion::LayoutOf<ion::ImageSpec{.format = ion::PixelFormat::kNv12, .width = 1920,
+//                                    .height = 1080}>();
 //   static_assert(kFrame.plane[1].offset == 1920 * 1080);
 //
 // The rules:
@@ -46,6 +47,7 @@
 #include <array>
 #include <bit>
 #include <cstdint>
+#include <utility>
 
 #include "ion/base/multiple.h"
 #include "ion/image_constraints.h"
@@ -422,17 +424,18 @@ constexpr LayoutProblem ComputeLayout(const ImageSpec& spec, ImageLayout& layout
   return internal::LayoutMaker(layout.spec, layout).Make();
 }
 
-namespace internal {
-// Not constexpr: a consteval function that comes here does not compile, and names it.
-void ThisImageHasNoLayout();
-}  // namespace internal
-
 // The layout of a spec that is known at compile time. A spec that ComputeLayout refuses does not
-// compile.
-consteval ImageLayout LayoutOf(const ImageSpec& spec) {
-  ImageLayout layout;
-  if (!ComputeLayout(spec, layout).ok()) internal::ThisImageHasNoLayout();
-  return layout;
+// compile. The spec is an argument of a template: clang 14 at times returns a large object of a
+// consteval function with its bytes out of place.
+template <ImageSpec kSpec>
+constexpr ImageLayout LayoutOf() noexcept {
+  constexpr auto kMade = [] {
+    std::pair<ImageLayout, LayoutProblem> made;
+    made.second = ComputeLayout(kSpec, made.first);
+    return made;
+  }();
+  static_assert(kMade.second.ok(), "this image has no layout: ComputeLayout names the problem");
+  return kMade.first;
 }
 
 }  // namespace ion

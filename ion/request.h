@@ -16,6 +16,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <optional>
 #include <string_view>
 
@@ -48,8 +49,9 @@ constexpr bool HasUnknownBits(Flags flags) noexcept {
 }
 
 namespace internal {
-// Not constexpr: a consteval function that comes here does not compile, and names it.
-unsigned APrivateFlagIsBit0To15();
+// Not constexpr: a consteval function that comes here does not compile, and names it. It has a body,
+// because clang 14 calls a consteval function of an element of a list when the program runs.
+[[noreturn]] inline unsigned APrivateFlagIsBit0To15() { std::abort(); }
 }  // namespace internal
 // A heap's private bit, 0 to 15: HeapPrivate(3) is bit 19 of the word.
 consteval Flags HeapPrivate(unsigned bit) {

@@ -7,13 +7,13 @@
 
 namespace {
 
-[[maybe_unused]] constexpr ion::ImageLayout kSound =
-    ion::LayoutOf({.format = ion::PixelFormat::kNv12, .width = 1920, .height = 1080});
+[[maybe_unused]] constexpr ion::ImageLayout kSound = ion::LayoutOf<ion::ImageSpec{
+    .format = ion::PixelFormat::kNv12, .width = 1920, .height = 1080}>();
 
 #if defined(CASE_odd_size)
-// EXPECT odd_size: ThisImageHasNoLayout
-constexpr ion::ImageLayout kOdd =
-    ion::LayoutOf({.format = ion::PixelFormat::kNv12, .width = 1919, .height = 1080});
+// EXPECT odd_size: this image has no layout
+constexpr ion::ImageLayout kOdd = ion::LayoutOf<ion::ImageSpec{
+    .format = ion::PixelFormat::kNv12, .width = 1919, .height = 1080}>();
 #endif
 
 #if defined(CASE_drm_code_of_five_letters)

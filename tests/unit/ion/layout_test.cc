@@ -48,60 +48,63 @@ constexpr bool Refused(const ImageSpec& spec, LayoutField field, LayoutRule rule
 }
 
 // Known at compile time: an image without a limit is packed.
-constexpr ImageLayout kPlain = LayoutOf(Spec(kNv12, 1920, 1080));
+constexpr ImageLayout kPlain = LayoutOf<Spec(kNv12, 1920, 1080)>();
 static_assert(kPlain.planes == 2 && kPlain.plane[0].stride == 1920 &&
               kPlain.plane[1].stride == 1920);
 static_assert(kPlain.plane[1].offset == 1920 * 1080 && kPlain.plane[1].rows == 540);
 static_assert(kPlain.total_bytes == 1920 * 1080 * 3 / 2);
 // 1920 is a multiple of 64; of 256 it is not.
-static_assert(LayoutOf(Spec(kNv12, 1920, 1080, {.stride_multiple = 64})).plane == kPlain.plane);
-constexpr ImageLayout kWide = LayoutOf(Spec(kNv12, 1920, 1080, {.stride_multiple = 256}));
+static_assert(LayoutOf<Spec(kNv12, 1920, 1080, {.stride_multiple = 64})>().plane == kPlain.plane);
+constexpr ImageLayout kWide = LayoutOf<Spec(kNv12, 1920, 1080, {.stride_multiple = 256})>();
 static_assert(kWide.plane[0].stride == 2048 && kWide.plane[1].offset == 2048 * 1080);
 static_assert(kWide.plane[0].stride_reason == LayoutField::kStrideMultiple);
 // The camera's 48 and the GPU's 64.
-static_assert(LayoutOf(Spec(kRgb888, 640, 480, {.stride_multiple = 192})).plane[0].stride == 1920);
-static_assert(LayoutOf(Spec(kRgb888, 650, 480, {.stride_multiple = 192})).plane[0].stride == 2112);
+static_assert(LayoutOf<Spec(kRgb888, 640, 480, {.stride_multiple = 192})>().plane[0].stride ==
+              1920);
+static_assert(LayoutOf<Spec(kRgb888, 650, 480, {.stride_multiple = 192})>().plane[0].stride ==
+              2112);
 // Each of three planes has a stride that is a multiple of 64, and the planes stay in proportion.
-constexpr ImageLayout kThree = LayoutOf(Spec(kYuv420, 1920, 1080, {.stride_multiple = 64}));
+constexpr ImageLayout kThree = LayoutOf<Spec(kYuv420, 1920, 1080, {.stride_multiple = 64})>();
 static_assert(kThree.plane[0].stride == 1920 && kThree.plane[1].stride == 960);
-static_assert(LayoutOf(Spec(kYuv420, 1984, 1080, {.stride_multiple = 64})).plane[0].stride == 2048);
-static_assert(LayoutOf(Spec(kYuv410, 640, 480, {.stride_multiple = 64})).plane[2].stride == 192);
-static_assert(LayoutOf(Spec(kNv24, 640, 480, {.stride_multiple = 64})).plane[1].stride == 1280);
+static_assert(LayoutOf<Spec(kYuv420, 1984, 1080, {.stride_multiple = 64})>().plane[0].stride ==
+              2048);
+static_assert(LayoutOf<Spec(kYuv410, 640, 480, {.stride_multiple = 64})>().plane[2].stride == 192);
+static_assert(LayoutOf<Spec(kNv24, 640, 480, {.stride_multiple = 64})>().plane[1].stride == 1280);
 // A decoder with macroblocks of 16 x 16: 1088 rows.
 constexpr ImageLayout kCoded =
-    LayoutOf(Spec(kNv12, 1920, 1080, {.width_multiple = 16, .height_multiple = 16}));
+    LayoutOf<Spec(kNv12, 1920, 1080, {.width_multiple = 16, .height_multiple = 16})>();
 static_assert(kCoded.height == 1088 && kCoded.plane[1].rows == 544);
 static_assert(kCoded.total_bytes == 1920 * 1088 * 3 / 2);
 // Qualcomm's venus: a stride of 128, Y in 32 rows, Cb and Cr in 16, the whole in pages.
-constexpr ImageLayout kVenus = LayoutOf(
-    Spec(kNv12, 1280, 720, {.stride_multiple = 128, .height_multiple = 32, .size_multiple = 4096}));
+constexpr ImageLayout kVenus = LayoutOf<Spec(
+    kNv12, 1280, 720, {.stride_multiple = 128, .height_multiple = 32, .size_multiple = 4096})>();
 static_assert(kVenus.plane[0].rows == 736 && kVenus.plane[1].rows == 368);
 static_assert(kVenus.total_bytes == (1280 * 736 * 3 / 2 + 4095) / 4096 * 4096);
 // Four samples in five bytes.
-static_assert(LayoutOf(Spec(kBayer10Packed, 3280, 2464)).plane[0].stride == 4100);
-static_assert(LayoutOf(Spec(kNv15, 1920, 1080)).plane[1].stride == 2400);
-static_assert(LayoutOf(Spec(kBayer12Packed, 4056, 3040)).total_bytes == 6084ull * 3040);
-static_assert(LayoutOf(Spec(kP010, 1920, 1080)).plane[1].stride == 3840);
+static_assert(LayoutOf<Spec(kBayer10Packed, 3280, 2464)>().plane[0].stride == 4100);
+static_assert(LayoutOf<Spec(kNv15, 1920, 1080)>().plane[1].stride == 2400);
+static_assert(LayoutOf<Spec(kBayer12Packed, 4056, 3040)>().total_bytes == 6084ull * 3040);
+static_assert(LayoutOf<Spec(kP010, 1920, 1080)>().plane[1].stride == 3840);
 
 TEST_CASE("ImageLayout: rows that a device reads past the image follow it") {
   // V3D reads up to 64 rows past a linear image that it imports.
-  constexpr ImageLayout kRows = LayoutOf(Spec(kXrgb8888, 640, 480, {.tail_rows = 64}));
+  constexpr ImageLayout kRows = LayoutOf<Spec(kXrgb8888, 640, 480, {.tail_rows = 64})>();
   CHECK(kRows.image_bytes == 2560 * 480);
   CHECK(kRows.tail_bytes == 2560 * 64);
   CHECK(kRows.total_bytes == 2560 * 544);
   CHECK(kRows.total_reason == LayoutField::kTailRows);
   // Of two tails the larger one: both devices read the same bytes.
   constexpr ImageLayout kBoth =
-      LayoutOf(Spec(kXrgb8888, 640, 480, {.tail_bytes = 200'000, .tail_rows = 64}));
+      LayoutOf<Spec(kXrgb8888, 640, 480, {.tail_bytes = 200'000, .tail_rows = 64})>();
   CHECK(kBoth.tail_bytes == 200'000);
   CHECK(kBoth.tail_reason == LayoutField::kTailBytes);
   // Of planes with several strides the largest.
-  CHECK(LayoutOf(Spec(kNv24, 640, 480, {.tail_rows = 2})).tail_bytes == 2560);
-  CHECK(LayoutOf(Spec(kYuv420, 640, 480, {.tail_rows = 2})).tail_bytes == 1280);
+  CHECK(LayoutOf<Spec(kNv24, 640, 480, {.tail_rows = 2})>().tail_bytes == 2560);
+  CHECK(LayoutOf<Spec(kYuv420, 640, 480, {.tail_rows = 2})>().tail_bytes == 1280);
 }
 
 TEST_CASE("ImageLayout: a stride and a size that a device states are taken as stated") {
-  constexpr ImageLayout kStride = LayoutOf(Spec(kYuyv, 640, 480, {.stride_exact = 1300}));
+  constexpr ImageLayout kStride = LayoutOf<Spec(kYuyv, 640, 480, {.stride_exact = 1300})>();
   CHECK(kStride.plane[0].stride == 1300);
   CHECK(kStride.plane[0].row_bytes == 1280);
   CHECK(kStride.plane[0].stride_reason == LayoutField::kStrideExact);
@@ -126,7 +129,7 @@ TEST_CASE("ImageLayout: a stride and a size that a device states are taken as st
 }
 
 TEST_CASE("ImageLayout: each plane begins at a multiple of plane_offset_multiple") {
-  const ImageLayout layout = LayoutOf(Spec(kYuv420, 100, 50, {.plane_offset_multiple = 4096}));
+  const ImageLayout layout = LayoutOf<Spec(kYuv420, 100, 50, {.plane_offset_multiple = 4096})>();
   CHECK(layout.plane[0].offset == 0);
   CHECK(layout.plane[1].offset == 8192);
   CHECK(layout.plane[2].offset == 12'288);
@@ -420,7 +423,7 @@ TEST_CASE("MakeLayout: it takes no heap memory, and a refusal without memory kee
 
 TEST_CASE("FrameRequest: a frame's request is one call") {
   ImageLayout layout =
-      LayoutOf(Spec(kNv12, 1920, 1080, {.base_align = 256, .size_multiple = 4096}));
+      LayoutOf<Spec(kNv12, 1920, 1080, {.base_align = 256, .size_multiple = 4096})>();
   const Request request = FrameRequest(layout, {.heaps = HeapMask(HeapId{4}), .name = "preview"});
   CHECK(request.bytes == layout.total_bytes);
   CHECK(request.alignment == 256);
@@ -430,7 +433,7 @@ TEST_CASE("FrameRequest: a frame's request is one call") {
 }
 
 TEST_CASE("PlaneView: a row has its place and its pixels, and writes reach the buffer") {
-  const ImageLayout layout = LayoutOf(Spec(kNv12, 6, 4, {.stride_multiple = 8}));
+  const ImageLayout layout = LayoutOf<Spec(kNv12, 6, 4, {.stride_multiple = 8})>();
   std::vector<std::byte> buffer(layout.total_bytes);
   const absl::StatusOr<PlaneView> chroma = PlaneOf(std::span(buffer), layout, 1);
   REQUIRE(chroma.ok());
@@ -452,7 +455,7 @@ TEST_CASE("PlaneView: a row has its place and its pixels, and writes reach the b
 
 TEST_CASE(
     "PlaneView: bytes that end before the plane's last pixel, or no such plane, are an error") {
-  const ImageLayout layout = LayoutOf(Spec(kNv12, 6, 4, {.stride_multiple = 8}));
+  const ImageLayout layout = LayoutOf<Spec(kNv12, 6, 4, {.stride_multiple = 8})>();
   std::vector<std::byte> buffer(layout.total_bytes);
   const std::span<std::byte> all(buffer);
   // The last row's padding is not needed.
