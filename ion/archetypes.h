@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "ion/backend.h"
+#include "ion/device.h"
 #include "ion/heap.h"
 #include "ion/recycler.h"
 #include "ion/recycling.h"
@@ -117,6 +118,19 @@ class RecyclerArchetype {
   uint64_t unpooled() const noexcept { return 0; }
 };
 static_assert(RecyclerCheck<RecyclerArchetype, HeapArchetype, BackendArchetype>::kOk);
+
+class DeviceArchetype {
+ public:
+  DeviceArchetype(DeviceArchetype&&) noexcept = default;
+
+  Party party() const noexcept { return {}; }
+  DeviceTraits traits() const noexcept { return {}; }
+  Acceptance Accepts(const DeviceMemory&) noexcept { return {}; }
+  Result<Imported> Map(const DeviceMemory&) noexcept { return Imported{}; }
+  Error Unmap(const Imported&) noexcept { return {}; }
+  bool InUse(const Imported&) const noexcept { return false; }
+};
+static_assert(DeviceCheck<DeviceArchetype>::kOk);
 
 }  // namespace ion
 

@@ -23,6 +23,7 @@ LINKED = [
     "backends/stated_frame.h",
     "backends/udmabuf.h",
     "backends/v4l2_export.h",
+    "devices/declared.h",
     "platforms/all.h",
     "platforms/all_backend.h",
     "platforms/any_backend.h",

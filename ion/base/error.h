@@ -40,6 +40,9 @@ enum class Operation : uint8_t {
   kClient,       // make a client
   kCustom,       // a backend's own command
   kProve,        // prove that nobody else holds memory
+  kAttach,       // have a device use a buffer
+  kDetach,       // end that
+  kMove,         // give a buffer other memory
 };
 
 constexpr std::string_view OperationName(Operation operation) noexcept {
@@ -74,6 +77,12 @@ constexpr std::string_view OperationName(Operation operation) noexcept {
       return "prove unshared";
     case Operation::kCustom:
       return "custom command";
+    case Operation::kAttach:
+      return "attach";
+    case Operation::kDetach:
+      return "detach";
+    case Operation::kMove:
+      return "move";
   }
   return "?";
 }

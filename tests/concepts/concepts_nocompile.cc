@@ -293,6 +293,30 @@ struct Bad : RecyclerArchetype {
 static_assert(RecyclerCheck<Bad, HeapArchetype, BackendArchetype>::kOk);
 #endif
 
+// EXPECT device_party: ion: a device needs `Party party() const noexcept`
+#if defined(CASE_device_party)
+struct Bad : DeviceArchetype {
+  int traits() const noexcept;
+};
+static_assert(DeviceCheck<Bad>::kOk);
+#endif
+
+// EXPECT device_accepts: ion: a device needs `Acceptance Accepts(const DeviceMemory&)
+#if defined(CASE_device_accepts)
+struct Bad : DeviceArchetype {
+  Acceptance Accepts(const DeviceMemory&);  // may throw
+};
+static_assert(DeviceCheck<Bad>::kOk);
+#endif
+
+// EXPECT device_map: ion: a device needs `Result<Imported> Map(const DeviceMemory&)
+#if defined(CASE_device_map)
+struct Bad : DeviceArchetype {
+  bool InUse(uint64_t) const noexcept;
+};
+static_assert(DeviceCheck<Bad>::kOk);
+#endif
+
 // EXPECT phys_of_unknown: ion: this heap does not know where its memory lies
 #if defined(CASE_phys_of_unknown)
 constexpr HeapSpec kCarveout{.type = HeapType::kCarveout, .id = 2, .bytes = 4096};

@@ -4,6 +4,7 @@
 // The concepts say no: beside each archetype, one type for each rule that can be broken. What the
 // compiler says of them is in tests/concepts/concepts_nocompile.cc.
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -20,6 +21,8 @@
 #include "ion/base/fd.h"
 #include "ion/base/syscalls.h"
 #include "ion/cpu_access.h"
+#include "ion/device.h"
+#include "ion/devices/declared.h"
 #include "ion/heap.h"
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
@@ -715,6 +718,41 @@ TEST_CASE("Properties: of two, only what both say") {
                            .alignment = 4096});
   CHECK(Common(b, a) == both);
   CHECK(Common(a, a) == a);
+}
+
+struct NamesNoParty : DeviceArchetype {
+  void party() const noexcept;
+};
+struct AnswersYesOrNo : DeviceArchetype {
+  bool Accepts(const DeviceMemory&) noexcept;
+};
+struct MapMayThrow : DeviceArchetype {
+  Result<Imported> Map(const DeviceMemory&);
+};
+struct LetsGoSilently : DeviceArchetype {
+  void Unmap(const Imported&) noexcept;
+};
+
+TEST_CASE("Device: the archetype and ours are devices") {
+  static_assert(Device<DeviceArchetype> && Device<DeclaredDevice>);
+  DeclaredDevice device(Party{});
+  DeclaredDevice other(Party{});
+  CHECK(DeviceRef(device) == DeviceRef(device));
+  CHECK_FALSE(DeviceRef(device) == DeviceRef(other));
+  const Acceptance declared = DeviceRef(other).Accepts({});
+  CHECK(declared.verdict == Acceptance::Verdict::kCannotAsk);
+  CHECK(declared.error.code() == ENOTSUP);
+}
+
+TEST_CASE("Device: a type that breaks one rule is none, and only that rule says so") {
+  static_assert(!Device<NamesNoParty> && !DeviceParty<NamesNoParty>);
+  static_assert(!Device<AnswersYesOrNo> && !DeviceAccepts<AnswersYesOrNo>);
+  static_assert(!Device<MapMayThrow> && !DeviceMap<MapMayThrow>);
+  static_assert(!Device<LetsGoSilently> && !DeviceMap<LetsGoSilently>);
+  static_assert(DeviceAccepts<NamesNoParty> && DeviceMap<AnswersYesOrNo>);
+  static_assert(DeviceParty<MapMayThrow> && DeviceAccepts<LetsGoSilently>);
+  static_assert(!std::is_constructible_v<DeviceRef, DeviceArchetype>, "it would dangle");
+  CHECK(!Device<NamesNoParty>);
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ require_home() {
 # file that has its target.
 require_links() {
   local link target
-  for link in "$root"/ion/{backends,platforms,policies}; do
+  for link in "$root"/ion/{backends,devices,platforms,policies}; do
     [[ -f $link && ! -L $link ]] || continue
     target=$(<"$link")
     [[ $target == "../${link##*/}" ]] || die "$status_usage" "ion/${link##*/} has something else than a link: restore it, git checkout ion"

@@ -61,6 +61,8 @@
 #include "ion/cpu_access.h"
 #include "ion/cpu_copy.h"
 #include "ion/cpu_mapping.h"
+#include "ion/device.h"
+#include "ion/devices/declared.h"
 #include "ion/guarantees.h"
 #include "ion/heap_offers.h"
 #include "ion/image_layout.h"
@@ -534,6 +536,19 @@ namespace ion_pipeline_h {
 #define EXAMPLE_ion_pipeline_h
 #include "tests/header_examples.inc"
 }  // namespace ion_pipeline_h
+
+namespace devices_declared_h {
+void Example() {
+#define EXAMPLE_devices_declared_h
+#include "tests/header_examples.inc"
+}
+}  // namespace devices_declared_h
+
+namespace ion_device_h {
+using MyCodec = ion::DeviceArchetype;
+#define EXAMPLE_ion_device_h
+#include "tests/header_examples.inc"
+}  // namespace ion_device_h
 
 namespace ion_recycler_h {
 using MyRecyclerOf = ion::RecyclerArchetype;
