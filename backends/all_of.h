@@ -72,6 +72,7 @@
 #include "ion/base/fd.h"
 #include "ion/base/linux_release.h"
 #include "ion/base/memory_limit.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "ion/base/with_memory.h"
 #include "ion/block.h"
@@ -319,6 +320,14 @@ class AllOf {
     return OnIts(block, [&]<class B>(B& b) -> Result<bool> {
       if constexpr (B::kCaps.fences) return b.IsIdle(block);
       return true;
+    });
+  }
+  Error AwaitFences(const Block& block, Direction direction, Deadline deadline) noexcept
+    requires(kCaps.fences)
+  {
+    return OnIts(block, [&]<class B>(B& b) -> Error {
+      if constexpr (B::kCaps.fences) return b.AwaitFences(block, direction, deadline);
+      return {};
     });
   }
 

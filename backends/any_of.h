@@ -44,6 +44,7 @@
 #include "ion/base/error_sink.h"
 #include "ion/base/fd.h"
 #include "ion/base/linux_release.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/status.h"
 #include "ion/base/with_memory.h"
 #include "ion/block.h"
@@ -237,6 +238,14 @@ class AnyOf {
     return Visit(*this, [&]<class B>(B& b) -> Result<bool> {
       if constexpr (B::kCaps.fences) return b.IsIdle(block);
       return true;
+    });
+  }
+  Error AwaitFences(const Block& block, Direction direction, Deadline deadline) noexcept
+    requires(kCaps.fences)
+  {
+    return Visit(*this, [&]<class B>(B& b) -> Error {
+      if constexpr (B::kCaps.fences) return b.AwaitFences(block, direction, deadline);
+      return {};
     });
   }
   bool LookAgain() noexcept

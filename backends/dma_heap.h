@@ -50,6 +50,7 @@
 #include "ion/base/known.h"
 #include "ion/base/linux_release.h"
 #include "ion/base/node_hint.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "third_party/ion_uapi/dma_buf.h"
 
@@ -97,6 +98,9 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
   Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
   bool SameBuffer(FdRef a, FdRef b) const noexcept { return this->SameFile(a, b); }
   Result<bool> IsIdle(const Block& block) noexcept { return this->PollFences(block); }
+  Error AwaitFences(const Block& block, Direction direction, Deadline deadline) noexcept {
+    return this->PollFencesUntil(block, direction, deadline);
+  }
 
   // EINVAL: 0 bytes, or a heap-private flag (no kernel has any). ENOMEM: past the bound, or the
   // kernel's. A node that could not be opened answers with its reason.

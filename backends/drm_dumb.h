@@ -49,6 +49,7 @@
 #include "ion/base/bytes.h"
 #include "ion/base/linux_release.h"
 #include "ion/base/node_hint.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
 #include "third_party/ion_uapi/drm.h"
@@ -117,6 +118,9 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
 
   bool SameBuffer(FdRef a, FdRef b) const noexcept { return this->SameFile(a, b); }
   Result<bool> IsIdle(const Block& block) noexcept { return this->PollFences(block); }
+  Error AwaitFences(const Block& block, Direction direction, Deadline deadline) noexcept {
+    return this->PollFencesUntil(block, direction, deadline);
+  }
 
   // The card's node.
   const std::string& node() const noexcept { return path_; }

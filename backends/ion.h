@@ -33,6 +33,7 @@
 #include "ion/backend.h"
 #include "ion/backends/dma_buf_backend.h"
 #include "ion/backends/ion_node.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "ion/base/with_memory.h"
 #include "third_party/ion_uapi/ion.h"
@@ -85,6 +86,9 @@ class IonBackend : public DmaBufBackend<Sys> {
   Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
   bool SameBuffer(FdRef a, FdRef b) const noexcept { return this->SameFile(a, b); }
   Result<bool> IsIdle(const Block& block) noexcept { return this->PollFences(block); }
+  Error AwaitFences(const Block& block, Direction direction, Deadline deadline) noexcept {
+    return this->PollFencesUntil(block, direction, deadline);
+  }
 
   // 2: the heaps are modules (Android's 4.19 and later). 0: the kernel does not tell.
   uint32_t abi_version() const noexcept { return abi_version_; }

@@ -44,8 +44,6 @@
 #ifndef ION_BACKENDS_ION_LEGACY_H_
 #define ION_BACKENDS_ION_LEGACY_H_
 
-#include <poll.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -61,6 +59,7 @@
 #include "ion/backend.h"
 #include "ion/backends/dma_buf_backend.h"
 #include "ion/backends/ion_node.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "third_party/ion_uapi/ion_legacy.h"
 
@@ -152,9 +151,14 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
   }
 
   Result<bool> IsIdle(const Block& block) noexcept { return this->PollFences(block); }
+  Error AwaitFences(const Block& block, Direction direction, Deadline deadline) noexcept {
+    return this->PollFencesUntil(block, direction, deadline);
+  }
   Error BeginCpuAccess(const Block& block, Direction direction) noexcept {
     if (!IsOfIon(block)) return IfKnown(Base::BeginCpuAccess(block, direction));
-    return block.cached.no() ? Error() : WaitForFences(block, direction);
+    // As DMA_BUF_IOCTL_SYNC, which would also map the whole buffer into the kernel. Before Linux
+    // 3.17 nothing has fences.
+    return block.cached.no() ? Error() : this->PollFencesUntil(block, direction, kNoDeadline);
   }
   // Before Linux 4.6 another driver's dma-buf has no call at all: whoever made it has to keep its
   // mappings coherent.
@@ -326,19 +330,6 @@ class IonLegacyBackend : public DmaBufBackend<Sys> {
   static bool IsOfIon(const Block& block) noexcept { return block.cookie != 0; }
   // DMA_BUF_IOCTL_SYNC is Linux 4.6's.
   static Error IfKnown(Error error) noexcept { return error.code() == ENOTTY ? Error() : error; }
-
-  // Linux 3.17; before, nothing has fences. As DMA_BUF_IOCTL_SYNC, which would also map the whole
-  // buffer into the kernel.
-  Error WaitForFences(const Block& block, Direction direction) const noexcept {
-    const bool reads = direction == Direction::kRead;
-    pollfd fences{
-        .fd = block.fd, .events = static_cast<short>(reads ? POLLIN : POLLOUT), .revents = 0};
-    long answer;
-    do answer = this->sys().Poll(&fences, 1, -1);
-    while (answer == -EINTR);
-    if (!Failed(answer)) return {};
-    return Error(ErrnoFrom(answer), "poll", {kName, Operation::kBeginAccess, {}, block.bytes});
-  }
 
   struct Frees {
     static constexpr uint64_t kNever = UINT64_MAX;

@@ -41,6 +41,7 @@
 #include "ion/backends/sealed_memfd.h"
 #include "ion/base/linux_release.h"
 #include "ion/base/node_hint.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "third_party/ion_uapi/dma_buf.h"
 
@@ -99,6 +100,9 @@ class UdmabufBackend : public DmaBufBackend<Sys> {
   Result<bool> IsUnshared(const Block& block) noexcept { return this->ProveUnshared(block); }
   bool SameBuffer(FdRef a, FdRef b) const noexcept { return this->SameFile(a, b); }
   Result<bool> IsIdle(const Block& block) noexcept { return this->PollFences(block); }
+  Error AwaitFences(const Block& block, Direction direction, Deadline deadline) noexcept {
+    return this->PollFencesUntil(block, direction, deadline);
+  }
 
   // Of one dma-buf, and of one Compose, when they were read last.
   uint64_t bytes_limit() const noexcept { return limits_->bytes.load(std::memory_order_relaxed); }

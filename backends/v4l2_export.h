@@ -52,6 +52,7 @@
 #include "ion/base/fd.h"
 #include "ion/base/linux_release.h"
 #include "ion/base/node_hint.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
 #include "third_party/ion_uapi/v4l2.h"
@@ -65,8 +66,8 @@ class V4l2ExportBackend : public StartMappedBackend<Sys> {
  public:
   static constexpr const char* kName = "v4l2_export";
   // It proves nothing unshared: the queue holds a buffer, and its device writes to it, without a
-  // reference to the dma-buf; nor are there fences.
-  static constexpr BackendCaps kCaps = {.compares = true};
+  // reference to the dma-buf. The queue makes no fences, but an importer of a buffer may.
+  static constexpr BackendCaps kCaps = {.fences = true, .compares = true};
 
   struct Options {
     Sys sys = {};
@@ -99,6 +100,10 @@ class V4l2ExportBackend : public StartMappedBackend<Sys> {
   }
 
   bool SameBuffer(FdRef a, FdRef b) const noexcept { return this->SameFile(a, b); }
+  Result<bool> IsIdle(const Block& block) noexcept { return this->PollFences(block); }
+  Error AwaitFences(const Block& block, Direction direction, Deadline deadline) noexcept {
+    return this->PollFencesUntil(block, direction, deadline);
+  }
 
   // The device, through which the buffers are queued: the kernel lets no other file do it.
   FdRef node() const noexcept { return FdRef(queue_->node.get()); }

@@ -30,6 +30,7 @@
 #include "ion/base/error.h"
 #include "ion/base/error_sink.h"
 #include "ion/base/fd.h"
+#include "ion/base/poll_until.h"
 #include "ion/block.h"
 #include "ion/buffer_identity.h"
 #include "ion/heap_id.h"
@@ -61,7 +62,7 @@ struct BackendCaps {
   bool composes = false;         // Compose: one dma-buf from ranges of sealed memfds
   bool customs = false;          // Custom: commands of an architecture (ION_IOC_CUSTOM)
   bool proves_unshared = false;  // IsUnshared: nobody else holds a buffer
-  bool fences = false;           // IsIdle: no device's fence is pending on a buffer
+  bool fences = false;           // IsIdle, AwaitFences: devices' fences are on its buffers
   bool compares = false;         // SameBuffer: two descriptors of one identity are one buffer's
   bool relists = false;          // LookAgain: heaps that have come since Open are appended
 
@@ -215,6 +216,15 @@ concept HasIsIdle = requires(B& b, const Block& block) {
 };
 template <class B>
 concept NamesIsIdle = requires { &B::IsIdle; };
+// Waits until no fence of a filled block conflicts with the access: reading conflicts with devices
+// that write, writing with all. ETIMEDOUT: the deadline came first.
+template <class B>
+concept HasAwaitFences =
+    requires(B& b, const Block& block, Direction direction, Deadline deadline) {
+      { b.AwaitFences(block, direction, deadline) } noexcept -> std::same_as<Error>;
+    };
+template <class B>
+concept NamesAwaitFences = requires { &B::AwaitFences; };
 // Appends the heaps that appeared, or became usable, after the list was made. Returns true if it
 // appended any. Thread-safe, as all calls; an entry that cannot be read now stays as it is.
 template <class B>
@@ -238,7 +248,8 @@ concept BackendProofHook = internal::HookRule<B::kCaps.proves_unshared, internal
                                               internal::NamesIsUnshared<B>>;
 template <class B>
 concept BackendFenceHook =
-    internal::HookRule<B::kCaps.fences, internal::HasIsIdle<B>, internal::NamesIsIdle<B>>;
+    internal::HookRule<B::kCaps.fences, internal::HasIsIdle<B>, internal::NamesIsIdle<B>> &&
+    internal::HookRule<B::kCaps.fences, internal::HasAwaitFences<B>, internal::NamesAwaitFences<B>>;
 template <class B>
 concept BackendCompareHook = !B::kCaps.compares || internal::HasSameBuffer<B>;
 template <class B>
@@ -301,9 +312,10 @@ struct BackendCheck {
                 "go together: declare both, or neither; a hook that is private or has another "
                 "signature looks like a missing one");
   static_assert(!BackendIdentity<B> || BackendFenceHook<B>,
-                "ion: kCaps.fences and `Result<bool> IsIdle(const Block&) noexcept` go together: "
-                "declare both, or neither; a hook that is private or has another signature looks "
-                "like a missing one");
+                "ion: kCaps.fences and `Result<bool> IsIdle(const Block&) noexcept` go together, "
+                "and `Error AwaitFences(const Block&, Direction, Deadline) noexcept` with them: "
+                "declare all, or none; a hook that is private or has another signature looks like "
+                "a missing one");
   static_assert(!BackendIdentity<B> || BackendCompareHook<B>,
                 "ion: kCaps.compares needs a public `bool SameBuffer(FdRef, FdRef) const "
                 "noexcept`: it is missing, private, or has another signature");

@@ -34,6 +34,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ion/base/check.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/status.h"
 #include "ion/block.h"
 #include "ion/cpu_mapping.h"
@@ -48,7 +49,7 @@ class [[nodiscard]] CpuAccess {
   using Byte = std::conditional_t<Writes(kDirection), std::byte, const std::byte>;
 
   // Begins CPU access. Waits, as the kernel does, for the fences of devices that still use the
-  // buffer. For uncached memory it makes no call and waits for nothing: poll the descriptor.
+  // buffer, without bound. For uncached memory it makes no call and waits for nothing.
   template <MapMode kMode>
   static absl::StatusOr<CpuAccess> Begin(
       const CpuMapping<kMode>& mapping ABSL_ATTRIBUTE_LIFETIME_BOUND) noexcept {
@@ -68,6 +69,31 @@ class [[nodiscard]] CpuAccess {
   }
   template <MapMode kMode>
   static absl::StatusOr<CpuAccess> Begin(CpuMapping<kMode>&&) = delete;
+
+  // The same with a deadline: it first waits by poll, also for uncached memory, until no fence
+  // conflicts with the access. DeadlineExceeded (ETIMEDOUT): the deadline came before; no scope was
+  // opened, and nothing was begun. With a deadline in the past it does not wait.
+  //
+  // Between the poll and the begin another thread or process may submit work that adds a fence to
+  // the buffer: the begin of cached memory then waits for it without bound, and the CPU and the
+  // device use uncached memory at once. The kernel has no call that does both. So the deadline
+  // holds if each who may submit work on the buffer leaves it alone until the scope has begun.
+  template <MapMode kMode>
+  static absl::StatusOr<CpuAccess> Begin(
+      const CpuMapping<kMode>& mapping ABSL_ATTRIBUTE_LIFETIME_BOUND, Deadline deadline) noexcept {
+    ION_CHECK(mapping.block_ != nullptr, "a CpuMapping was used after it was moved from");
+    Block& block = *mapping.block_;
+    if (!block.Marked(Block::kNoSync)) {
+      const internal::SlabHeader& slab = internal::SlabOf(block);
+      const Direction waits = block.cpu_sync.MayBegin(kDirection);
+      if (Error error = slab.ops->await_fences(slab.owner, block, waits, deadline); !error.ok()) {
+        return ToStatus(error);
+      }
+    }
+    return Begin(mapping);
+  }
+  template <MapMode kMode>
+  static absl::StatusOr<CpuAccess> Begin(CpuMapping<kMode>&&, Deadline) = delete;
 
   CpuAccess(CpuAccess&& other) noexcept
       : block_(std::exchange(other.block_, nullptr)),

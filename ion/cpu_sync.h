@@ -21,15 +21,10 @@
 #include <limits>
 
 #include "ion/base/check.h"
+#include "ion/base/direction.h"
 #include "ion/base/error.h"
 
 namespace ion {
-
-// The CPU's accesses in a scope. The numbers are those of DMA_BUF_SYNC_READ and _WRITE.
-enum class Direction : uint8_t { kRead = 1, kWrite = 2, kReadWrite = 3 };
-
-constexpr bool Reads(Direction d) noexcept { return (static_cast<uint8_t>(d) & 1) != 0; }
-constexpr bool Writes(Direction d) noexcept { return (static_cast<uint8_t>(d) & 2) != 0; }
 
 class CpuSync {
  public:
@@ -76,6 +71,10 @@ class CpuSync {
 
   // True if a CPU access is open.
   bool open() const noexcept { return readers_ != 0 || writers_ != 0; }
+  // The most that Open of this direction begins.
+  Direction MayBegin(Direction direction) const noexcept {
+    return writers_ != 0 ? Direction::kReadWrite : direction;
+  }
 
  private:
   static constexpr uint8_t kRead = 1, kWrite = 2;

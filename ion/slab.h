@@ -31,6 +31,7 @@
 #include "ion/base/check.h"
 #include "ion/base/error.h"
 #include "ion/base/fork_mark.h"
+#include "ion/base/poll_until.h"
 #include "ion/block.h"
 #include "ion/buffer_identity.h"
 
@@ -44,6 +45,7 @@ struct LeaseOps {
   void (*unmap)(void* owner, Block& block, std::byte* at, uint64_t bytes) noexcept;
   Error (*begin_access)(void* owner, Block& block, Direction direction) noexcept;
   Error (*end_access)(void* owner, Block& block, Direction direction) noexcept;
+  Error (*await_fences)(void* owner, Block& block, Direction direction, Deadline deadline) noexcept;
   void (*report)(void* owner, const Error& error) noexcept;
   // Prints a line that names the block and its mappings: the program is about to end, as they
   // outlive their Buffer.

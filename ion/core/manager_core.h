@@ -412,6 +412,11 @@ class ManagerCore {
       return backend_.EndCpuAccess(block, direction);
     });
   }
+  // A heap with rules of its own has none for fences: they are on the backend's descriptor.
+  Error AwaitFences(Block& block, Direction direction, Deadline deadline) noexcept {
+    if constexpr (B::kCaps.fences) return backend_.AwaitFences(block, direction, deadline);
+    return {};
+  }
 
   [[gnu::always_inline]] void Release(Block& block, LeaseToken token) noexcept {
     if constexpr (kRecycles) {
@@ -559,6 +564,10 @@ class ManagerCore {
       .end_access =
           [](void* core, Block& block, Direction direction) noexcept {
             return Of(core).EndAccess(block, direction);
+          },
+      .await_fences =
+          [](void* core, Block& block, Direction direction, Deadline deadline) noexcept {
+            return Of(core).AwaitFences(block, direction, deadline);
           },
       .report = [](void* core,
                    const Error& error) noexcept { Of(core).backend_.errors().Report(error); },

@@ -202,10 +202,20 @@ struct FenceHookWithoutFlag : Opens {
   static Result<FenceHookWithoutFlag> Open(const Options&) noexcept;
   Result<bool> IsIdle(const Block&) noexcept;
 };
+struct FenceFlagWithoutWait : Opens {
+  static Result<FenceFlagWithoutWait> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.fences = true};
+  Result<bool> IsIdle(const Block&) noexcept;
+};
+struct FenceWaitWithoutFlag : Opens {
+  static Result<FenceWaitWithoutFlag> Open(const Options&) noexcept;
+  Error AwaitFences(const Block&, Direction, Deadline) noexcept;
+};
 struct FenceFlagAndHook : Opens {
   static Result<FenceFlagAndHook> Open(const Options&) noexcept;
   static constexpr BackendCaps kCaps = {.fences = true};
   Result<bool> IsIdle(const Block&) noexcept;
+  Error AwaitFences(const Block&, Direction, Deadline) noexcept;
 };
 struct CustomFlagWithoutHook : Opens {
   static Result<CustomFlagWithoutHook> Open(const Options&) noexcept;
@@ -276,6 +286,8 @@ TEST_CASE("Backend: a type that breaks one rule is none, and only that rule says
   static_assert(!Backend<ProofHookWithoutFlag> && !BackendHooks<ProofHookWithoutFlag>);
   static_assert(!Backend<FenceHookWithoutFlag> && !BackendHooks<FenceHookWithoutFlag>);
   static_assert(!Backend<FenceFlagWithoutHook> && !BackendHooks<FenceFlagWithoutHook>);
+  static_assert(!Backend<FenceFlagWithoutWait> && !BackendHooks<FenceFlagWithoutWait>);
+  static_assert(!Backend<FenceWaitWithoutFlag> && !BackendHooks<FenceWaitWithoutFlag>);
   static_assert(!Backend<ProofThatCannotFail> && !BackendHooks<ProofThatCannotFail>);
   // The rule next to the broken one holds.
   static_assert(BackendOpen<NoHeaps> && BackendAllocate<NoHeaps> && BackendHooks<NoHeaps>);
