@@ -29,6 +29,7 @@
 #include "ion/base/error.h"
 #include "ion/base/fd.h"
 #include "ion/base/poll_until.h"
+#include "ion/base/sync_file.h"
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
 #include "ion/cpu_sync.h"
@@ -165,12 +166,8 @@ class DmaBufBackend : public BackendBase<Sys> {
 
   // Waits, as DMA_BUF_IOCTL_SYNC, for the fences that conflict with the access.
   Error PollFencesUntil(const Block& block, Direction direction, Deadline deadline) noexcept {
-    const short events = Writes(direction) ? POLLOUT : POLLIN;
-    const long answer = PollUntil(this->sys(), block.fd, events, deadline);
-    if (!Failed(answer)) return {};
-    const Error error(ErrnoFrom(answer), "poll", From(Operation::kBeginAccess, block.bytes));
-    if (error.code() != ETIMEDOUT) return error;
-    return error.Advised("a device still uses the buffer: its fence was not signalled in time");
+    return WaitForDevices(this->sys(), FdRef(block.fd), direction, deadline,
+                          From(Operation::kBeginAccess, block.bytes));
   }
 
   // Asked of the file system, never by an ioctl: on a heap's node any ioctl number 0 allocates.

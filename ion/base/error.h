@@ -43,6 +43,7 @@ enum class Operation : uint8_t {
   kAttach,       // have a device use a buffer
   kDetach,       // end that
   kMove,         // give a buffer other memory
+  kFence,        // make, merge or attach a sync file, or wait for a fence
 };
 
 constexpr std::string_view OperationName(Operation operation) noexcept {
@@ -83,6 +84,8 @@ constexpr std::string_view OperationName(Operation operation) noexcept {
       return "detach";
     case Operation::kMove:
       return "move";
+    case Operation::kFence:
+      return "use a fence";
   }
   return "?";
 }

@@ -7,6 +7,7 @@
 #include <linux/dma-buf.h>
 #include <linux/dma-heap.h>
 #include <linux/membarrier.h>
+#include <linux/sync_file.h>
 #include <linux/udmabuf.h>
 #include <linux/videodev2.h>
 #include <sys/mman.h>
@@ -30,6 +31,7 @@
 #include "tests/support/skip.h"
 #include "third_party/ion_uapi/dma_buf.h"
 #include "third_party/ion_uapi/drm.h"
+#include "third_party/ion_uapi/sync_file.h"
 #include "third_party/ion_uapi/v4l2.h"
 
 namespace {
@@ -43,6 +45,20 @@ TEST_CASE("uapi: dma-bufs") {
   CHECK(sizeof(ion_uapi::dma_buf_sync) == sizeof(dma_buf_sync));
   CHECK(ion_uapi::kDmaBufSetName == DMA_BUF_SET_NAME);
   CHECK(ion_uapi::kDmaBufNameBytes == DMA_BUF_NAME_LEN);
+}
+
+TEST_CASE("uapi: sync files") {
+  using File = ion_uapi::dma_buf_sync_file;
+  using Merge = ion_uapi::sync_merge_data;
+  CHECK(ion_uapi::kDmaBufIoctlExportSyncFile == DMA_BUF_IOCTL_EXPORT_SYNC_FILE);
+  CHECK(ion_uapi::kDmaBufIoctlImportSyncFile == DMA_BUF_IOCTL_IMPORT_SYNC_FILE);
+  CHECK(offsetof(File, fd) == offsetof(dma_buf_export_sync_file, fd));
+  CHECK(offsetof(File, fd) == offsetof(dma_buf_import_sync_file, fd));
+  CHECK(ion_uapi::kSyncIocMerge == SYNC_IOC_MERGE);
+  CHECK(sizeof(Merge) == sizeof(sync_merge_data));
+  CHECK(offsetof(Merge, fd2) == offsetof(sync_merge_data, fd2));
+  CHECK(offsetof(Merge, fence) == offsetof(sync_merge_data, fence));
+  CHECK(offsetof(Merge, flags) == offsetof(sync_merge_data, flags));
 }
 
 TEST_CASE("uapi: dma-heaps") {

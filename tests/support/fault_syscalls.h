@@ -45,6 +45,7 @@
 #include "third_party/ion_uapi/drm.h"
 #include "third_party/ion_uapi/ion.h"
 #include "third_party/ion_uapi/ion_legacy.h"
+#include "third_party/ion_uapi/sync_file.h"
 
 namespace ion::testing {
 
@@ -288,6 +289,12 @@ class FaultSyscallsOver {
         return "ioctl DMA_BUF_IOCTL_SYNC";
       case DMA_BUF_SET_NAME:
         return "ioctl DMA_BUF_SET_NAME";
+      case DMA_BUF_IOCTL_EXPORT_SYNC_FILE:
+        return "ioctl DMA_BUF_IOCTL_EXPORT_SYNC_FILE";
+      case DMA_BUF_IOCTL_IMPORT_SYNC_FILE:
+        return "ioctl DMA_BUF_IOCTL_IMPORT_SYNC_FILE";
+      case ion_uapi::kSyncIocMerge:
+        return "ioctl SYNC_IOC_MERGE";
       case ion_uapi::kIocFree:
         return "ioctl ION_IOC_FREE";
       case ion_uapi::kIocHeapQuery:

@@ -33,6 +33,14 @@ inline constexpr unsigned long kDmaBufIoctlSync = _IOW('b', 0, dma_buf_sync);
 inline constexpr size_t kDmaBufNameBytes = 32;
 inline constexpr unsigned long kDmaBufSetName = _IOW('b', 1, const char*);
 
+// Linux 6.0. The kernel has two structs of this layout: to export (fd is out), and to import.
+struct dma_buf_sync_file {
+  uint32_t flags;  // kDmaBufSyncRead, kDmaBufSyncWrite
+  int32_t fd;
+};
+inline constexpr unsigned long kDmaBufIoctlExportSyncFile = _IOWR('b', 2, dma_buf_sync_file);
+inline constexpr unsigned long kDmaBufIoctlImportSyncFile = _IOW('b', 3, dma_buf_sync_file);
+
 // Linux 5.6.
 struct dma_heap_allocation_data {
   uint64_t len;
@@ -64,7 +72,7 @@ inline constexpr uint32_t kUdmabufCloexec = 1;
 inline constexpr unsigned long kUdmabufCreate = _IOW('u', 0x42, udmabuf_create);
 inline constexpr unsigned long kUdmabufCreateList = _IOW('u', 0x43, udmabuf_create_list);
 
-static_assert(sizeof(dma_buf_sync) == 8);
+static_assert(sizeof(dma_buf_sync) == 8 && sizeof(dma_buf_sync_file) == 8);
 static_assert(sizeof(dma_heap_allocation_data) == 24);
 static_assert(offsetof(dma_heap_allocation_data, heap_flags) == 16);
 static_assert(sizeof(udmabuf_create) == 24 && offsetof(udmabuf_create, offset) == 8);

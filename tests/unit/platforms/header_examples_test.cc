@@ -49,6 +49,7 @@
 #include "ion/base/node_hint.h"
 #include "ion/base/pressure.h"
 #include "ion/base/printable.h"
+#include "ion/base/sync_file.h"
 #include "ion/base/with_memory.h"
 #include "ion/buffer_of.h"
 #include "ion/choice.h"
@@ -335,6 +336,13 @@ void Example(std::string& text, std::string_view name) {
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_base_printable_h
+
+namespace ion_base_sync_file_h {
+absl::Status Example(ion::FdRef dma_buf, ion::Deadline deadline) {
+#define EXAMPLE_ion_base_sync_file_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_base_sync_file_h
 
 namespace ion_base_syscalls_h {
 void Example() {

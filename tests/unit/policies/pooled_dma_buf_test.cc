@@ -44,6 +44,7 @@
 #include "tests/support/leak_check.h"
 #include "tests/support/pooled.h"
 #include "tests/support/skip.h"
+#include "tests/support/sw_sync.h"
 #include "tests/support/watched_syscalls.h"
 
 namespace ion::testing {
@@ -210,29 +211,6 @@ TEST_CASE_TEMPLATE("PooledHeap: an unsignalled fence holds memory back", P, ION_
   f.HeldBackUntil([&] { f.fenced = false; });
 }
 
-// The kernel's own test of fences: a line of time that goes on when it is told to.
-class SwSync {
- public:
-  // Not valid: the kernel has none.
-  UniqueFd MakeFence() {
-    if (!line_.valid()) return {};
-    struct {
-      uint32_t value = 1;
-      char name[32] = "test";
-      int32_t fence = -1;
-    } create;
-    return UniqueFd(
-        ::ioctl(line_.get(), _IOWR('W', 0, decltype(create)), &create) == 0 ? create.fence : -1);
-  }
-  void Signal() {
-    uint32_t by = 1;
-    CHECK(::ioctl(line_.get(), _IOW('W', 1, uint32_t), &by) == 0);
-  }
-
- private:
-  const UniqueFd line_ = OpenNode("/sys/kernel/debug/sync/sw_sync");
-};
-
 TEST_CASE_TEMPLATE("PooledHeap: a device's fence holds memory back", P, ION_ON_REAL) {
   Fixture<P> f;
   if (!f.Opened()) return;
@@ -250,7 +228,7 @@ TEST_CASE_TEMPLATE("PooledHeap: a device's fence holds memory back", P, ION_ON_R
     }
     f.Free(handle);
   }
-  f.HeldBackUntil([&] { device.Signal(); });
+  f.HeldBackUntil([&] { CHECK(device.Signal()); });
 }
 
 // Memory that a device can have.
@@ -351,12 +329,12 @@ std::string LeaveARealFence() {
     { const Buffer stranger = Take(other, kPage); }
     manager.Tick();
     if (Sum(manager.MakeReport()).quarantined_bytes != kPage) return "it does not wait aside";
-    device.Signal();
+    if (!device.Signal()) return "signal";
     manager.Tick();
     if (Sum(manager.MakeReport()).quarantined_bytes != 0) return "it waits for ever";
     {
       const Buffer lease = Take(client, kPage);
-      const UniqueFd second = device.MakeFence();
+      const UniqueFd second = device.MakeFence(2);
       dma_buf_import_sync_file import{.flags = DMA_BUF_SYNC_WRITE, .fd = second.get()};
       if (::ioctl(lease.fd().get(), DMA_BUF_IOCTL_IMPORT_SYNC_FILE, &import) != 0) return "import";
     }
