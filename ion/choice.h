@@ -37,6 +37,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <numeric>
 #include <optional>
 #include <span>
 #include <utility>
@@ -164,6 +165,44 @@ struct Choice {
 
 namespace internal {
 
+// The power of two of which the begin of each contiguous piece of the heap's memory is a multiple.
+constexpr uint64_t BeginOf(const Guarantees& is) noexcept {
+  return is.segments == 1 ? std::max(is.alignment, is.granule) : is.granule;
+}
+
+// The most segments that the devices can find in a buffer of at most size_max bytes, if each cuts a
+// contiguous piece into the longest segments that its limits leave; none: not known. Requires: the
+// limits leave a segment of a granule.
+constexpr std::optional<uint64_t> MostPieces(const Merged& all, const Guarantees& is) noexcept {
+  const uint64_t boundary = all.segment_boundary();
+  // Each segment begins at a multiple, so the next one does too.
+  const uint64_t whole = all.segment_size_max() & ~(all.segment_multiple() - 1);
+  const uint64_t longest =
+      std::min(all.segment_size_max() == UINT64_MAX ? UINT64_MAX : whole, boundary);
+  const uint64_t bytes = all.size_max();
+  if (bytes == UINT64_MAX) return longest == UINT64_MAX ? is.segments : std::nullopt;
+  // No more than granules, none of which is cut.
+  const uint64_t granules = (bytes - 1) / is.granule + 1;
+  if (!is.segments.has_value()) return granules;
+  if (longest == UINT64_MAX) return std::min(*is.segments, granules);
+  // Memory that crosses a boundary may do so anywhere: it has two ends, other memory has one. All
+  // lengths are multiples of `step`, so an end has one at least; what lies between is cut as if it
+  // began at a boundary.
+  const uint64_t total = SaturatedProduct(granules, is.granule);
+  const bool crosses = boundary != UINT64_MAX && BeginOf(is) % boundary != 0 &&
+                       (*is.segments > 1 || BeginOf(is) < total);
+  const uint64_t step = std::gcd(is.granule, longest);
+  const uint64_t ends = SaturatedProduct(*is.segments, crosses ? 2 : 1);
+  const uint64_t in_ends = SaturatedProduct(ends, step);
+  if (in_ends > total) return granules;
+  const uint64_t between = total - in_ends;
+  const uint64_t cuts =
+      boundary == UINT64_MAX
+          ? between / longest
+          : between / boundary * ((boundary - 1) / longest + 1) + between % boundary / longest;
+  return std::min(ends + cuts, granules);
+}
+
 // The verdict on one heap. Requires: `all` has no clash.
 constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
                             const ChoiceOptions& options) noexcept {
@@ -211,23 +250,10 @@ constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
     return refuse(kCoherency, known(is.cached));
   }
 
-  // A buffer has no more pieces than granules, if its size has a bound.
+  if (all.segment_size_max() < is.granule) return refuse(kSegmentSizeMax, is.granule);
+  if (all.segment_boundary() < is.granule) return refuse(kSegmentBoundary, is.granule);
   if (all.segments_max() != UINT64_MAX) {
-    std::optional<uint64_t> pieces = is.segments;
-    if (all.size_max() != UINT64_MAX) {
-      const uint64_t most = (all.size_max() - 1) / is.granule + 1;
-      pieces = std::min(pieces.value_or(most), most);
-    }
-    // A piece that is longer than the device takes counts as several; a buffer that does not begin
-    // at a boundary crosses one more.
-    const uint64_t longest = std::min(all.segment_size_max(), all.segment_boundary());
-    if (pieces.has_value() && longest != UINT64_MAX) {
-      if (all.size_max() == UINT64_MAX) return refuse(kSegmentsMax, std::nullopt);
-      const uint64_t cuts = (all.size_max() - 1) / std::max<uint64_t>(longest, 1);
-      const bool crosses =
-          all.segment_boundary() != UINT64_MAX && is.alignment % all.segment_boundary() != 0;
-      *pieces += cuts + (crosses ? 1 : 0);
-    }
+    const std::optional<uint64_t> pieces = MostPieces(all, is);
     if (!pieces.has_value() || *pieces > all.segments_max()) return refuse(kSegmentsMax, pieces);
   }
   if (all.address_limit() != UINT64_MAX) {
@@ -242,11 +268,14 @@ constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
     }
   }
   if (is.alignment % all.base_align() != 0) return refuse(kBaseAlign, is.alignment);
-  // All of a contiguous buffer is one piece that begins at its alignment.
-  const uint64_t begins = is.segments == 1 ? std::max(is.alignment, is.granule) : is.granule;
-  if (begins < all.segment_multiple()) return refuse(kSegmentMultiple, begins);
-  if (all.segment_size_max() < is.granule) return refuse(kSegmentSizeMax, is.granule);
-  if (all.segment_boundary() < is.granule) return refuse(kSegmentBoundary, is.granule);
+  // A contiguous buffer is one piece, which begins at its alignment; its length is the size that the
+  // parties ask for, in whole granules.
+  const uint64_t multiple = all.segment_multiple();
+  const uint64_t begins = BeginOf(is);
+  if (begins < multiple) return refuse(kSegmentMultiple, begins);
+  if (is.granule < multiple && all.size_multiple() % multiple != 0) {
+    return refuse(kSegmentMultiple, is.granule);
+  }
   if (is.bytes_max.has_value() && all.bytes() > *is.bytes_max) {
     return refuse(all.mask_of(kSizeMin) != 0 ? kSizeMin : kSizeMultiple, *is.bytes_max);
   }

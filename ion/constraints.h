@@ -148,7 +148,8 @@ enum class MergeRule : uint8_t {
   /* No piece may cross a multiple of it; a power of two. */                                       \
   FIELD(segment_boundary, kSegmentBoundary, uint64_t, kMin, UINT64_MAX,                            \
         "segment_boundary: one device takes no piece as large as another one needs")               \
-  /* Begin and length of each piece are a multiple of it; a power of two. */                       \
+  /* Begin and length of each piece are a multiple of it; a power of two. Above a page, a heap */  \
+  /* fits only if size_multiple is a multiple of it too. */                                        \
   FIELD(segment_multiple, kSegmentMultiple, uint64_t, kMax, 1,                                     \
         "segment_multiple: the pieces of the memory do not begin where the device needs them to")  \
   FIELD(base_align, kBaseAlign, uint64_t, kLcm, 1,                                                 \

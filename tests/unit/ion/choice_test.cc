@@ -6,6 +6,7 @@
 
 #include "ion/choice.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -13,6 +14,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "doctest/doctest.h"
@@ -173,7 +175,7 @@ constexpr Demand kDemands[] = {
     {{.cc_shared = true}, kCcShared, {.cc_shared = true}, {.cc_shared = false}},
     {{.base_align = 256}, kBaseAlign, {.alignment = 4096}, {.alignment = 128}},
     {{.segment_multiple = 8192}, kSegmentMultiple, {.granule = 8192}, {.granule = 4096}},
-    {{.segment_multiple = 8192},
+    {{.size_multiple = 8192, .segment_multiple = 8192},
      kSegmentMultiple,
      {.segments = 1, .alignment = 8192},
      {.segments = 2, .alignment = 8192}},
@@ -221,6 +223,104 @@ TEST_CASE("Choose: a buffer of at most one page is in one piece") {
   CHECK(supports({.size_max = 4097, .segments_max = 2}));
   // The least size is not the largest.
   CHECK_FALSE(supports({.size_min = 4096, .segments_max = 1}));
+}
+
+// The segments that a device makes of contiguous memory, one after the other.
+uint64_t SegmentsOf(uint64_t begin, uint64_t bytes, const Constraints& set) {
+  const uint64_t size = set.segment_size_max.value();
+  const uint64_t boundary = set.segment_boundary.value();
+  uint64_t segments = 0;
+  for (; bytes > 0; ++segments) {
+    const uint64_t longest = size - size % set.segment_multiple.value();
+    const uint64_t cut = std::min({bytes, longest, boundary - begin % boundary});
+    begin += cut;
+    bytes -= cut;
+  }
+  return segments;
+}
+// The most of them, by the number of pages, wherever the memory begins and in however many pieces,
+// up to `pieces`, it is.
+std::vector<uint64_t> WorstOf(size_t pages, uint64_t pieces, uint64_t alignment,
+                              const Constraints& set) {
+  std::vector<uint64_t> one(pages + 1);
+  for (size_t n = 1; n <= pages; ++n) {
+    for (uint64_t begin = 0; begin < set.segment_boundary.value(); begin += alignment) {
+      one[n] = std::max(one[n], SegmentsOf(begin, n * 4096, set));
+    }
+  }
+  std::vector<uint64_t> worst = one;
+  for (uint64_t more = 1; more < pieces; ++more) {
+    std::vector<uint64_t> next = worst;
+    for (size_t n = 1; n <= pages; ++n) {
+      for (size_t last = 1; last < n; ++last) {
+        next[n] = std::max(next[n], worst[n - last] + one[last]);
+      }
+    }
+    worst = std::move(next);
+  }
+  return worst;
+}
+
+TEST_CASE("Choose: a heap fits if the worst memory that it may give has few enough segments") {
+  constexpr size_t kPages = 20;
+  constexpr uint64_t kSizes[] = {4096, 6000, 8192, 12'288, 20'480, 28'672, 65'535, 1_MiB};
+  size_t cases = 0, loose = 0;
+  for (const uint64_t size : kSizes) {
+    for (const uint64_t boundary : {4_KiB, 8_KiB, 16_KiB, 32_KiB, 64_KiB, 1_MiB}) {
+      if (boundary < size) continue;
+      for (const uint64_t multiple : {uint64_t{1}, uint64_t{2048}, 4_KiB}) {
+        for (const uint64_t pieces : {uint64_t{0}, uint64_t{1}, uint64_t{2}, uint64_t{3}}) {
+          for (const uint64_t alignment : {4_KiB, 16_KiB}) {
+            Constraints set{.segment_size_max = size,
+                            .segment_boundary = boundary,
+                            .segment_multiple = multiple};
+            HeapOffer heap{HeapId{0}, "heap", {.alignment = alignment}};
+            if (pieces != 0) heap.guarantees.segments = pieces;
+            const std::vector<uint64_t> worst =
+                WorstOf(kPages, pieces == 0 ? kPages : pieces, pieces == 1 ? alignment : 4096, set);
+            for (size_t pages = 1; pages <= kPages; ++pages) {
+              CAPTURE(size);
+              CAPTURE(boundary);
+              CAPTURE(multiple);
+              CAPTURE(pieces);
+              CAPTURE(alignment);
+              CAPTURE(pages);
+              const auto fits = [&](uint64_t segments) {
+                set.size_min = set.size_max = pages * 4096;
+                set.segments_max = segments;
+                const Party parties[] = {{"device", set}};
+                return Supports(parties, std::span(&heap, 1));
+              };
+              ++cases;
+              if (worst[pages] > 1) CHECK_FALSE(fits(worst[pages] - 1));
+              // Of several pieces, or of segments that end within a page, a bound is enough.
+              if (pieces < 2 && size % 4096 == 0 && alignment == 4096) {
+                CHECK(fits(worst[pages]));
+              } else if (!fits(worst[pages])) {
+                ++loose;
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  CAPTURE(cases);
+  CAPTURE(loose);
+  CHECK(loose < cases / 20);
+}
+
+TEST_CASE("Choose: segments of whole multiples larger than a granule need a size that is one too") {
+  const HeapOffer heaps[] = {{HeapId{0}, "cma", {.segments = 1, .alignment = 8192}}};
+  const auto of = [&](const Constraints& set) {
+    const Party parties[] = {{"device", set}};
+    return Choose(parties, heaps);
+  };
+  CHECK(of({.size_multiple = 8192, .segment_multiple = 8192}).ok());
+  const Choice odd = of({.size_multiple = 12'288, .segment_multiple = 8192});
+  CHECK(odd.verdicts()[0].field == kSegmentMultiple);
+  CHECK(odd.verdicts()[0].has == 4096);
+  CHECK(of({.size_multiple = 8192, .segment_multiple = 16'384}).verdicts()[0].has == 8192);
 }
 
 TEST_CASE("Choose: allowed and denied heaps") {
