@@ -49,6 +49,9 @@ class CountingSyscalls {
   long MmapPrivate(size_t bytes, int fd, off_t offset) const noexcept {
     return Count().MmapPrivate(bytes, fd, offset);
   }
+  long MmapOver(void* at, size_t bytes, int protection, int fd, off_t offset) const noexcept {
+    return Count().MmapOver(at, bytes, protection, fd, offset);
+  }
   long Munmap(void* at, size_t bytes) const noexcept { return Count().Munmap(at, bytes); }
   long Eventfd() const noexcept { return Count().Eventfd(); }
   long Madvise(void* at, size_t bytes, int advice) const noexcept {

@@ -140,7 +140,9 @@ struct DeviceCheck {
 // A reference to a device of any type. Two are equal if they refer to one device.
 class DeviceRef {
  public:
+  // A DeviceRef has a device's functions, and is none.
   template <Device D>
+    requires(!std::same_as<D, DeviceRef>)
   DeviceRef(D& device) noexcept : device_(&device), ops_(&kOps<D>) {}  // NOLINT: Attach(queue)
   template <class D>
     requires(!std::same_as<D, DeviceRef>)

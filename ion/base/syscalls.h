@@ -65,6 +65,7 @@ concept Syscalls =
       { s.Ioctl(fd, request, p) } noexcept -> std::same_as<long>;
       { s.Mmap(bytes, int{}, fd, off) } noexcept -> std::same_as<long>;
       { s.MmapPrivate(bytes, fd, off) } noexcept -> std::same_as<long>;
+      { s.MmapOver(p, bytes, int{}, fd, off) } noexcept -> std::same_as<long>;
       { s.Munmap(p, bytes) } noexcept -> std::same_as<long>;
       { s.Eventfd() } noexcept -> std::same_as<long>;
       { s.Madvise(p, bytes, int{}) } noexcept -> std::same_as<long>;
@@ -124,6 +125,10 @@ class LinuxSyscalls {
   // MAP_PRIVATE, for reading only.
   long MmapPrivate(size_t bytes, int fd, off_t offset) const noexcept {
     return Mapped(::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, offset));
+  }
+  // As Mmap, in place of what is mapped at `at`. Requires: the caller owns these addresses.
+  long MmapOver(void* at, size_t bytes, int protection, int fd, off_t offset) const noexcept {
+    return Mapped(::mmap(at, bytes, protection, MAP_SHARED | MAP_FIXED, fd, offset));
   }
   long Munmap(void* at, size_t bytes) const noexcept { return Answer(::munmap(at, bytes)); }
   long Eventfd() const noexcept { return Answer(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)); }

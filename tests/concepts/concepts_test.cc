@@ -749,7 +749,9 @@ TEST_CASE("Device: the archetype and ours are devices") {
   static_assert(Device<DeviceArchetype> && Device<DeclaredDevice>);
   DeclaredDevice device(Party{});
   DeclaredDevice other(Party{});
-  CHECK(DeviceRef(device) == DeviceRef(device));
+  DeviceRef one(device);
+  const DeviceRef copy(one);
+  CHECK(copy == DeviceRef(device));
   CHECK_FALSE(DeviceRef(device) == DeviceRef(other));
   const Acceptance declared = DeviceRef(other).Accepts({});
   CHECK(declared.verdict == Acceptance::Verdict::kCannotAsk);

@@ -325,6 +325,18 @@ class FakeSyscalls {
     if (!Failed(at)) files().Mapped(at, bytes, std::move(file));
     return at;
   }
+  long MmapOver(void* at, size_t bytes, int protection, int fd, off_t offset) const noexcept {
+    const std::lock_guard lock(kernel_->mutex_);
+    std::shared_ptr<FakeFile> file = files().Of(fd);
+    if (file == nullptr) return real().MmapOver(at, bytes, protection, fd, offset);
+    const long made = file->Mmap(bytes, protection, fd, offset);
+    if (Failed(made)) return made;
+    void* const old = reinterpret_cast<void*>(static_cast<intptr_t>(made));
+    if (::mremap(old, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, at) == MAP_FAILED) return -errno;
+    const long moved = static_cast<long>(reinterpret_cast<intptr_t>(at));
+    files().Mapped(moved, bytes, std::move(file));
+    return moved;
+  }
   long Munmap(void* at, size_t bytes) const noexcept {
     const std::lock_guard lock(kernel_->mutex_);
     const long answer = real().Munmap(at, bytes);

@@ -208,6 +208,10 @@ class FaultSyscallsOver {
     const int code = faults_->Next({.call = "mmap MAP_PRIVATE"});
     return code != 0 ? -code : kernel_.MmapPrivate(bytes, fd, offset);
   }
+  long MmapOver(void* at, size_t bytes, int protection, int fd, off_t offset) const noexcept {
+    const int code = faults_->Next({.call = "mmap MAP_FIXED"});
+    return code != 0 ? -code : kernel_.MmapOver(at, bytes, protection, fd, offset);
+  }
   long Munmap(void* at, size_t bytes) const noexcept {
     const int code = faults_->Next({.call = "munmap"});
     return code != 0 ? -code : kernel_.Munmap(at, bytes);

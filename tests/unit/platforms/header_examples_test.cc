@@ -100,6 +100,7 @@
 #include "ion/recycler.h"
 #include "ion/report.h"
 #include "ion/shared_buffer.h"
+#include "ion/stream.h"
 #include "ion/version.h"
 
 // An example ends before its last name is used.
@@ -589,6 +590,15 @@ void Example(Memory::Client& client) {
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_shared_buffer_h
+
+namespace ion_stream_h {
+absl::Status Example(ion::ClientRef client, const ion::HeapOffers& offers,
+                     const ion::ImageSpec& image, ion::DeclaredDevice& queue) {
+#define EXAMPLE_ion_stream_h
+#include "tests/header_examples.inc"
+  return absl::OkStatus();
+}
+}  // namespace ion_stream_h
 
 namespace ion_version_h {
 void Example() {

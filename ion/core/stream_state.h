@@ -1,0 +1,724 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/core/stream_state.h
+//
+// StreamState: the inside of a stream (ion/stream.h): its devices, its buffers, and the two acts
+// that change its memory, Commit and the move. Not for users.
+//
+// A move gives all buffers other memory, or none. Until everything has succeeded the old memory is
+// the buffers': the new memory is allocated, verified and filled first.
+//
+// Cost: cold. Not thread-safe.
+#ifndef ION_ION_CORE_STREAM_STATE_H_
+#define ION_ION_CORE_STREAM_STATE_H_
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/strings/str_cat.h"
+#include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/fd.h"
+#include "ion/base/poll_until.h"
+#include "ion/base/printable.h"
+#include "ion/base/status.h"
+#include "ion/base/syscalls.h"
+#include "ion/base/with_memory.h"
+#include "ion/block.h"
+#include "ion/buffer.h"
+#include "ion/choice.h"
+#include "ion/choice_text.h"
+#include "ion/client_ref.h"
+#include "ion/constraints.h"
+#include "ion/cpu_access.h"
+#include "ion/cpu_mapping.h"
+#include "ion/cpu_sync.h"
+#include "ion/device.h"
+#include "ion/heap_id.h"
+#include "ion/heap_offers.h"
+#include "ion/image_layout.h"
+#include "ion/layout.h"
+#include "ion/plane_view.h"
+#include "ion/request.h"
+#include "ion/slab.h"
+
+namespace ion {
+
+// What a stream is made of. Either `image` or `bytes` is set.
+struct StreamOptions {
+  uint32_t buffers = 1;
+  uint64_t bytes = 0;                       // of each buffer
+  std::optional<ImageSpec> image = {};      // its limits are those of all parties
+  std::string_view name = {};               // of the buffers, for the kernel's reports
+  Flags flags = Flags::kNone;               // of each request
+  std::optional<uint64_t> memory_top = {};  // as in ChoiceOptions
+  // False: a device that cannot use the memory is refused, and the memory stays.
+  bool moves = true;
+  // A move waits so long for the fences of devices.
+  std::chrono::milliseconds patience{1000};
+};
+
+// What moves have cost a stream.
+struct MoveReport {
+  uint64_t moves = 0;                // that gave the buffers other memory
+  uint64_t refused = 0;              // that somebody's use of the memory prevented, or that failed
+  uint64_t bytes = 0;                // copied
+  std::chrono::nanoseconds time{0};  // of moves that succeeded
+};
+
+namespace internal {
+
+// The devices of one stream; the caller's own demands are one party more.
+inline constexpr size_t kMostDevices = kMostParties - 1;
+
+template <Syscalls Sys>
+class StreamState {
+ public:
+  struct Slot {
+    Buffer lease;
+    std::byte* at = nullptr;  // of the movable mapping, which the stream keeps
+    uint64_t mapped_bytes = 0;
+    bool lost = false;      // neither new nor old memory could be laid there
+    uint32_t mappings = 0;  // MovableMappings that live
+    uint32_t scopes = 0;    // CPU scopes open
+    CpuSync sync;
+    bool published = false;  // its descriptor was given out
+  };
+  struct Attached {
+    explicit Attached(const DeviceRef& to) noexcept : device(to) {}
+    DeviceRef device;
+    uint64_t id = 0;
+    std::vector<std::optional<ion::Imported>> mapped;  // by buffer
+    std::vector<uint32_t> uses;                        // by buffer: BeginUse without EndUse
+    uint32_t mappings = 0;                             // DeviceMappings that live
+  };
+
+  StreamState(ClientRef client, const HeapOffers& offers, const StreamOptions& options, Sys sys)
+      : client_(client),
+        offers_(offers),
+        options_(options),
+        name_(options.name),
+        sys_(sys),
+        slots_(options.buffers) {
+    options_.name = name_;
+    attached_.reserve(kMostDevices);
+  }
+  StreamState(const StreamState&) = delete;
+  StreamState& operator=(const StreamState&) = delete;
+  ~StreamState() {
+    for (Attached& device : attached_) Report(UnmapAll(device));
+    for (Slot& slot : slots_) {
+      UnmapCpu(slot);
+      RetireIfBusy(slot);
+    }
+  }
+
+  bool committed() const noexcept { return generation_ != 0; }
+  uint64_t generation() const noexcept { return generation_; }
+  uint32_t buffers() const noexcept { return options_.buffers; }
+  uint64_t bytes() const noexcept { return bytes_; }
+  const ImageLayout* image() const noexcept {
+    return committed() && options_.image.has_value() ? &layout_ : nullptr;
+  }
+  const Choice& choice() const noexcept { return choice_; }
+  std::optional<HeapId> heap() const noexcept { return heap_; }
+  const MoveReport& moves() const noexcept { return moves_; }
+  bool open() const noexcept { return open_; }
+  void Close() noexcept { open_ = false; }
+  Slot& slot(uint32_t buffer) noexcept { return slots_[buffer]; }
+
+  // The stream exists, and has this buffer.
+  Error Check(uint32_t buffer, Operation operation) const noexcept {
+    const Origin origin{"stream", operation};
+    if (!open_) return Error(EINVAL, "the stream has ended", origin);
+    if (buffer < options_.buffers) return {};
+    return Error(EINVAL, "the stream has no buffer of that number", origin, "they count from 0");
+  }
+
+  // ---- devices
+
+  Attached* Find(uint64_t id) noexcept {
+    const auto at = std::ranges::find(attached_, id, &Attached::id);
+    return at == attached_.end() ? nullptr : &*at;
+  }
+  // Adds the device, and checks, or moves, memory that is there. Returns the attachment's id.
+  absl::StatusOr<uint64_t> Attach(DeviceRef device) noexcept {
+    const Party party = device.party();
+    const Origin origin{"stream", Operation::kAttach, party.name.view()};
+    if (std::ranges::find(attached_, device, &Attached::device) != attached_.end()) {
+      return ToStatus(Error(EEXIST, "the device is attached to the stream", origin,
+                            "one attachment serves all buffers"));
+    }
+    if (attached_.size() == kMostDevices) {
+      return ToStatus(Error(E2BIG, "the stream has 15 devices, and takes no more", origin));
+    }
+    const bool room = TryWithMemory([&] {
+      Attached added(device);
+      added.id = next_id_;
+      added.mapped.resize(options_.buffers);
+      added.uses.resize(options_.buffers);
+      attached_.push_back(std::move(added));
+    });
+    if (!room) return ToStatus(Error(ENOMEM, "operator new", origin));
+    ++next_id_;
+    const absl::Status status = committed() ? Suit() : CheckDemands();
+    if (status.ok()) return attached_.back().id;
+    attached_.pop_back();
+    return status;
+  }
+  // Requires: Find found it.
+  absl::Status Detach(Attached& device) noexcept {
+    const Origin origin{"stream", Operation::kDetach, device.device.party().name.view()};
+    if (device.mappings != 0) {
+      return ToStatus(Error(EBUSY, "a DeviceMapping of the attachment lives", origin,
+                            "end the mappings first, then the attachment"));
+    }
+    if (Error error = InUse(device); !error.ok()) return ToStatus(error);
+    const Error error = UnmapAll(device);
+    std::erase_if(attached_, [&](const Attached& one) { return one.id == device.id; });
+    return ToStatus(error);
+  }
+  // What the device gave for the buffer; it is mapped now, if it was not.
+  absl::StatusOr<ion::Imported> Map(Attached& device, uint32_t buffer) noexcept {
+    if (absl::Status status = Commit(); !status.ok()) return status;
+    std::optional<ion::Imported>& mapped = device.mapped[buffer];
+    if (mapped.has_value()) return *mapped;
+    const Result<ion::Imported> made = device.device.Map(MemoryOf(slots_[buffer].lease));
+    if (!made.ok()) return ToStatus(made.error());
+    mapped = *made;
+    return *made;
+  }
+
+  // ---- memory
+
+  // Takes the memory of all buffers, or of none.
+  absl::Status Commit() noexcept {
+    if (committed()) return absl::OkStatus();
+    absl::StatusOr<Memory> memory = TakeMemory({});
+    if (!memory.ok()) return memory.status();
+    Adopt(*std::move(memory));
+    return absl::OkStatus();
+  }
+  // Maps a buffer where it stays when the memory moves.
+  absl::StatusOr<std::byte*> MapCpu(uint32_t buffer) noexcept {
+    if (absl::Status status = Commit(); !status.ok()) return status;
+    Slot& slot = slots_[buffer];
+    const Block& block = LeaseAccess::BlockOf(slot.lease);
+    if (slot.lost) {
+      if (Error error = MapOver(slot, block); !error.ok()) return ToStatus(error);
+      slot.lost = false;
+    }
+    if (slot.at != nullptr) return slot.at;
+    const Origin origin{"stream", Operation::kMap, name_, block.bytes};
+    if (block.cpu_mappable.no()) {
+      return ToStatus(Error(ENOTSUP, "the CPU cannot map this memory", origin,
+                            "attach the CPU to the stream before it is committed"));
+    }
+    const long at = sys_.Mmap(static_cast<size_t>(block.bytes), PROT_READ | PROT_WRITE, block.fd,
+                              static_cast<off_t>(block.offset));
+    if (Failed(at)) return ToStatus(Error(ErrnoFrom(at), "mmap", origin));
+    slot.at = reinterpret_cast<std::byte*>(at);
+    slot.mapped_bytes = block.bytes;
+    return slot.at;
+  }
+  absl::StatusOr<FdRef> Publish(uint32_t buffer) noexcept {
+    if (absl::Status status = Commit(); !status.ok()) return status;
+    slots_[buffer].published = true;
+    return slots_[buffer].lease.fd();
+  }
+  // The buffers themselves. Nobody may use them by the stream any more.
+  absl::StatusOr<std::vector<Buffer>> Take() noexcept {
+    if (absl::Status status = Commit(); !status.ok()) return status;
+    if (Error error = Quiet(Operation::kRelease); !error.ok()) return ToStatus(error);
+    for (Attached& device : attached_) {
+      if (Error error = UnmapAll(device); !error.ok()) return ToStatus(error);
+    }
+    std::vector<Buffer> taken;
+    if (!TryWithMemory([&] { taken.reserve(slots_.size()); })) {
+      return ToStatus(Error(ENOMEM, "operator new", {"stream", Operation::kRelease}));
+    }
+    for (Slot& slot : slots_) {
+      UnmapCpu(slot);
+      taken.push_back(std::move(slot.lease));
+    }
+    slots_.clear();
+    open_ = false;
+    return taken;
+  }
+
+  // A MovableMapping of the buffer comes or goes.
+  void AddMapping(uint32_t buffer, int by) noexcept {
+    if (buffer < slots_.size()) slots_[buffer].mappings += static_cast<uint32_t>(by);
+  }
+  // Begins CPU access to the mapping that MapCpu made, and returns its bytes.
+  Result<std::span<std::byte>> BeginCpu(uint32_t buffer, Direction direction,
+                                        Deadline deadline) noexcept {
+    const Origin origin{"stream", Operation::kBeginAccess, name_, bytes_};
+    if (buffer >= slots_.size()) return Error(EINVAL, "the stream's buffers were taken", origin);
+    Slot& slot = slots_[buffer];
+    if (slot.lost) {
+      return Error(EFAULT, "a move failed, and could not restore the mapping", origin,
+                   "map the buffer again");
+    }
+    Block& block = LeaseAccess::BlockOf(slot.lease);
+    const SlabHeader& slab = SlabOf(block);
+    if (deadline != kNoDeadline) {
+      if (Error error = slab.ops->await_fences(slab.owner, block, direction, deadline);
+          !error.ok()) {
+        return error;
+      }
+    }
+    if (Error error = slot.sync.Open(direction, Send(block, &LeaseOps::begin_access),
+                                     Send(block, &LeaseOps::end_access));
+        !error.ok()) {
+      return error;
+    }
+    ++slot.scopes;
+    return std::span<std::byte>(slot.at, static_cast<size_t>(slot.mapped_bytes));
+  }
+  Error EndCpu(uint32_t buffer, Direction direction) noexcept {
+    Slot& slot = slots_[buffer];
+    Block& block = LeaseAccess::BlockOf(slot.lease);
+    --slot.scopes;
+    return slot.sync.Close(direction, Send(block, &LeaseOps::begin_access),
+                           Send(block, &LeaseOps::end_access));
+  }
+
+  // Ends an attachment that nobody refers to any more.
+  void Drop(uint64_t id) noexcept {
+    Attached* const device = Find(id);
+    if (device == nullptr) return;
+    Report(UnmapAll(*device));
+    std::erase_if(attached_, [&](const Attached& one) { return one.id == id; });
+  }
+
+  void Report(const Error& error) noexcept {
+    if (error.ok()) return;
+    for (const Slot& slot : slots_) {
+      if (!slot.lease.valid()) continue;
+      const SlabHeader& slab = SlabOf(LeaseAccess::BlockOf(slot.lease));
+      slab.ops->report(slab.owner, error);
+      return;
+    }
+  }
+
+ private:
+  // The memory of all buffers, and what it was chosen for.
+  struct Memory {
+    std::vector<Buffer> leases;
+    Choice choice;
+    ImageLayout layout;
+    uint64_t bytes = 0;
+    HeapId heap{0};
+  };
+  // The demands of all devices, and the caller's own as the last party.
+  struct Demands {
+    std::array<Party, kMostParties> all{};
+    size_t count = 0;
+    Constraints own;
+    std::span<const Party> parties() const noexcept { return {all.data(), count}; }
+  };
+
+  using Access = Error (*LeaseOps::*)(void*, Block&, Direction) noexcept;
+  static auto Send(Block& block, Access access) noexcept {
+    return [&block, access](Direction direction) noexcept {
+      const SlabHeader& slab = SlabOf(block);
+      return (slab.ops->*access)(slab.owner, block, direction);
+    };
+  }
+  Origin Moving() const noexcept { return {"stream", Operation::kMove, name_, bytes_}; }
+
+  void Gather(Demands& demands) const noexcept {
+    demands.count = 0;
+    for (const Attached& one : attached_) demands.all[demands.count++] = one.device.party();
+    demands.all[demands.count++] = Party("stream", demands.own);
+  }
+  ChoiceOptions Choosing() const noexcept { return {.memory_top = options_.memory_top}; }
+
+  // Chooses heaps and computes the layout. Cannot be done in one pass: the size is the layout's.
+  absl::Status Choose(Demands& demands, Memory& memory) const noexcept {
+    memory.bytes = options_.bytes;
+    if (options_.image.has_value()) {
+      Gather(demands);
+      const Choice first = ion::Choose(demands.parties(), offers_.span(), Choosing());
+      if (first.outcome == Choice::Outcome::kBadInput ||
+          first.outcome == Choice::Outcome::kConflict) {
+        return ion::ToStatus(first, demands.parties(), offers_.span(), Choosing());
+      }
+      ImageSpec spec = *options_.image;
+      spec.limits = first.merged.image();
+      spec.stated_bytes = std::max(spec.stated_bytes, first.merged.size_min());
+      absl::StatusOr<ImageLayout> layout = MakeLayout(spec);
+      if (!layout.ok()) return layout.status();
+      memory.layout = *layout;
+      memory.bytes = layout->total_bytes;
+    }
+    // The most that is allocated, so that the number of pieces has a bound.
+    demands.own.size_min = memory.bytes;
+    Gather(demands);
+    const Choice sized = ion::Choose(demands.parties(), offers_.span(), Choosing());
+    uint64_t most = sized.merged.bytes();
+    if (sized.outcome == Choice::Outcome::kChosen || sized.outcome == Choice::Outcome::kNoHeap) {
+      if (const auto pages = RoundUpToPages(most); pages.has_value()) most = *pages;
+      if (most <= sized.merged.size_max()) demands.own.size_max = most;
+      Gather(demands);
+    }
+    memory.choice = ion::Choose(demands.parties(), offers_.span(), Choosing());
+    memory.bytes = std::max(memory.bytes, memory.choice.merged.bytes());
+    return ion::ToStatus(memory.choice, demands.parties(), offers_.span(), Choosing());
+  }
+  // Of a stream without memory: a conflict is told when the device comes, not at Commit.
+  absl::Status CheckDemands() const noexcept {
+    Demands demands;
+    Memory memory;
+    return Choose(demands, memory);
+  }
+
+  // Memory for all buffers from the best heap that has some and that no device refuses. `not_from`:
+  // heaps that were found to be unfit.
+  absl::StatusOr<Memory> TakeMemory(HeapMask not_from) noexcept {
+    return WithMemory(
+        [&] { return TakeMemoryOrThrow(not_from); },
+        [&]() -> absl::StatusOr<Memory> {
+          return ToStatus(Error(ENOMEM, "operator new", {"stream", Operation::kAllocate}));
+        });
+  }
+  absl::StatusOr<Memory> TakeMemoryOrThrow(HeapMask not_from) {
+    Demands demands;
+    Memory memory;
+    if (absl::Status status = Choose(demands, memory); !status.ok()) return status;
+    int code = ENODEV;
+    std::string reasons;
+    const auto keep = [&](HeapId heap, absl::string_view why) {
+      absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", "heap ", heap.value(), " (",
+                      View(NameOf(heap)), "): ", why);
+    };
+    for (const HeapId heap : memory.choice.heaps()) {
+      if (not_from.contains(heap)) continue;
+      absl::Status status = Allocate(heap, memory);
+      if (status.ok()) {
+        const Error refusal = Verify(memory);
+        if (refusal.ok()) {
+          memory.heap = heap;
+          return memory;
+        }
+        status = ToStatus(refusal);
+      }
+      memory.leases.clear();
+      code = ErrnoOf(status);
+      keep(heap, status.message());
+    }
+    return MakeStatus(
+        code, absl::StrCat("stream: no heap has ", options_.buffers, " buffers of ", memory.bytes,
+                           " bytes for all devices: ", reasons, "\n",
+                           Describe(memory.choice, demands.parties(), offers_.span(), Choosing())));
+  }
+  std::string_view NameOf(HeapId heap) const noexcept {
+    for (const HeapOffer& offer : offers_.span()) {
+      if (offer.id == heap) return offer.name.view();
+    }
+    return {};
+  }
+  // All buffers of a stream from one heap, or none.
+  absl::Status Allocate(HeapId heap, Memory& memory) {
+    memory.leases.clear();
+    memory.leases.reserve(options_.buffers);
+    const Request request{.bytes = memory.bytes,
+                          .alignment = memory.choice.merged.base_align(),
+                          .heaps = heap,
+                          .flags = options_.flags,
+                          .name = name_};
+    for (uint32_t i = 0; i < options_.buffers; ++i) {
+      absl::StatusOr<Buffer> lease = client_.Allocate(request);
+      if (!lease.ok()) return lease.status();
+      memory.leases.push_back(*std::move(lease));
+    }
+    return absl::OkStatus();
+  }
+  DeviceMemory MemoryOf(const Buffer& lease, const ImageLayout* image) const noexcept {
+    return {.range = lease.range(), .image = image};
+  }
+  DeviceMemory MemoryOf(const Buffer& lease) const noexcept { return MemoryOf(lease, image()); }
+  // Asks each device that can be asked for each buffer: the pieces of one may lie better by luck.
+  Error Verify(const Memory& memory) noexcept {
+    const ImageLayout* image = options_.image.has_value() ? &memory.layout : nullptr;
+    for (Attached& one : attached_) {
+      for (const Buffer& lease : memory.leases) {
+        const Acceptance answer = one.device.Accepts(MemoryOf(lease, image));
+        if (answer.verdict == Acceptance::Verdict::kRefuses) return answer.error;
+        if (answer.verdict != Acceptance::Verdict::kTakes) break;
+      }
+    }
+    return {};
+  }
+  void Adopt(Memory&& memory) noexcept {
+    for (uint32_t i = 0; i < options_.buffers; ++i) {
+      slots_[i].lease = std::move(memory.leases[i]);
+      slots_[i].published = false;
+    }
+    choice_ = memory.choice;
+    layout_ = memory.layout;
+    bytes_ = memory.bytes;
+    heap_ = memory.heap;
+    ++generation_;
+  }
+
+  // ---- moves
+
+  // The memory suits all devices as it is, or is moved.
+  absl::Status Suit() noexcept {
+    return WithMemory([&] { return SuitOrThrow(); },
+                      [&] { return ToStatus(Error(ENOMEM, "operator new", Moving())); });
+  }
+  absl::Status SuitOrThrow() {
+    Demands demands;
+    Memory wanted;
+    if (absl::Status status = Choose(demands, wanted); !status.ok()) return status;
+    const auto fits = wanted.choice.heaps();
+    const bool heap_fits = std::ranges::find(fits, *heap_) != fits.end();
+    const bool same_image = !options_.image.has_value() || SamePlanes(wanted.layout, layout_);
+    Error refusal;
+    if (heap_fits && same_image && wanted.bytes <= bytes_) {
+      refusal = AskTheNewest();
+      if (refusal.ok()) {
+        choice_ = wanted.choice;
+        return absl::OkStatus();
+      }
+    }
+    if (!options_.moves) {
+      ++moves_.refused;
+      return absl::FailedPreconditionError(absl::StrCat(
+          "stream: the device cannot use the memory, and moves are forbidden (EPERM)\n",
+          refusal.ok() ? Describe(wanted.choice, demands.parties(), offers_.span(), Choosing())
+                       : ion::Describe(refusal)));
+    }
+    const HeapMask not_from = refusal.ok() ? HeapMask() : HeapMask(*heap_);
+    absl::Status status = Move(not_from);
+    if (!status.ok()) ++moves_.refused;
+    return status;
+  }
+  static bool SamePlanes(const ImageLayout& a, const ImageLayout& b) noexcept {
+    if (a.planes != b.planes || a.width != b.width || a.height != b.height) return false;
+    for (unsigned plane = 0; plane < a.planes; ++plane) {
+      if (a.plane[plane].offset != b.plane[plane].offset ||
+          a.plane[plane].stride != b.plane[plane].stride) {
+        return false;
+      }
+    }
+    return true;
+  }
+  // Asks the device that came last for the present memory.
+  Error AskTheNewest() noexcept {
+    for (const Slot& slot : slots_) {
+      const Acceptance answer = attached_.back().device.Accepts(MemoryOf(slot.lease));
+      if (answer.verdict == Acceptance::Verdict::kRefuses) return answer.error;
+      if (answer.verdict != Acceptance::Verdict::kTakes) break;
+    }
+    return {};
+  }
+
+  // The first holder for whom the memory cannot go.
+  Error InUse(const Attached& one) const noexcept {
+    const Origin origin{"stream", Operation::kMove, one.device.party().name.view(), bytes_};
+    for (uint32_t i = 0; i < options_.buffers; ++i) {
+      if (one.uses[i] != 0) {
+        return Error(EBUSY, "the device uses a buffer", origin, "call EndUse of the mapping first");
+      }
+      if (one.mapped[i].has_value() && one.device.InUse(*one.mapped[i])) {
+        return Error(EBUSY, "the device has a buffer in use", origin,
+                     "dequeue it, take it off the screen, or return its handle");
+      }
+    }
+    return {};
+  }
+  Error Quiet(Operation operation) const noexcept {
+    for (const Slot& slot : slots_) {
+      const Origin origin{"stream", operation, "cpu", bytes_};
+      if (slot.scopes != 0) {
+        return Error(EBUSY, "a CPU scope of a buffer is open", origin, "end the scope first");
+      }
+      if (slot.published && operation == Operation::kMove) {
+        return Error(EBUSY, "the descriptor of a buffer was given out", origin,
+                     "nobody knows who holds it: attach all devices before fd() is called");
+      }
+    }
+    for (const Attached& one : attached_) {
+      if (Error error = InUse(one); !error.ok()) return error;
+    }
+    return {};
+  }
+  Error AwaitDevices() noexcept {
+    const Deadline deadline = std::chrono::steady_clock::now() + options_.patience;
+    for (Slot& slot : slots_) {
+      Block& block = LeaseAccess::BlockOf(slot.lease);
+      const SlabHeader& slab = SlabOf(block);
+      if (Error error = slab.ops->await_fences(slab.owner, block, Direction::kReadWrite, deadline);
+          !error.ok()) {
+        return error;
+      }
+    }
+    return {};
+  }
+
+  absl::Status Move(HeapMask not_from) {
+    const auto begin = std::chrono::steady_clock::now();
+    if (Error error = Quiet(Operation::kMove); !error.ok()) return ToStatus(error);
+    if (Error error = AwaitDevices(); !error.ok()) return ToStatus(error);
+    // A device that has a mapping may have no room for one more, not even for the question.
+    for (Attached& one : attached_) {
+      if (Error error = UnmapAll(one); !error.ok()) return ToStatus(error);
+    }
+    absl::StatusOr<Memory> memory = TakeMemoryOrThrow(not_from);
+    if (!memory.ok()) return memory.status();
+    uint64_t copied = 0;
+    for (uint32_t i = 0; i < options_.buffers; ++i) {
+      absl::Status status = CopyContent(slots_[i].lease, memory->leases[i], memory->layout, copied);
+      if (!status.ok()) return status;
+    }
+    if (Error error = MoveCpuMappings(memory->leases); !error.ok()) return ToStatus(error);
+    std::vector<Buffer> old;
+    old.reserve(options_.buffers);
+    for (Slot& slot : slots_) {
+      RetireIfBusy(slot);
+      old.push_back(std::move(slot.lease));
+    }
+    Adopt(*std::move(memory));
+    ++moves_.moves;
+    moves_.bytes += copied;
+    moves_.time += std::chrono::steady_clock::now() - begin;
+    return absl::OkStatus();
+  }
+
+  absl::Status CopyContent(const Buffer& from, const Buffer& to, const ImageLayout& layout,
+                           uint64_t& copied) const {
+    const auto source = ReadOnlyMapping::Of(from);
+    if (!source.ok()) return source.status();
+    const auto target = WritableMapping::Of(to);
+    if (!target.ok()) return target.status();
+    auto reading = CpuAccess<Direction::kRead>::Begin(*source);
+    if (!reading.ok()) return reading.status();
+    auto writing = CpuAccess<Direction::kWrite>::Begin(*target);
+    if (!writing.ok()) return writing.status();
+    const std::span<const std::byte> old = reading->bytes();
+    const std::span<std::byte> now = writing->bytes();
+    if (!options_.image.has_value() || SamePlanes(layout, layout_)) {
+      const size_t both = std::min(old.size(), now.size());
+      std::memcpy(now.data(), old.data(), both);
+      copied += both;
+    } else {
+      for (unsigned plane = 0; plane < layout.planes; ++plane) {
+        const auto rows = PlaneOf(old, layout_, plane);
+        const auto into = PlaneOf(now, layout, plane);
+        if (!rows.ok()) return rows.status();
+        if (!into.ok()) return into.status();
+        for (uint64_t y = 0; y < std::min(rows->rows(), into->rows()); ++y) {
+          const size_t both = std::min(rows->row(y).size(), into->row(y).size());
+          std::memcpy(into->row(y).data(), rows->row(y).data(), both);
+          copied += both;
+        }
+      }
+    }
+    absl::Status status = std::move(*writing).End();
+    const absl::Status read = std::move(*reading).End();
+    return status.ok() ? read : status;
+  }
+
+  // Lays the new memory over the addresses of the old, where somebody has them. After an error all
+  // are as before.
+  Error MoveCpuMappings(const std::vector<Buffer>& to) noexcept {
+    for (uint32_t i = 0; i < options_.buffers; ++i) {
+      Slot& slot = slots_[i];
+      if (slot.mappings == 0) UnmapCpu(slot);
+      if (slot.at == nullptr || slot.mapped_bytes == to[i].bytes()) continue;
+      return Error(EBUSY, "a MovableMapping of a buffer lives, and the new memory has another size",
+                   Moving(), "end the mappings before the device is attached");
+    }
+    for (uint32_t i = 0; i < options_.buffers; ++i) {
+      Error error = MapOver(slots_[i], LeaseAccess::BlockOf(to[i]));
+      if (error.ok()) continue;
+      // The addresses of this one are free now, or have the old memory still.
+      for (uint32_t j = 0; j <= i; ++j) {
+        if (Error again = MapOver(slots_[j], LeaseAccess::BlockOf(slots_[j].lease)); !again.ok()) {
+          Report(again);
+          slots_[j].lost = true;
+        }
+      }
+      return error;
+    }
+    return {};
+  }
+  Error MapOver(const Slot& slot, const Block& block) noexcept {
+    if (slot.at == nullptr) return {};
+    const long at =
+        sys_.MmapOver(slot.at, static_cast<size_t>(slot.mapped_bytes), PROT_READ | PROT_WRITE,
+                      block.fd, static_cast<off_t>(block.offset));
+    return Failed(at) ? Error(ErrnoFrom(at), "mmap", Moving()) : Error();
+  }
+
+  // ---- ends
+
+  Error UnmapAll(Attached& one) noexcept {
+    Error first;
+    for (std::optional<ion::Imported>& mapped : one.mapped) {
+      if (!mapped.has_value()) continue;
+      const Error error = one.device.Unmap(*mapped);
+      mapped.reset();
+      if (first.ok()) first = error;
+    }
+    return first;
+  }
+  // A munmap that the kernel refuses is the Manager's to try again.
+  void UnmapCpu(Slot& slot) noexcept {
+    if (slot.at == nullptr) return;
+    Block& block = LeaseAccess::BlockOf(slot.lease);
+    const SlabHeader& slab = SlabOf(block);
+    slab.ops->unmap(slab.owner, block, std::exchange(slot.at, nullptr), slot.mapped_bytes);
+    slot.lost = false;
+  }
+  // Memory that a device may still use, or that somebody else holds, is not recycled.
+  void RetireIfBusy(Slot& slot) noexcept {
+    if (!slot.lease.valid()) return;
+    Block& block = LeaseAccess::BlockOf(slot.lease);
+    const SlabHeader& slab = SlabOf(block);
+    const bool idle =
+        slab.ops->await_fences(slab.owner, block, Direction::kReadWrite, Deadline{}).ok();
+    if (slot.published || !idle) LeaseAccess::Retire(slot.lease);
+  }
+
+  ClientRef client_;
+  HeapOffers offers_;
+  StreamOptions options_;
+  std::string name_;
+  Sys sys_;
+  std::vector<Slot> slots_;
+  std::vector<Attached> attached_;
+  uint64_t next_id_ = 1;
+  uint64_t generation_ = 0;
+  uint64_t bytes_ = 0;
+  std::optional<HeapId> heap_;
+  Choice choice_;
+  ImageLayout layout_;
+  MoveReport moves_;
+  bool open_ = true;
+};
+
+}  // namespace internal
+}  // namespace ion
+
+#endif  // ION_ION_CORE_STREAM_STATE_H_

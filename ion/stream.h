@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: Apache-2.0
+// Copyright the ion authors
+//
+// File: ion/stream.h
+//
+// Stream: the buffers of one use, whose memory is chosen by the devices that use them, is taken
+// late, and moves when a later device cannot use it.
+//
+//     attach      declares a device: its demands count from now on; no call to the kernel
+//     map         the device's own import of a buffer; only within an attachment
+//     unmap       a mapping that the device does not use goes with its attachment, or with a move
+//     detach      the end of an attachment
+//
+// Reserve makes a stream without memory. It is taken for all buffers, or for none, at the first
+// fd(), Map or mapping of a device, or by Commit, for those who must not fail later. After that, a
+// device that cannot use the memory makes it move: new memory that suits all devices, the content
+// copied, a new generation. A move needs that nobody uses the memory; otherwise the Status names who
+// does, the device is not attached, and everything stays as it was.
+//
+// Example:
+//   absl::StatusOr<ion::Stream> stream =
+//       ion::Stream::Reserve(client, offers, {.buffers = 4, .image = image});
+//   if (!stream.ok()) return stream.status();
+//   absl::StatusOr<ion::Attachment> camera = stream->Attach(queue);
+//   if (!camera.ok()) return camera.status();
+//   absl::StatusOr<ion::DeviceMapping> slot = camera->Map(0);
+//
+// An Attachment, a DeviceMapping or a MovableMapping may outlive its Stream: the memory lives until
+// the last of them has ended, and the stream takes no device any more. Devices outlive their
+// attachments.
+//
+// Not for one buffer that no other device will ever use: Client::Allocate.
+//
+// Cost: cold, but for the CPU scopes, which cost what the kernel's calls cost. Not thread-safe: one
+// thread at a time for a stream and all that belongs to it.
+#ifndef ION_ION_STREAM_H_
+#define ION_ION_STREAM_H_
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "absl/base/attributes.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "ion/base/check.h"
+#include "ion/base/error.h"
+#include "ion/base/fd.h"
+#include "ion/base/poll_until.h"
+#include "ion/base/status.h"
+#include "ion/base/syscalls.h"
+#include "ion/base/with_memory.h"
+#include "ion/block.h"
+#include "ion/buffer.h"
+#include "ion/choice.h"
+#include "ion/client_ref.h"
+#include "ion/core/stream_state.h"
+#include "ion/cpu_sync.h"
+#include "ion/device.h"
+#include "ion/heap_id.h"
+#include "ion/heap_offers.h"
+#include "ion/image_layout.h"
+#include "ion/slab.h"
+
+namespace ion {
+
+template <Syscalls Sys>
+class BasicStream;
+template <Syscalls Sys>
+class BasicAttachment;
+template <Syscalls Sys>
+class BasicMovableMapping;
+
+// A device's mapping of one buffer, within an attachment. A move drops the device's import of an
+// idle buffer; imported() makes it again. The mapping of the device outlives this object: it ends
+// with the attachment.
+template <Syscalls Sys = LinuxSyscalls>
+class [[nodiscard]] BasicDeviceMapping {
+  using State = internal::StreamState<Sys>;
+
+ public:
+  BasicDeviceMapping(BasicDeviceMapping&& other) noexcept
+      : state_(std::move(other.state_)),
+        id_(other.id_),
+        buffer_(other.buffer_),
+        uses_(std::exchange(other.uses_, 0)) {}
+  BasicDeviceMapping& operator=(BasicDeviceMapping&& other) noexcept {
+    if (this != &other) {
+      End();
+      state_ = std::move(other.state_);
+      id_ = other.id_;
+      buffer_ = other.buffer_;
+      uses_ = std::exchange(other.uses_, 0);
+    }
+    return *this;
+  }
+  ~BasicDeviceMapping() { End(); }
+
+  // The buffer's number in the stream.
+  uint32_t buffer() const noexcept { return buffer_; }
+  // The device's own name for the buffer: a queue's slot, a handle, a framebuffer. It may change
+  // with a move of the stream. EINVAL: the mapping was moved from, or its attachment was detached.
+  absl::StatusOr<Imported> imported() noexcept {
+    auto* device = Device();
+    if (device == nullptr) return Gone();
+    return state_->Map(*device, buffer_);
+  }
+  // Announces that the device reads or writes the buffer until EndUse: the memory does not move
+  // meanwhile, and CPU access is begun and ended where the two need it. Each use has an end.
+  absl::Status BeginUse() noexcept {
+    auto* device = Device();
+    if (device == nullptr) return Gone();
+    absl::StatusOr<Imported> mapped = state_->Map(*device, buffer_);
+    if (!mapped.ok()) return mapped.status();
+    ++device->uses[buffer_];
+    ++uses_;
+    return absl::OkStatus();
+  }
+  // EINVAL: no use is open.
+  absl::Status EndUse() noexcept {
+    auto* device = Device();
+    if (device == nullptr) return Gone();
+    if (uses_ == 0) {
+      return ToStatus(Error(EINVAL, "no use of the buffer is open", Here(), "call BeginUse first"));
+    }
+    --uses_;
+    --device->uses[buffer_];
+    return absl::OkStatus();
+  }
+
+ private:
+  friend class BasicAttachment<Sys>;
+  BasicDeviceMapping(std::shared_ptr<State> state, uint64_t id, uint32_t buffer) noexcept
+      : state_(std::move(state)), id_(id), buffer_(buffer) {
+    ++Device()->mappings;
+  }
+  static Origin Here() noexcept { return {"stream", Operation::kAttach}; }
+  static absl::Status Gone() noexcept {
+    return ToStatus(Error(EINVAL, "a DeviceMapping without an attachment", Here(),
+                          "it was moved from, or its attachment was detached"));
+  }
+  auto* Device() const noexcept { return state_ == nullptr ? nullptr : state_->Find(id_); }
+  void End() noexcept {
+    if (auto* device = Device(); device != nullptr) {
+      device->uses[buffer_] -= std::exchange(uses_, 0);
+      --device->mappings;
+    }
+    state_.reset();
+  }
+
+  std::shared_ptr<State> state_;
+  uint64_t id_;
+  uint32_t buffer_;
+  uint32_t uses_ = 0;
+};
+
+// A device's use of a stream.
+template <Syscalls Sys = LinuxSyscalls>
+class [[nodiscard]] BasicAttachment {
+  using State = internal::StreamState<Sys>;
+
+ public:
+  BasicAttachment(BasicAttachment&&) noexcept = default;
+  BasicAttachment& operator=(BasicAttachment&& other) noexcept {
+    if (this != &other) {
+      End();
+      state_ = std::move(other.state_);
+      id_ = other.id_;
+    }
+    return *this;
+  }
+  // Detaches; an error goes to the Manager's error sink. DeviceMappings that still live are void.
+  ~BasicAttachment() { End(); }
+
+  // Maps a buffer for the device; takes the stream's memory if there is none yet. One mapping is
+  // made for each buffer, and kept until the attachment ends. EINVAL: the attachment was detached,
+  // or there is no such buffer. Else, the device's errors.
+  absl::StatusOr<BasicDeviceMapping<Sys>> Map(uint32_t buffer) noexcept {
+    auto* device = state_ == nullptr ? nullptr : state_->Find(id_);
+    if (device == nullptr) return Detached();
+    if (Error error = state_->Check(buffer, Operation::kAttach); !error.ok())
+      return ToStatus(error);
+    if (absl::StatusOr<Imported> mapped = state_->Map(*device, buffer); !mapped.ok()) {
+      return mapped.status();
+    }
+    return BasicDeviceMapping<Sys>(state_, id_, buffer);
+  }
+  // Unmaps all buffers and ends the attachment. FAILED_PRECONDITION (EBUSY): a DeviceMapping lives,
+  // or the device has a buffer in use; nothing has changed then. Other errors are the device's: the
+  // attachment has ended.
+  absl::Status Detach() noexcept {
+    auto* device = state_ == nullptr ? nullptr : state_->Find(id_);
+    if (device == nullptr) return Detached();
+    absl::Status status = state_->Detach(*device);
+    if (state_->Find(id_) == nullptr) state_.reset();
+    return status;
+  }
+
+ private:
+  friend class BasicStream<Sys>;
+  BasicAttachment(std::shared_ptr<State> state, uint64_t id) noexcept
+      : state_(std::move(state)), id_(id) {}
+  static absl::Status Detached() noexcept {
+    return ToStatus(Error(EINVAL, "the attachment was detached", {"stream", Operation::kAttach},
+                          "attach the device again"));
+  }
+  void End() noexcept {
+    if (state_ == nullptr) return;
+    state_->Drop(id_);
+    state_.reset();
+  }
+
+  std::shared_ptr<State> state_;
+  uint64_t id_;
+};
+
+// A scope of CPU access to a movable mapping, as CpuAccess is one to a CpuMapping.
+template <Direction kDirection, Syscalls Sys = LinuxSyscalls>
+class [[nodiscard]] BasicMovableAccess {
+  using State = internal::StreamState<Sys>;
+
+ public:
+  using Byte = std::conditional_t<Writes(kDirection), std::byte, const std::byte>;
+
+  BasicMovableAccess(BasicMovableAccess&& other) noexcept
+      : state_(std::move(other.state_)), buffer_(other.buffer_), bytes_(other.bytes_) {}
+  BasicMovableAccess& operator=(BasicMovableAccess&& other) noexcept {
+    if (this != &other) {
+      EndOrReport();
+      state_ = std::move(other.state_);
+      buffer_ = other.buffer_;
+      bytes_ = other.bytes_;
+    }
+    return *this;
+  }
+  // An end that the kernel refuses goes to the error sink; End() tells the caller instead.
+  ~BasicMovableAccess() { EndOrReport(); }
+
+  // The bytes of the buffer, valid until the scope ends.
+  std::span<Byte> bytes() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return bytes_; }
+  // Ends the scope now. Call once.
+  absl::Status End() && noexcept {
+    return state_ == nullptr ? absl::OkStatus() : ToStatus(Close());
+  }
+
+ private:
+  friend class BasicMovableMapping<Sys>;
+  BasicMovableAccess(std::shared_ptr<State> state, uint32_t buffer, std::span<Byte> bytes) noexcept
+      : state_(std::move(state)), buffer_(buffer), bytes_(bytes) {}
+  Error Close() noexcept {
+    const Error error = state_->EndCpu(buffer_, kDirection);
+    state_.reset();
+    return error;
+  }
+  void EndOrReport() noexcept {
+    if (state_ == nullptr) return;
+    const std::shared_ptr<State> state = state_;
+    state->Report(Close());
+  }
+
+  std::shared_ptr<State> state_;
+  uint32_t buffer_;
+  std::span<Byte> bytes_;
+};
+
+// A buffer of a stream in this process's address space. Its address stays when the memory moves; it
+// gives bytes only inside a scope.
+template <Syscalls Sys = LinuxSyscalls>
+class [[nodiscard]] BasicMovableMapping {
+  using State = internal::StreamState<Sys>;
+
+ public:
+  template <Direction kDirection>
+  using Access = BasicMovableAccess<kDirection, Sys>;
+
+  // Begins CPU access, as CpuAccess::Begin does. With a deadline it waits for the fences of devices
+  // no longer than that: DEADLINE_EXCEEDED (ETIMEDOUT). EINVAL: the mapping was moved from, or the
+  // stream's buffers were taken. EFAULT: a move that failed could not restore it.
+  template <Direction kDirection>
+  absl::StatusOr<Access<kDirection>> Begin(Deadline deadline = kNoDeadline) noexcept {
+    if (state_ == nullptr) return ToStatus(Error(EINVAL, "an empty MovableMapping", Here()));
+    Result<std::span<std::byte>> bytes = state_->BeginCpu(buffer_, kDirection, deadline);
+    if (!bytes.ok()) return ToStatus(bytes.error());
+    return Access<kDirection>(state_, buffer_, *bytes);
+  }
+  absl::StatusOr<Access<Direction::kRead>> Read(Deadline deadline = kNoDeadline) noexcept {
+    return Begin<Direction::kRead>(deadline);
+  }
+  absl::StatusOr<Access<Direction::kWrite>> Write(Deadline deadline = kNoDeadline) noexcept {
+    return Begin<Direction::kWrite>(deadline);
+  }
+  absl::StatusOr<Access<Direction::kReadWrite>> ReadWrite(
+      Deadline deadline = kNoDeadline) noexcept {
+    return Begin<Direction::kReadWrite>(deadline);
+  }
+
+  BasicMovableMapping(BasicMovableMapping&& other) noexcept
+      : state_(std::move(other.state_)), buffer_(other.buffer_) {}
+  BasicMovableMapping& operator=(BasicMovableMapping&& other) noexcept {
+    if (this != &other) {
+      End();
+      state_ = std::move(other.state_);
+      buffer_ = other.buffer_;
+    }
+    return *this;
+  }
+  ~BasicMovableMapping() { End(); }
+
+ private:
+  friend class BasicStream<Sys>;
+  BasicMovableMapping(std::shared_ptr<State> state, uint32_t buffer) noexcept
+      : state_(std::move(state)), buffer_(buffer) {
+    state_->AddMapping(buffer_, 1);
+  }
+  static Origin Here() noexcept { return {"stream", Operation::kBeginAccess}; }
+  void End() noexcept {
+    if (state_ != nullptr) state_->AddMapping(buffer_, -1);
+    state_.reset();
+  }
+
+  std::shared_ptr<State> state_;
+  uint32_t buffer_;
+};
+
+template <Syscalls Sys = LinuxSyscalls>
+class [[nodiscard]] BasicStream {
+  using State = internal::StreamState<Sys>;
+
+ public:
+  // The most buffers of a stream (arbitrary; a V4L2 queue has 32, or as many as its driver says).
+  static constexpr uint32_t kMostBuffers = 1024;
+
+  // A stream without memory, whose buffers will come from `client`, which outlives it, and from one
+  // of the offered heaps. EINVAL: no buffers, or more than kMostBuffers; neither a size nor an
+  // image, or both.
+  static absl::StatusOr<BasicStream> Reserve(ClientRef client, const HeapOffers& offers,
+                                             const StreamOptions& options, Sys sys = {}) noexcept {
+    const Origin origin{"stream", Operation::kAllocate, options.name, options.bytes};
+    if (options.buffers == 0 || options.buffers > kMostBuffers) {
+      return ToStatus(Error(EINVAL, "the number of buffers is not 1 to 1024", origin));
+    }
+    if ((options.bytes == 0) == !options.image.has_value()) {
+      return ToStatus(Error(EINVAL, "a stream is of bytes, or of images", origin,
+                            "set either StreamOptions::bytes or StreamOptions::image"));
+    }
+    auto state =
+        internal::WithMemory([&] { return std::make_shared<State>(client, offers, options, sys); },
+                             [] { return std::shared_ptr<State>(); });
+    if (state == nullptr) return ToStatus(Error(ENOMEM, "operator new", origin));
+    return BasicStream(std::move(state));
+  }
+  BasicStream(BasicStream&&) noexcept = default;
+  BasicStream& operator=(BasicStream&& other) noexcept {
+    if (this != &other) {
+      Close();
+      state_ = std::move(other.state_);
+    }
+    return *this;
+  }
+  ~BasicStream() { Close(); }
+
+  // Adds a device; before there is memory this makes no call to the kernel. EEXIST: it is attached.
+  // E2BIG: 15 devices are. Where demands exclude each other, ToStatus of the choice
+  // (ion/choice_text.h) names them. Of a stream that has memory, which the device cannot use, all
+  // errors of a move: FAILED_PRECONDITION (EBUSY) names who uses the memory.
+  absl::StatusOr<BasicAttachment<Sys>> Attach(DeviceRef device) noexcept {
+    State& state = this->state();
+    absl::StatusOr<uint64_t> id = state.Attach(device);
+    if (!id.ok()) return id.status();
+    return BasicAttachment<Sys>(state_, *id);
+  }
+  // Takes the memory of all buffers, or of none. The Status lists each heap that was tried, with its
+  // reason, and the verdict on the others.
+  absl::Status Commit() noexcept { return state().Commit(); }
+  // The buffer's descriptor; takes the memory if there is none. From now on nobody knows who holds
+  // it: the memory does not move any more, and is not recycled.
+  absl::StatusOr<FdRef> fd(uint32_t buffer) noexcept {
+    if (Error error = state().Check(buffer, Operation::kShare); !error.ok()) return ToStatus(error);
+    return state().Publish(buffer);
+  }
+  // Maps the buffer for the CPU; takes the memory if there is none.
+  absl::StatusOr<BasicMovableMapping<Sys>> Map(uint32_t buffer) noexcept {
+    if (Error error = state().Check(buffer, Operation::kMap); !error.ok()) return ToStatus(error);
+    if (absl::StatusOr<std::byte*> at = state().MapCpu(buffer); !at.ok()) return at.status();
+    return BasicMovableMapping<Sys>(state_, buffer);
+  }
+  // Ends the stream and returns its buffers, as Client::Allocate would; takes the memory if there is
+  // none. EBUSY: a CPU scope is open, or a device has a buffer in use.
+  absl::StatusOr<std::vector<Buffer>> TakeBuffers() && noexcept { return state().Take(); }
+
+  // True once there is memory.
+  bool committed() const noexcept { return state().committed(); }
+  // 0: no memory yet; 1: taken; one more with each move.
+  uint64_t generation() const noexcept { return state().generation(); }
+  uint32_t buffers() const noexcept { return state().buffers(); }
+  // The size of each buffer, as the devices need it; 0: no memory yet.
+  uint64_t bytes() const noexcept { return state().bytes(); }
+  // The layout of the image; nullptr: no memory yet, or no image.
+  const ImageLayout* image() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND {
+    return state().image();
+  }
+  // The heap of the memory; none: no memory yet.
+  std::optional<HeapId> heap() const noexcept { return state().heap(); }
+  // The choice that the memory was taken by. Its parties are the devices in the order in which they
+  // were attached, and last the stream itself, with its size.
+  const Choice& choice() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return state().choice(); }
+  const MoveReport& moves() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return state().moves(); }
+
+ private:
+  explicit BasicStream(std::shared_ptr<State> state) noexcept : state_(std::move(state)) {}
+  State& state() const noexcept {
+    ION_CHECK(state_ != nullptr, "a Stream was used after it was moved from");
+    return *state_;
+  }
+  void Close() noexcept {
+    if (state_ != nullptr) state_->Close();
+    state_.reset();
+  }
+
+  std::shared_ptr<State> state_;
+};
+
+using Stream = BasicStream<>;
+using Attachment = BasicAttachment<>;
+using DeviceMapping = BasicDeviceMapping<>;
+using MovableMapping = BasicMovableMapping<>;
+template <Direction kDirection>
+using MovableAccess = BasicMovableAccess<kDirection>;
+
+}  // namespace ion
+
+#endif  // ION_ION_STREAM_H_
