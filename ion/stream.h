@@ -366,9 +366,9 @@ class [[nodiscard]] BasicStream {
   ~BasicStream() { Close(); }
 
   // Adds a device; before there is memory this makes no call to the kernel. EEXIST: it is attached.
-  // E2BIG: 15 devices are. Where demands exclude each other, ToStatus of the choice
-  // (ion/choice_text.h) names them. Of a stream that has memory, which the device cannot use, all
-  // errors of a move: FAILED_PRECONDITION (EBUSY) names who uses the memory.
+  // E2BIG: 15 devices are. If two demands exclude each other: ToStatus of the choice
+  // (ion/choice_text.h), which names them. If there is memory and the device cannot use it: the
+  // errors of a move; FAILED_PRECONDITION (EBUSY) names who uses the memory.
   absl::StatusOr<BasicAttachment<Sys>> Attach(DeviceRef device) noexcept {
     State& state = this->state();
     absl::StatusOr<uint64_t> id = state.Attach(device);

@@ -60,7 +60,7 @@
 
 namespace ion {
 
-// What a stream is made of. Either `image` or `bytes` is set.
+// The input of a stream. Either `image` or `bytes` is set.
 struct StreamOptions {
   uint32_t buffers = 1;
   uint64_t bytes = 0;                       // of each buffer
@@ -74,7 +74,7 @@ struct StreamOptions {
   std::chrono::milliseconds patience{1000};
 };
 
-// What moves have cost a stream.
+// The cost of a stream's moves.
 struct MoveReport {
   uint64_t moves = 0;                // that gave the buffers other memory
   uint64_t refused = 0;              // that somebody's use of the memory prevented, or that failed
@@ -194,7 +194,7 @@ class StreamState {
     std::erase_if(attached_, [&](const Attached& one) { return one.id == device.id; });
     return ToStatus(error);
   }
-  // What the device gave for the buffer; it is mapped now, if it was not.
+  // The device's import of the buffer, which is made now if there is none.
   absl::StatusOr<ion::Imported> Map(Attached& device, uint32_t buffer) noexcept {
     if (absl::Status status = Commit(); !status.ok()) return status;
     std::optional<ion::Imported>& mapped = device.mapped[buffer];
@@ -319,7 +319,7 @@ class StreamState {
   }
 
  private:
-  // The memory of all buffers, and what it was chosen for.
+  // The memory of all buffers, and the choice that it was taken by.
   struct Memory {
     std::vector<Buffer> leases;
     Choice choice;
@@ -533,7 +533,7 @@ class StreamState {
     return {};
   }
 
-  // The first holder for whom the memory cannot go.
+  // An error that names the first use of the memory by the device.
   Error InUse(const Attached& one) const noexcept {
     const Origin origin{"stream", Operation::kMove, one.device.party().name.view(), bytes_};
     for (uint32_t i = 0; i < options_.buffers; ++i) {
@@ -639,8 +639,7 @@ class StreamState {
     return status.ok() ? read : status;
   }
 
-  // Lays the new memory over the addresses of the old, where somebody has them. After an error all
-  // are as before.
+  // Lays the new memory over the addresses of live mappings. After an error all are as before.
   Error MoveCpuMappings(const std::vector<Buffer>& to) noexcept {
     for (uint32_t i = 0; i < options_.buffers; ++i) {
       Slot& slot = slots_[i];
