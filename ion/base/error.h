@@ -44,6 +44,7 @@ enum class Operation : uint8_t {
   kDetach,       // end that
   kMove,         // give a buffer other memory
   kFence,        // make, merge or attach a sync file, or wait for a fence
+  kStream,       // give a device a mapped buffer to work on, or take it back
 };
 
 constexpr std::string_view OperationName(Operation operation) noexcept {
@@ -86,6 +87,8 @@ constexpr std::string_view OperationName(Operation operation) noexcept {
       return "move";
     case Operation::kFence:
       return "use a fence";
+    case Operation::kStream:
+      return "stream";
   }
   return "?";
 }
