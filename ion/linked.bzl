@@ -24,6 +24,8 @@ LINKED = [
     "backends/udmabuf.h",
     "backends/v4l2_export.h",
     "devices/declared.h",
+    "devices/node_file.h",
+    "devices/v4l2_queue.h",
     "platforms/all.h",
     "platforms/all_backend.h",
     "platforms/any_backend.h",

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -64,6 +65,8 @@
 #include "ion/cpu_mapping.h"
 #include "ion/device.h"
 #include "ion/devices/declared.h"
+#include "ion/devices/node_file.h"
+#include "ion/devices/v4l2_queue.h"
 #include "ion/guarantees.h"
 #include "ion/heap_offers.h"
 #include "ion/image_layout.h"
@@ -552,6 +555,21 @@ void Example() {
 #include "tests/header_examples.inc"
 }
 }  // namespace devices_declared_h
+
+namespace devices_node_file_h {
+void Example() {
+#define EXAMPLE_devices_node_file_h
+#include "tests/header_examples.inc"
+}
+}  // namespace devices_node_file_h
+
+namespace devices_v4l2_queue_h {
+absl::Status Example(const ion::Buffer& buffer) {
+#define EXAMPLE_devices_v4l2_queue_h
+#include "tests/header_examples.inc"
+  return ion::ToStatus(error);
+}
+}  // namespace devices_v4l2_queue_h
 
 namespace ion_device_h {
 using MyCodec = ion::DeviceArchetype;
