@@ -17,6 +17,8 @@ LINKED = [
     "backends/ion_node.h",
     "backends/local_file.h",
     "backends/memfd.h",
+    "backends/own_device_memory.h",
+    "backends/page_memory.h",
     "backends/scoped_fd.h",
     "backends/sealed_memfd.h",
     "backends/start_mapped_backend.h",
