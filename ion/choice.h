@@ -186,8 +186,8 @@ constexpr std::optional<uint64_t> MostPieces(const Merged& all, const Guarantees
   if (!is.segments.has_value()) return granules;
   if (longest == UINT64_MAX) return std::min(*is.segments, granules);
   // Memory that crosses a boundary may do so anywhere: it has two ends, other memory has one. All
-  // lengths are multiples of `step`, so an end has one at least; what lies between is cut as if it
-  // began at a boundary.
+  // lengths are multiples of `step`, so an end has one at least; the rest is cut as if it began at
+  // a boundary.
   const uint64_t total = SaturatedProduct(granules, is.granule);
   const bool crosses = boundary != UINT64_MAX && BeginOf(is) % boundary != 0 &&
                        (*is.segments > 1 || BeginOf(is) < total);
@@ -268,7 +268,7 @@ constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
     }
   }
   if (is.alignment % all.base_align() != 0) return refuse(kBaseAlign, is.alignment);
-  // A contiguous buffer is one piece, which begins at its alignment; its length is the size that the
+  // A contiguous buffer is one piece, which begins at its alignment. Its length is the size that the
   // parties ask for, in whole granules.
   const uint64_t multiple = all.segment_multiple();
   const uint64_t begins = BeginOf(is);

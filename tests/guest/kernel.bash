@@ -4,12 +4,12 @@
 # File: tests/guest/kernel.bash
 #
 # The kernels of kernels.tsv: looked up, built once from Debian's source package, and kept in a cache outside the checkout; and
-# our module for them. Sourced by `guest`, which provides here, cache, on_exit, the statuses, say and die.
+# our modules for them. Sourced by `guest`, which provides here, cache, on_exit, the statuses, say and die.
 #
 # An entry of the cache is named after the source package, its version and a hash of the wanted options and of what is made,
 # and holds bzImage, the complete configuration, and what modules are built against: headers, tools, symbols. It appears by one
-# rename: what is there is whole. A module comes into the entry when it is first wanted, named after a hash of its sources, by
-# a rename, too: two checkouts with different sources can share a kernel.
+# rename: what is there is whole. Our modules come into the entry when they are first wanted, as a directory named after a hash of
+# their sources, by a rename, too: two checkouts with different sources can share a kernel.
 #
 # A cached kernel is used without asking apt whether there is a newer source: a run must work with no network and no package
 # lists, and must not change kernels behind the back of whoever compares two runs. --build-only --update is how one asks.
@@ -51,8 +51,8 @@ short_hash() { sha256sum | cut -c 1-12; }
 
 entry_name() { echo "${kernel_source}_$1_$({ echo "${kernel_targets[*]}" && wanted_options; } | short_hash)"; }
 
-# The probe module's file for an entry, whether it is there or not.
-probe_of() { echo "$1/scatter_probe-$(cat "$here"/probe/* | short_hash).ko"; }
+# The directory of our modules for an entry, whether it is there or not.
+modules_of() { echo "$1/modules-$(cat "$here"/probe/* | short_hash)"; }
 
 # What lies in the cache is run: it has to be ours alone. Kbuild takes no blank and no colon in a path.
 check_cache() {
@@ -225,19 +225,22 @@ build_kernel() {
   unlock_builds
 }
 
-# Builds the probe module for an entry, if it is not there.
-build_probe() {
-  local probe
-  probe=$(probe_of "$1")
-  [[ ! -e $probe ]] || return 0
+# Builds our modules for an entry, if they are not there.
+build_modules() {
+  local modules
+  modules=$(modules_of "$1")
+  [[ ! -e $modules ]] || return 0
   lock_builds
-  begin_build
-  phase "compile: the probe module"
-  mkdir "$build/tree"
-  tar -xzf "$1/$build_tree" -C "$build/tree"
-  cp -r "$here/probe" "$build/probe"
-  (run_make -C "$build/tree" M="$build/probe" KCFLAGS=-Werror modules) >"$build/log" 2>&1 || build_failed 'the probe module'
-  mv "$build/probe/scatter_probe.ko" "$probe"
-  remove_build
+  if [[ ! -e $modules ]]; then
+    begin_build
+    phase "compile: our modules"
+    mkdir "$build/tree" "$build/modules"
+    tar -xzf "$1/$build_tree" -C "$build/tree"
+    cp -r "$here/probe" "$build/probe"
+    (run_make -C "$build/tree" M="$build/probe" KCFLAGS=-Werror modules) >"$build/log" 2>&1 || build_failed 'our modules'
+    mv "$build"/probe/*.ko "$build/modules"
+    mv -T "$build/modules" "$modules"
+    remove_build
+  fi
   unlock_builds
 }

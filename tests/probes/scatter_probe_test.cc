@@ -15,8 +15,6 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
-#include <fstream>
-#include <iterator>
 #include <span>
 #include <string>
 #include <utility>
@@ -28,6 +26,7 @@
 #include "ion/base/error.h"
 #include "ion/base/fd.h"
 #include "ion/base/status.h"
+#include "tests/support/attached_devices.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/dma_buf_exporters.h"
 #include "tests/support/kernel_release.h"
@@ -71,19 +70,6 @@ std::vector<DmaSegment> SegmentsOf(const UniqueFd& fd) {
   Result<std::vector<DmaSegment>> segments = ScatterProbe::List(fd.borrow());
   REQUIRE(Told(segments.error()) == "ok");
   return *std::move(segments);
-}
-
-std::string ReadFile(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-// Whether nobody but us holds the buffer: no reference of the probe's is left, and no attachment.
-bool IsOursAlone(const UniqueFd& fd) {
-  const std::string info = ReadFile("/proc/self/fdinfo/" + std::to_string(fd.get()));
-  const std::string attached = ReadFile("/sys/kernel/debug/dma_buf/bufinfo");
-  REQUIRE(attached.find("Attached Devices:") != std::string::npos);
-  return info.find("\ncount:\t1\n") != std::string::npos &&
-         attached.find("\tscatter_probe\n") == std::string::npos;
 }
 
 TEST_CASE("Runs: counts pieces of memory, not entries") {
@@ -211,7 +197,7 @@ TEST_CASE("ScatterProbe: gives as many entries as there is room for, and their n
   probe.list.capacity = UINT32_MAX;
   CHECK(probe.Ask() == "ok");
   CHECK(probe.segments[15].bytes == 4096);
-  CHECK(IsOursAlone(probe.fd));
+  CHECK(IsHeldByUsAlone(probe.fd, "scatter_probe"));
 }
 
 TEST_CASE("ScatterProbe: a call that fails, early or half-way, leaves nothing behind") {
@@ -252,7 +238,7 @@ TEST_CASE("ScatterProbe: a call that fails, early or half-way, leaves nothing be
     CHECK(probe.Ask() == "EINVAL");
   }
   SUBCASE("another number") { CHECK(probe.Ask(SCATTER_PROBE_IOCTL_LIST + 1) == "ENOTTY"); }
-  CHECK(IsOursAlone(probe.fd));
+  CHECK(IsHeldByUsAlone(probe.fd, "scatter_probe"));
 }
 
 // Whether a capture device takes a dma-buf for a frame: "ok", or errno.

@@ -106,6 +106,7 @@ test_guest() {
   begin_part
   run_in_guest "$1" guest 1024
   run_in_guest "$1" guest_small 256
+  run_in_guest "$1" guest_large 6144
   end_part "$name"
 }
 

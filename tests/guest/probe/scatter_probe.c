@@ -7,24 +7,12 @@
 // dma-buf as a driver does, tells the list that it was given, and lets go. It keeps nothing between
 // two calls.
 
-#include <linux/dma-buf.h>
-#include <linux/dma-mapping.h>
-#include <linux/err.h>
 #include <linux/fs.h>
 #include <linux/miscdevice.h>
-#include <linux/module.h>
-#include <linux/platform_device.h>
-#include <linux/scatterlist.h>
 #include <linux/uaccess.h>
-#include <linux/version.h>
 
+#include "attached_buffer.h"
 #include "scatter_probe.h"
-
-/* Which lock a caller has to hold is part of the names since then. */
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 2, 0)
-#define dma_buf_map_attachment_unlocked dma_buf_map_attachment
-#define dma_buf_unmap_attachment_unlocked dma_buf_unmap_attachment
-#endif
 
 static struct platform_device *device;
 
@@ -50,32 +38,15 @@ static long copy_segments(struct sg_table *table, const struct scatter_probe_lis
 
 static long fill_list(struct scatter_probe_list *list)
 {
-	struct dma_buf_attachment *attachment;
-	struct sg_table *table;
-	struct dma_buf *buffer;
-	long status;
+	struct attached_buffer attached;
+	long status = attach_buffer(list->fd, &device->dev, &attached);
 
-	buffer = dma_buf_get(list->fd);
-	if (IS_ERR(buffer))
-		return PTR_ERR(buffer);
-	attachment = dma_buf_attach(buffer, &device->dev);
-	if (IS_ERR(attachment)) {
-		status = PTR_ERR(attachment);
-		goto put;
-	}
-	table = dma_buf_map_attachment_unlocked(attachment, DMA_BIDIRECTIONAL);
-	if (IS_ERR(table)) {
-		status = PTR_ERR(table);
-		goto detach;
-	}
-	list->bytes = buffer->size;
-	list->count = table->nents;
-	status = copy_segments(table, list);
-	dma_buf_unmap_attachment_unlocked(attachment, table, DMA_BIDIRECTIONAL);
-detach:
-	dma_buf_detach(buffer, attachment);
-put:
-	dma_buf_put(buffer);
+	if (status)
+		return status;
+	list->bytes = attached.buffer->size;
+	list->count = attached.table->nents;
+	status = copy_segments(attached.table, list);
+	detach_buffer(&attached);
 	return status;
 }
 
@@ -112,18 +83,11 @@ static struct miscdevice node = {
 
 static int __init probe_init(void)
 {
-	const struct platform_device_info info = {
-		.name = "scatter_probe",
-		.id = PLATFORM_DEVID_NONE,
-		.dma_mask = DMA_BIT_MASK(64),
-	};
 	int status;
 
-	device = platform_device_register_full(&info);
+	device = register_bare_device("scatter_probe");
 	if (IS_ERR(device))
 		return PTR_ERR(device);
-	/* Of a longer segment than the device declares the debug kernel complains. */
-	dma_set_max_seg_size(&device->dev, UINT_MAX);
 	status = misc_register(&node);
 	if (status)
 		platform_device_unregister(device);
@@ -140,8 +104,3 @@ module_init(probe_init);
 module_exit(probe_exit);
 MODULE_DESCRIPTION("Tells the scatter list of a dma-buf");
 MODULE_LICENSE("GPL");
-#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 13, 0)
-MODULE_IMPORT_NS(DMA_BUF);
-#else
-MODULE_IMPORT_NS("DMA_BUF");
-#endif

@@ -26,6 +26,7 @@
 #include "ion/merge.h"
 #include "ion/request.h"
 #include "tests/support/fault_new.h"
+#include "tests/support/segment_model.h"
 
 namespace ion::testing {
 namespace {
@@ -225,29 +226,12 @@ TEST_CASE("Choose: a buffer of at most one page is in one piece") {
   CHECK_FALSE(supports({.size_min = 4096, .segments_max = 1}));
 }
 
-// The segments that a device makes of contiguous memory, one after the other.
-uint64_t SegmentsOf(uint64_t begin, uint64_t bytes, const Constraints& set) {
-  const uint64_t size = set.segment_size_max.value();
-  const uint64_t boundary = set.segment_boundary.value();
-  uint64_t segments = 0;
-  for (; bytes > 0; ++segments) {
-    const uint64_t longest = size - size % set.segment_multiple.value();
-    const uint64_t cut = std::min({bytes, longest, boundary - begin % boundary});
-    begin += cut;
-    bytes -= cut;
-  }
-  return segments;
-}
-// The most of them, by the number of pages, wherever the memory begins and in however many pieces,
+// The most segments, by the number of pages, wherever the memory begins and in however many pieces,
 // up to `pieces`, it is.
 std::vector<uint64_t> WorstOf(size_t pages, uint64_t pieces, uint64_t alignment,
-                              const Constraints& set) {
+                              const SegmentLimits& limits) {
   std::vector<uint64_t> one(pages + 1);
-  for (size_t n = 1; n <= pages; ++n) {
-    for (uint64_t begin = 0; begin < set.segment_boundary.value(); begin += alignment) {
-      one[n] = std::max(one[n], SegmentsOf(begin, n * 4096, set));
-    }
-  }
+  for (size_t n = 1; n <= pages; ++n) one[n] = WorstSegments(n * 4096, alignment, limits);
   std::vector<uint64_t> worst = one;
   for (uint64_t more = 1; more < pieces; ++more) {
     std::vector<uint64_t> next = worst;
@@ -277,7 +261,8 @@ TEST_CASE("Choose: a heap fits if the worst memory that it may give has few enou
             HeapOffer heap{HeapId{0}, "heap", {.alignment = alignment}};
             if (pieces != 0) heap.guarantees.segments = pieces;
             const std::vector<uint64_t> worst =
-                WorstOf(kPages, pieces == 0 ? kPages : pieces, pieces == 1 ? alignment : 4096, set);
+                WorstOf(kPages, pieces == 0 ? kPages : pieces, pieces == 1 ? alignment : 4096,
+                        {size, boundary, multiple});
             for (size_t pages = 1; pages <= kPages; ++pages) {
               CAPTURE(size);
               CAPTURE(boundary);
