@@ -12,6 +12,8 @@
 // array of HeapOffer or HeapSpec, or a type with a `kOffer` or a `kSpec` (each heap policy has
 // one).
 //
+// Its assumptions of the heaps are checked when the program runs: ion/check_pipeline.h.
+//
 // Not for devices that are found at run time: ion/choice.h.
 //
 // Example:
@@ -83,9 +85,11 @@ struct PipelineDevice {
   static constexpr Party kParty{T::kName, SetsOf<T>()};
 };
 
-// A heap of a list, as an offer.
+// A heap of a list, as an offer, and its type if the list tells it.
 constexpr HeapOffer AsOffer(const HeapOffer& offer) noexcept { return offer; }
 constexpr HeapOffer AsOffer(const HeapSpec& spec) noexcept { return OfferOf(spec); }
+constexpr std::optional<HeapType> TypeIn(const HeapOffer&) noexcept { return std::nullopt; }
+constexpr std::optional<HeapType> TypeIn(const HeapSpec& spec) noexcept { return spec.type; }
 template <class T>
 concept HasOffer = std::same_as<std::remove_cvref_t<decltype(T::kOffer)>, HeapOffer>;
 template <class T>
@@ -101,6 +105,16 @@ constexpr HeapOffer OfferOfType() noexcept {
     return OfferOf(T::kSpec);
   }
 }
+template <class T>
+constexpr std::optional<HeapType> TypeOfType() noexcept {
+  if constexpr (HasOffer<T>) {
+    return std::nullopt;
+  } else {
+    return TypeIn(T::kSpec);
+  }
+}
+
+inline constexpr ChoiceOptions kUsualChoice{};
 
 // Device A, and a value of it that is refused or that its own other value excludes.
 template <Field kField, bool kHolds, class A>
@@ -187,9 +201,11 @@ struct Pipeline {
   }
 
   // The choice for a list of heaps, which does not compile if there is none.
-  template <class Offers>
+  template <class Offers, const ChoiceOptions& kOptions = internal::kUsualChoice>
   struct Chosen {
-    static constexpr Choice kChoice = Choose(kParties, Offers::kOffers);
+    static constexpr std::span<const HeapOffer> kOffers = Offers::kOffers;  // as assumed
+    static constexpr std::span<const std::optional<HeapType>> kTypes = Offers::kTypes;
+    static constexpr Choice kChoice = Choose(kParties, kOffers, kOptions);
     static_assert(internal::PipelineCheck<kChoice, Devices...>::kOk);
     static constexpr HeapId kHeap = kChoice.best();                     // the best one
     static constexpr HeapMask kHeaps = kChoice.mask();                  // all that fit
@@ -205,17 +221,25 @@ struct Pipeline {
       for (size_t i = 0; i < offers.size(); ++i) offers[i] = internal::AsOffer(kHeaps[i]);
       return offers;
     }();
+    static constexpr auto kTypes = [] {
+      std::array<std::optional<HeapType>, std::size(kHeaps)> types{};
+      for (size_t i = 0; i < types.size(); ++i) types[i] = internal::TypeIn(kHeaps[i]);
+      return types;
+    }();
   };
   template <class... Heaps>
   struct Typed {
     static constexpr std::array<HeapOffer, sizeof...(Heaps)> kOffers = {
         internal::OfferOfType<Heaps>()...};
+    static constexpr std::array<std::optional<HeapType>, sizeof...(Heaps)> kTypes = {
+        internal::TypeOfType<Heaps>()...};
   };
 
  public:
-  // Over a constant array of HeapOffer or HeapSpec, of static storage duration.
-  template <const auto& kHeaps>
-  using Over = Chosen<Listed<kHeaps>>;
+  // Over a constant array of HeapOffer or HeapSpec, and with options, which have static storage
+  // duration.
+  template <const auto& kHeaps, const ChoiceOptions& kOptions = internal::kUsualChoice>
+  using Over = Chosen<Listed<kHeaps>, kOptions>;
   // Over heap types.
   template <class... Heaps>
   using On = Chosen<Typed<Heaps...>>;

@@ -89,6 +89,18 @@ TEST_CASE("Pipeline: the second set of a device is taken if the first one does n
   CHECK(Chosen::kImage.stride_max == 16384);
 }
 
+// With options: a heap that goes first, and the machine's highest address.
+constexpr HeapId kFirst[] = {HeapId{4}};
+constexpr ChoiceOptions kPreferred{.prefer = kFirst};
+static_assert(Pipeline<Cpu>::Over<kSpecs>::kHeap == HeapId{0});
+static_assert(Pipeline<Cpu>::Over<kSpecs, kPreferred>::kHeap == HeapId{4});
+struct Low {
+  static constexpr PartyName kName = "low";
+  static constexpr Constraints kConstraints{.address_limit = AddressOfBits(32)};
+};
+constexpr ChoiceOptions kSmallMachine{.memory_top = 0x7fffffff};
+static_assert(Pipeline<Low>::Over<kSpecs, kSmallMachine>::kHeap == HeapId{0});
+
 TEST_CASE("Pipeline: the compiler's choice is the one at run time") {
   constexpr std::array<HeapOffer, 2> kHeaps = {OfferOf(kSpecs[0]), OfferOf(kSpecs[1])};
   const Choice choice = Choose(Screen::kParties, kHeaps);

@@ -53,6 +53,7 @@
 #include "ion/base/sync_file.h"
 #include "ion/base/with_memory.h"
 #include "ion/buffer_of.h"
+#include "ion/check_pipeline.h"
 #include "ion/choice.h"
 #include "ion/choice_text.h"
 #include "ion/client.h"
@@ -387,6 +388,20 @@ void Example(Memory::Client& client, const ion::Choice& choice, const ion::Image
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_allocate_chosen_h
+
+namespace ion_check_pipeline_h {
+struct Npu {
+  static constexpr ion::PartyName kName = "npu";
+  static constexpr ion::Constraints kConstraints{};
+};
+using Preview = ion::Pipeline<Npu>;
+constexpr ion::HeapSpec kBoard[] = {{.type = ion::HeapType::kSystem, .id = 0}};
+absl::Status Example(Memory& manager) {
+#define EXAMPLE_ion_check_pipeline_h
+#include "tests/header_examples.inc"
+  return absl::OkStatus();
+}
+}  // namespace ion_check_pipeline_h
 
 namespace ion_choice_h {
 #define EXAMPLE_ion_choice_h

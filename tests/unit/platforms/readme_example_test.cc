@@ -27,17 +27,22 @@
 #include "ion/allocate_chosen.h"
 #include "ion/archetypes.h"
 #include "ion/backends/dma_buf_backend.h"
+#include "ion/backends/dma_heap.h"
 #include "ion/base/fd.h"
 #include "ion/base/fd_socket.h"
 #include "ion/base/status.h"
 #include "ion/block.h"
+#include "ion/check_pipeline.h"
 #include "ion/choice.h"
 #include "ion/choice_text.h"
 #include "ion/constraints.h"
 #include "ion/heap_offers.h"
+#include "ion/heap_spec.h"
 #include "ion/layout.h"
+#include "ion/pipeline.h"
 #include "ion/pixel_format.h"
 #include "ion/platforms/all.h"
+#include "ion/platforms/heap_table.h"
 #include "ion/policies/pool/pool.h"
 #include "ion/policies/pooled_heap.h"
 #include "ion/policies/recycling/pool_spec.h"
@@ -60,6 +65,29 @@ TEST_CASE("docs/choosing-memory.md: memory for devices that it does not suit is 
   CHECK(ion::ErrnoOf(status) == ENODEV);
   CHECK(std::string(status.message()).find("codec") != std::string::npos);
 }
+
+namespace choosing {
+
+struct Camera {
+  static constexpr ion::PartyName kName = "camera";
+  static constexpr ion::Constraints kConstraints{.segments_max = 1};
+};
+struct Npu {
+  static constexpr ion::PartyName kName = "npu";
+  static constexpr ion::Constraints kConstraints{.stride_multiple = 64};
+};
+constexpr ion::HeapSpec kBoard[] = {{.type = ion::HeapType::kSystem, .id = 0},
+                                    {.type = ion::HeapType::kDma, .id = 4}};
+
+absl::Status Opened(){
+#include "tests/choosing_block_2.inc"
+}
+
+TEST_CASE("docs/choosing-memory.md: a machine is not other than the board that is described") {
+  CHECK(ion::ErrnoOf(Opened()) != EINVAL);
+}
+
+}  // namespace choosing
 
 using namespace ion::literals;  // NOLINT(google-build-using-namespace): made for it
 
