@@ -229,7 +229,7 @@ inline constexpr uint64_t kFieldNeutrals[] = {
         0};
 inline constexpr const char* kFieldSentences[] = {
 #define ION_CONSTRAINT_FIELD(name, enumerator, type, rule, neutral, sentence) sentence,
-    ION_CONSTRAINT_FIELDS(ION_CONSTRAINT_FIELD)
+    ION_CONSTRAINT_FIELDS(ION_CONSTRAINT_FIELD)  // NOLINT: some sentences are two literals
 #undef ION_CONSTRAINT_FIELD
         "formats: the parties have no format and modifier in common"};
 
@@ -338,6 +338,7 @@ struct Stated : StatedWord {
 struct FormatModifier {
   uint32_t id = 0;
   uint64_t modifier = 0;
+  // NOLINTNEXTLINE(modernize-use-nullptr): clang-tidy 14 sees a 0 in a defaulted operator
   friend constexpr auto operator<=>(const FormatModifier&, const FormatModifier&) = default;
 };
 
