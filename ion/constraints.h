@@ -231,7 +231,7 @@ inline constexpr const char* kFieldSentences[] = {
 #define ION_CONSTRAINT_FIELD(name, enumerator, type, rule, neutral, sentence) sentence,
     ION_CONSTRAINT_FIELDS(ION_CONSTRAINT_FIELD)  // NOLINT: some sentences are two literals
 #undef ION_CONSTRAINT_FIELD
-        "formats: the parties have no format and modifier in common"};
+    "formats: the parties have no format and modifier in common"};
 
 }  // namespace internal
 
