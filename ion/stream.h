@@ -50,6 +50,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ion/base/check.h"
+#include "ion/base/direction.h"
 #include "ion/base/error.h"
 #include "ion/base/fd.h"
 #include "ion/base/poll_until.h"
@@ -60,8 +61,8 @@
 #include "ion/buffer.h"
 #include "ion/choice.h"
 #include "ion/client_ref.h"
+#include "ion/coherency.h"
 #include "ion/core/stream_state.h"
-#include "ion/cpu_sync.h"
 #include "ion/device.h"
 #include "ion/heap_id.h"
 #include "ion/heap_offers.h"
@@ -89,14 +90,14 @@ class [[nodiscard]] BasicDeviceMapping {
       : state_(std::move(other.state_)),
         id_(other.id_),
         buffer_(other.buffer_),
-        uses_(std::exchange(other.uses_, 0)) {}
+        use_(std::exchange(other.use_, std::nullopt)) {}
   BasicDeviceMapping& operator=(BasicDeviceMapping&& other) noexcept {
     if (this != &other) {
       End();
       state_ = std::move(other.state_);
       id_ = other.id_;
       buffer_ = other.buffer_;
-      uses_ = std::exchange(other.uses_, 0);
+      use_ = std::exchange(other.use_, std::nullopt);
     }
     return *this;
   }
@@ -111,27 +112,33 @@ class [[nodiscard]] BasicDeviceMapping {
     if (device == nullptr) return Gone();
     return state_->Map(*device, buffer_);
   }
-  // Announces that the device reads or writes the buffer until EndUse: the memory does not move
-  // meanwhile, and CPU access is begun and ended where the two need it. Each use has an end.
-  absl::Status BeginUse() noexcept {
+  // Announces that the device reads or writes the buffer from now on until EndUse: before it is
+  // queued, drawn or shown. The memory does not move meanwhile. If the CPU's caches have bytes that
+  // the device needs, the kernel is told, and only then. EBUSY: a use is open.
+  absl::Status BeginUse(Direction direction) noexcept {
     auto* device = Device();
     if (device == nullptr) return Gone();
+    if (use_.has_value()) {
+      return ToStatus(Error(EBUSY, "a use of the buffer is open", Here(), "call EndUse first"));
+    }
     absl::StatusOr<Imported> mapped = state_->Map(*device, buffer_);
     if (!mapped.ok()) return mapped.status();
-    ++device->uses[buffer_];
-    ++uses_;
+    if (Error error = state_->BeginUse(*device, buffer_, direction); !error.ok()) {
+      return ToStatus(error);
+    }
+    use_ = direction;
     return absl::OkStatus();
   }
-  // EINVAL: no use is open.
+  // The device has ended its use: after its buffer was dequeued, or its fence signalled. EINVAL: no
+  // use is open. Other errors are the kernel's; the use has ended.
   absl::Status EndUse() noexcept {
     auto* device = Device();
     if (device == nullptr) return Gone();
-    if (uses_ == 0) {
+    if (!use_.has_value()) {
       return ToStatus(Error(EINVAL, "no use of the buffer is open", Here(), "call BeginUse first"));
     }
-    --uses_;
-    --device->uses[buffer_];
-    return absl::OkStatus();
+    const Direction direction = *std::exchange(use_, std::nullopt);
+    return ToStatus(state_->EndUse(*device, buffer_, direction));
   }
 
  private:
@@ -148,7 +155,7 @@ class [[nodiscard]] BasicDeviceMapping {
   auto* Device() const noexcept { return state_ == nullptr ? nullptr : state_->Find(id_); }
   void End() noexcept {
     if (auto* device = Device(); device != nullptr) {
-      device->uses[buffer_] -= std::exchange(uses_, 0);
+      if (use_.has_value()) state_->Report(state_->EndUse(*device, buffer_, *use_));
       --device->mappings;
     }
     state_.reset();
@@ -157,7 +164,7 @@ class [[nodiscard]] BasicDeviceMapping {
   std::shared_ptr<State> state_;
   uint64_t id_;
   uint32_t buffer_;
-  uint32_t uses_ = 0;
+  std::optional<Direction> use_;
 };
 
 // A device's use of a stream.
@@ -220,7 +227,8 @@ class [[nodiscard]] BasicAttachment {
   uint64_t id_;
 };
 
-// A scope of CPU access to a movable mapping, as CpuAccess is one to a CpuMapping.
+// A scope of CPU access to a movable mapping, as CpuAccess is one to a CpuMapping. The kernel is told
+// of it only if the CPU and a device need that (ion/coherency.h).
 template <Direction kDirection, Syscalls Sys = LinuxSyscalls>
 class [[nodiscard]] BasicMovableAccess {
   using State = internal::StreamState<Sys>;
@@ -379,10 +387,12 @@ class [[nodiscard]] BasicStream {
   // reason, and the verdict on the others.
   absl::Status Commit() noexcept { return state().Commit(); }
   // The buffer's descriptor; takes the memory if there is none. From now on nobody knows who holds
-  // it: the memory does not move any more, and is not recycled.
-  absl::StatusOr<FdRef> fd(uint32_t buffer) noexcept {
+  // it: the memory does not move any more, and is not recycled. The kernel is told of each CPU
+  // scope, unless the caller says that all holders are known: each announces its uses by a
+  // DeviceMapping of this stream.
+  absl::StatusOr<FdRef> fd(uint32_t buffer, Holders holders = Holders::kUnknown) noexcept {
     if (Error error = state().Check(buffer, Operation::kShare); !error.ok()) return ToStatus(error);
-    return state().Publish(buffer);
+    return state().Publish(buffer, holders);
   }
   // Maps the buffer for the CPU; takes the memory if there is none.
   absl::StatusOr<BasicMovableMapping<Sys>> Map(uint32_t buffer) noexcept {
@@ -410,6 +420,11 @@ class [[nodiscard]] BasicStream {
   // The choice that the memory was taken by. Its parties are the devices in the order in which they
   // were attached, and last the stream itself, with its size.
   const Choice& choice() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return state().choice(); }
+  // The begins and ends of CPU access to a buffer that the kernel was told of, and those that were
+  // left out because no device needed them.
+  CoherencyState::Counts cpu_counts(uint32_t buffer) const noexcept {
+    return state().counts(buffer);
+  }
   const MoveReport& moves() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return state().moves(); }
 
  private:

@@ -33,8 +33,10 @@
 #include "absl/status/statusor.h"
 #include "absl/strings/str_cat.h"
 #include "ion/base/bytes.h"
+#include "ion/base/direction.h"
 #include "ion/base/error.h"
 #include "ion/base/fd.h"
+#include "ion/base/known.h"
 #include "ion/base/poll_until.h"
 #include "ion/base/printable.h"
 #include "ion/base/status.h"
@@ -45,10 +47,10 @@
 #include "ion/choice.h"
 #include "ion/choice_text.h"
 #include "ion/client_ref.h"
+#include "ion/coherency.h"
 #include "ion/constraints.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
-#include "ion/cpu_sync.h"
 #include "ion/device.h"
 #include "ion/heap_id.h"
 #include "ion/heap_offers.h"
@@ -97,8 +99,9 @@ class StreamState {
     bool lost = false;      // neither new nor old memory could be laid there
     uint32_t mappings = 0;  // MovableMappings that live
     uint32_t scopes = 0;    // CPU scopes open
-    CpuSync sync;
-    bool published = false;  // its descriptor was given out
+    CoherencyState coherency;
+    CoherencyState::Counts earlier;  // of memory that the buffer had before
+    bool published = false;          // its descriptor was given out
   };
   struct Attached {
     explicit Attached(const DeviceRef& to) noexcept : device(to) {}
@@ -123,6 +126,7 @@ class StreamState {
   StreamState& operator=(const StreamState&) = delete;
   ~StreamState() {
     for (Attached& device : attached_) Report(UnmapAll(device));
+    Report(FlushAll());
     for (Slot& slot : slots_) {
       UnmapCpu(slot);
       RetireIfBusy(slot);
@@ -237,10 +241,15 @@ class StreamState {
     slot.mapped_bytes = block.bytes;
     return slot.at;
   }
-  absl::StatusOr<FdRef> Publish(uint32_t buffer) noexcept {
+  absl::StatusOr<FdRef> Publish(uint32_t buffer, Holders holders) noexcept {
     if (absl::Status status = Commit(); !status.ok()) return status;
-    slots_[buffer].published = true;
-    return slots_[buffer].lease.fd();
+    Slot& slot = slots_[buffer];
+    Block& block = LeaseAccess::BlockOf(slot.lease);
+    if (Error error = slot.coherency.Publish(holders, Begin(block), End(block)); !error.ok()) {
+      return ToStatus(error);
+    }
+    slot.published = true;
+    return slot.lease.fd();
   }
   // The buffers themselves. Nobody may use them by the stream any more.
   absl::StatusOr<std::vector<Buffer>> Take() noexcept {
@@ -249,6 +258,7 @@ class StreamState {
     for (Attached& device : attached_) {
       if (Error error = UnmapAll(device); !error.ok()) return ToStatus(error);
     }
+    if (Error error = FlushAll(); !error.ok()) return ToStatus(error);
     std::vector<Buffer> taken;
     if (!TryWithMemory([&] { taken.reserve(slots_.size()); })) {
       return ToStatus(Error(ENOMEM, "operator new", {"stream", Operation::kRelease}));
@@ -278,15 +288,14 @@ class StreamState {
     }
     Block& block = LeaseAccess::BlockOf(slot.lease);
     const SlabHeader& slab = SlabOf(block);
-    if (deadline != kNoDeadline) {
-      if (Error error = slab.ops->await_fences(slab.owner, block, direction, deadline);
-          !error.ok()) {
-        return error;
-      }
+    const auto wait = [&](Direction of) noexcept {
+      return slab.ops->await_fences(slab.owner, block, of, deadline);
+    };
+    // The kernel's begin waits without a bound.
+    if (deadline != kNoDeadline && !slot.coherency.MustWait(direction)) {
+      if (Error error = wait(slot.coherency.MayBegin(direction)); !error.ok()) return error;
     }
-    if (Error error = slot.sync.Open(direction, Send(block, &LeaseOps::begin_access),
-                                     Send(block, &LeaseOps::end_access));
-        !error.ok()) {
+    if (Error error = slot.coherency.Open(direction, Begin(block), End(block), wait); !error.ok()) {
       return error;
     }
     ++slot.scopes;
@@ -296,8 +305,36 @@ class StreamState {
     Slot& slot = slots_[buffer];
     Block& block = LeaseAccess::BlockOf(slot.lease);
     --slot.scopes;
-    return slot.sync.Close(direction, Send(block, &LeaseOps::begin_access),
-                           Send(block, &LeaseOps::end_access));
+    return slot.coherency.Close(direction, Begin(block), End(block));
+  }
+
+  // A device begins and ends its use of a buffer that it has mapped.
+  Error BeginUse(Attached& device, uint32_t buffer, Direction direction) noexcept {
+    Slot& slot = slots_[buffer];
+    Block& block = LeaseAccess::BlockOf(slot.lease);
+    const DeviceUse use{direction, WayOf(device.device)};
+    if (Error error = slot.coherency.BeginDevice(use, Begin(block), End(block)); !error.ok()) {
+      return error;
+    }
+    ++device.uses[buffer];
+    return {};
+  }
+  Error EndUse(Attached& device, uint32_t buffer, Direction direction) noexcept {
+    Slot& slot = slots_[buffer];
+    Block& block = LeaseAccess::BlockOf(slot.lease);
+    --device.uses[buffer];
+    return slot.coherency.EndDevice({direction, WayOf(device.device)}, Begin(block), End(block));
+  }
+  // The begins and ends that the kernel was told of, and those that were left out.
+  CoherencyState::Counts counts(uint32_t buffer) const noexcept {
+    if (buffer >= slots_.size()) return {};
+    const CoherencyState::Counts& now = slots_[buffer].coherency.counts();
+    CoherencyState::Counts all = slots_[buffer].earlier;
+    all.begins += now.begins;
+    all.ends += now.ends;
+    all.elided_begins += now.elided_begins;
+    all.elided_ends += now.elided_ends;
+    return all;
   }
 
   // Ends an attachment that nobody refers to any more.
@@ -336,11 +373,19 @@ class StreamState {
   };
 
   using Access = Error (*LeaseOps::*)(void*, Block&, Direction) noexcept;
+  static auto Begin(Block& block) noexcept { return Send(block, &LeaseOps::begin_access); }
+  static auto End(Block& block) noexcept { return Send(block, &LeaseOps::end_access); }
   static auto Send(Block& block, Access access) noexcept {
     return [&block, access](Direction direction) noexcept {
       const SlabHeader& slab = SlabOf(block);
       return (slab.ops->*access)(slab.owner, block, direction);
     };
+  }
+  // The way of a device to memory; not known is past the caches.
+  static CacheUse WayOf(const DeviceRef& device) noexcept {
+    const DeviceTraits traits = device.traits();
+    if (traits.kernel_cpu_writes) return CacheUse::kKernelCpu;
+    return traits.coherent.yes() ? CacheUse::kSnoops : CacheUse::kPast;
   }
   Origin Moving() const noexcept { return {"stream", Operation::kMove, name_, bytes_}; }
 
@@ -469,8 +514,13 @@ class StreamState {
   }
   void Adopt(Memory&& memory) noexcept {
     for (uint32_t i = 0; i < options_.buffers; ++i) {
-      slots_[i].lease = std::move(memory.leases[i]);
-      slots_[i].published = false;
+      Slot& slot = slots_[i];
+      slot.earlier = counts(i);
+      slot.lease = std::move(memory.leases[i]);
+      slot.published = false;
+      const Block& block = LeaseAccess::BlockOf(slot.lease);
+      const bool untold = block.Marked(Block::kNoSync);
+      slot.coherency = CoherencyState(untold ? Known(false) : block.cached);
     }
     choice_ = memory.choice;
     layout_ = memory.layout;
@@ -580,6 +630,7 @@ class StreamState {
     const auto begin = std::chrono::steady_clock::now();
     if (Error error = Quiet(Operation::kMove); !error.ok()) return ToStatus(error);
     if (Error error = AwaitDevices(); !error.ok()) return ToStatus(error);
+    if (Error error = FlushAll(); !error.ok()) return ToStatus(error);
     // A device that has a mapping may have no room for one more, not even for the question.
     for (Attached& one : attached_) {
       if (Error error = UnmapAll(one); !error.ok()) return ToStatus(error);
@@ -671,6 +722,18 @@ class StreamState {
   }
 
   // ---- ends
+
+  // Sends the ends that are due: whoever has the memory next is told of nothing that was before.
+  Error FlushAll() noexcept {
+    Error first;
+    for (Slot& slot : slots_) {
+      if (!slot.lease.valid()) continue;
+      Block& block = LeaseAccess::BlockOf(slot.lease);
+      const Error error = slot.coherency.Flush(Begin(block), End(block));
+      if (first.ok()) first = error;
+    }
+    return first;
+  }
 
   Error UnmapAll(Attached& one) noexcept {
     Error first;

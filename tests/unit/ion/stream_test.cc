@@ -25,6 +25,7 @@
 #include "ion/backends/dma_heap.h"
 #include "ion/backends/memfd.h"
 #include "ion/base/bytes.h"
+#include "ion/base/direction.h"
 #include "ion/base/error.h"
 #include "ion/base/status.h"
 #include "ion/block.h"
@@ -94,6 +95,13 @@ struct Rig {
   HeapOffers offers;
 };
 using FakeRig = Rig<FakeSyscalls>;
+
+// A kernel of its own for each that is made; copies share it.
+class BoardSyscalls : public FakeSyscalls {
+ public:
+  BoardSyscalls() : FakeSyscalls(Board()) {}
+};
+using FaultRig = Rig<FaultSyscallsOver<BoardSyscalls>>;
 
 std::string Text(const absl::Status& status) { return std::string(status.message()); }
 bool Has(const absl::Status& status, std::string_view part) {
@@ -311,7 +319,8 @@ TEST_CASE("Stream: whoever uses the memory prevents a move, and is named") {
   {
     auto mapping = first->Map(0);
     REQUIRE(mapping.ok());
-    REQUIRE(mapping->BeginUse().ok());
+    REQUIRE(mapping->BeginUse(Direction::kRead).ok());
+    CHECK(ErrnoOf(mapping->BeginUse(Direction::kRead)) == EBUSY);
     refused("stream cpu: move 65536 bytes (the device uses a buffer)");
     CHECK(mapping->EndUse().ok());
     CHECK(ErrnoOf(mapping->EndUse()) == EINVAL);
@@ -481,7 +490,7 @@ TEST_CASE("Attachment: detach with a live mapping, use after detach, and unmap a
   { const auto ended = *std::move(second); }
   CHECK(camera.held.empty());
   CHECK(ErrnoOf(mapping->imported().status()) == EINVAL);
-  CHECK(ErrnoOf(mapping->BeginUse()) == EINVAL);
+  CHECK(ErrnoOf(mapping->BeginUse(Direction::kWrite)) == EINVAL);
 }
 
 TEST_CASE("Attachment: what belongs to a stream may outlive it") {
@@ -538,12 +547,48 @@ TEST_CASE("Stream: its buffers can be taken as ordinary ones") {
   CHECK(ErrnoOf(attachment->Map(0).status()) == EINVAL);
 }
 
-// A kernel of its own for each that is made; copies share it.
-class BoardSyscalls : public FakeSyscalls {
- public:
-  BoardSyscalls() : FakeSyscalls(Board()) {}
-};
-using FaultRig = Rig<FaultSyscallsOver<BoardSyscalls>>;
+TEST_CASE("Stream: 300 frames from a camera by the CPU to a display, with the fewest flushes") {
+  const LeakCheck leaks;
+  const auto faults = std::make_shared<Faults>();
+  FaultRig rig{FaultSyscallsOver<BoardSyscalls>(faults)};
+  ScriptedDevice camera("camera"), display("display"), cpu("cpu", kScattered);
+  auto stream = rig.Reserve({.buffers = 3, .bytes = 64_KiB});
+  REQUIRE(stream.ok());
+  auto a = stream->Attach(camera);
+  auto b = stream->Attach(cpu);
+  auto c = stream->Attach(display);
+  for (uint32_t frame = 0; frame < 3; ++frame) REQUIRE(stream->Map(frame).ok());
+  faults->Begin({});
+  for (uint32_t frame = 0; frame < 300; ++frame) {
+    auto in = a->Map(frame % 3);
+    REQUIRE(in->BeginUse(Direction::kWrite).ok());
+    REQUIRE(in->EndUse().ok());
+    auto mapping = stream->Map(frame % 3);
+    auto scope = mapping->ReadWrite();
+    REQUIRE(scope.ok());
+    REQUIRE(std::move(*scope).End().ok());
+    {
+      auto again = mapping->Read();
+      REQUIRE(again.ok());
+    }
+    auto out = c->Map(frame % 3);
+    REQUIRE(out->BeginUse(Direction::kRead).ok());
+    REQUIRE(out->EndUse().ok());
+  }
+  faults->End();
+  // For each frame one begin, which fetches what the camera wrote and lets the CPU write, and one
+  // end, which cleans it for the display.
+  CHECK(faults->Count("ioctl DMA_BUF_IOCTL_SYNC") == 600);
+  uint64_t begins = 0, ends = 0, elided = 0;
+  for (uint32_t buffer = 0; buffer < 3; ++buffer) {
+    begins += stream->cpu_counts(buffer).begins;
+    ends += stream->cpu_counts(buffer).ends;
+    elided += stream->cpu_counts(buffer).elided_begins;
+  }
+  CHECK(begins == 300);
+  CHECK(ends == 300);
+  CHECK(elided == 300);
+}
 
 // A stream of two buffers moves for a late device while something fails. Returns true if nothing
 // failed.
