@@ -16,8 +16,8 @@
 // The kernel keeps the memory of a slot past VIDIOC_DQBUF and past VIDIOC_STREAMOFF, so
 //   - the Unmap of the last mapped slot ends the stream and frees all slots: nothing is held;
 //   - the Unmap of another lets go of its memory at once from Linux 6.10 on (VIDIOC_REMOVE_BUFS),
-//     but for a slot that was never queued, while the device streams; else the kernel holds it until
-//     the slot is mapped again, until the Unmap of the last, or until this object goes;
+//     but for a slot that was never queued, while the device streams; else the kernel holds it
+//     until the slot is mapped again, until the Unmap of the last, or until this object goes;
 //   - if the device has vanished, the file is closed, which drops the memory of all slots: each
 //     Unmap is without error then, and each other call ENODEV. The file is closed as well if the
 //     driver does not free its slots; the call that met it tells that error.

@@ -65,7 +65,9 @@
 #include "ion/cpu_copy.h"
 #include "ion/cpu_mapping.h"
 #include "ion/device.h"
+#include "ion/devices/cpu.h"
 #include "ion/devices/declared.h"
+#include "ion/devices/drm_node.h"
 #include "ion/devices/node_file.h"
 #include "ion/devices/v4l2_queue.h"
 #include "ion/guarantees.h"
@@ -570,6 +572,22 @@ void Example() {
 #include "tests/header_examples.inc"
 }
 }  // namespace devices_declared_h
+
+namespace devices_cpu_h {
+bool Example(const ion::DeviceArchetype& camera, const ion::HeapOffers& offers) {
+#define EXAMPLE_devices_cpu_h
+#include "tests/header_examples.inc"
+  return choice.ok();
+}
+}  // namespace devices_cpu_h
+
+namespace devices_drm_node_h {
+absl::Status Example(const ion::Buffer& buffer) {
+#define EXAMPLE_devices_drm_node_h
+#include "tests/header_examples.inc"
+  return ion::ToStatus(error);
+}
+}  // namespace devices_drm_node_h
 
 namespace devices_node_file_h {
 void Example() {
