@@ -91,6 +91,11 @@ const std::vector<Goal>& Goals() {
        {{kFd, "BM_FrameRingFd/manual_time", "", 1.05, "x plain with descriptor"},
         {kFd, "", "calls", 4, "calls"}}},
       {"frame_handle", {{kHandle, "", "", 10000, "ns"}, {kHandle, "", "calls", 8, "calls"}}},
+      // 8 parties and 8 heaps; the planes of 1920 x 1080.
+      {"choice", {{"BM_Choose", "", "", 2000, "ns"}}},
+      {"layout",
+       {{"BM_Layout/nv12", "", "", 200, "ns"},
+        {"BM_Layout/yuv420", "", "", 200, "ns, three planes"}}},
       {"release_worst",
        {{"BM_ReleaseWorst/iterations:1/manual_time", "", "max", 2e6, "ns, the worst"}}},
       {"tail_ageing",

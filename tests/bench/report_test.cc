@@ -79,7 +79,9 @@ std::string OtherFigures() {
     figures += With(R"("p99": 50.0, "p99.9": 70.0, "max": 90.0)",
                     std::string(name) + "/iterations:1/manual_time", 20);
   }
-  return figures + Median("BM_ScopeBare", 8) + Median("BM_ScopeWrite", 20);
+  return figures + Median("BM_ScopeBare", 8) + Median("BM_ScopeWrite", 20) +
+         Median("BM_Choose", 1300) + Median("BM_Layout/nv12", 100) +
+         Median("BM_Layout/yuv420", 120);
 }
 
 // A run in which everything is met, `pool_ns` long at 1 thread.
@@ -188,7 +190,7 @@ std::string RunWith(std::string_view from, std::string_view to) {
 TEST_CASE("Goals: all are met where all figures are small enough") {
   const std::vector<Results> runs(3, Parse(Run(1.85)));
   const std::vector<Verdict> verdicts = JudgeGoals(runs);
-  CHECK(verdicts.size() == 28);
+  CHECK(verdicts.size() == 30);
   for (const Verdict& verdict : verdicts) CHECK_MESSAGE(verdict.met, verdict.line);
   CHECK(verdicts[0].line == "goal pool_vs_dpdk: 0.37 x DPDK (wanted <= 0.50) met");
 }
@@ -236,6 +238,14 @@ TEST_CASE("Goals: some figures have to be large enough") {
         "goal kernel_4k: 1333 x a hit (wanted >= 1000) met");
   CHECK(VerdictOn("kernel_4k", RunWith(hit, Median("BM_MemfdHit/4096", 10))).line ==
         "goal kernel_4k: 800 x a hit (wanted >= 1000) missed");
+}
+
+TEST_CASE("Goals: some figures have a bound of their own") {
+  CHECK(VerdictOn("choice", Run(1.85)).line == "goal choice: 1300 ns (wanted <= 2000) met");
+  const std::string slow =
+      RunWith(Median("BM_Layout/yuv420", 120), Median("BM_Layout/yuv420", 201));
+  CHECK(VerdictOn("layout", slow).line ==
+        "goal layout: 100 ns, 201 ns, three planes (wanted <= 200, <= 200) missed");
 }
 
 TEST_CASE("Goals: some figures are judged by the difference to a control") {

@@ -9,7 +9,7 @@ readonly check_runs=3
 readonly report=//bench:report
 readonly charted=(//bench:pool //bench:pool_path //bench:frame_path)
 readonly goal_programs=(
-  //bench:pool //bench:client_path //bench:frame_path //bench:pool_path //bench:placement //bench:tails
+  //bench:pool //bench:client_path //bench:frame_path //bench:pool_path //bench:placement //bench:tails //bench:choice
 )
 
 benchmarks() { ask_bazel query "kind(cc_binary, //bench:all) except $report"; }
