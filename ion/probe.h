@@ -332,7 +332,7 @@ template <class Use, class... Sources>
 std::optional<Error> LendFrom(Sample which, uint64_t bytes, const Use& use,
                               Sources&... sources) noexcept {
   std::optional<Error> answer;
-  const auto ask = [&]<class S>(S& source) noexcept {
+  [[maybe_unused]] const auto ask = [&]<class S>(S& source) noexcept {
     const std::span<const Sample> has(S::kSamples);
     if (answer.has_value() || std::ranges::find(has, which) == has.end()) return;
     answer = source.Lend(which, bytes, use);

@@ -375,8 +375,7 @@ class ProbeLineReader {
       internal::ProbeLineReader reader(line);
       const std::optional<ProbeEntry> entry = reader.Read();
       if (!entry.has_value()) {
-        return refuse("has no " + std::string(reader.wrong()) +
-                      " where it should be, or a bad one");
+        return refuse("its field '" + std::string(reader.wrong()) + "' is missing or bad");
       }
       // A number or a name that is written in another way: a key would have two texts.
       if (internal::ProbeLine(*entry) != line) return refuse("is not written as ToText writes it");
