@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// The code in README.md, docs/choosing-memory.md and backends/PORTING.md, as it stands there: each block is cut out by the
-// build (tests/BUILD) and compiled here, and run where that needs no device.
+// The code in README.md, docs/choosing-memory.md, backends/PORTING.md and devices/README.md, as it stands there: each block is
+// cut out by the build (tests/BUILD) and compiled here, and run where that needs no device.
 
 #include <fcntl.h>
 #include <linux/ioctl.h>
@@ -28,6 +28,7 @@
 #include "ion/archetypes.h"
 #include "ion/backends/dma_buf_backend.h"
 #include "ion/backends/dma_heap.h"
+#include "ion/base/error_sink.h"
 #include "ion/base/fd.h"
 #include "ion/base/fd_socket.h"
 #include "ion/base/status.h"
@@ -36,6 +37,8 @@
 #include "ion/choice.h"
 #include "ion/choice_text.h"
 #include "ion/constraints.h"
+#include "ion/device.h"
+#include "ion/devices/node_file.h"
 #include "ion/heap_offers.h"
 #include "ion/heap_spec.h"
 #include "ion/layout.h"
@@ -47,6 +50,7 @@
 #include "ion/policies/pooled_heap.h"
 #include "ion/policies/recycling/pool_spec.h"
 #include "ion/report.h"
+#include "tests/devices_block_1.inc"  // IWYU pragma: keep: after what it needs
 #include "tests/porting_block_1.inc"  // IWYU pragma: keep: after what it needs
 #include "tests/porting_block_2.inc"  // IWYU pragma: keep
 
@@ -163,6 +167,16 @@ TEST_CASE("PORTING: the backend is one") {
 TEST_CASE("PORTING: a vendor's ION is a backend, and its heap knows physical addresses") {
   CHECK(ion::Backend<NxpIonBackend<>>);
   CHECK(ion::Heap<NxpDmaHeap<NxpIonBackend<>>, NxpIonBackend<>>);
+}
+
+TEST_CASE("devices/README.md: the accelerator is a device") {
+  CHECK(ion::Device<Npu<>>);
+  const auto opened = Npu<>::Open("/dev/npu", std::make_shared<ion::ErrorSink>());
+  REQUIRE_FALSE(opened.ok());
+  CHECK(ion::Describe(opened.error()) == "npu /dev/npu: open (open): ENOENT");
+  const auto other = Npu<>::Open("/dev/null", std::make_shared<ion::ErrorSink>());
+  REQUIRE_FALSE(other.ok());
+  CHECK(other.error().code() == ENODEV);
 }
 
 }  // namespace
