@@ -21,6 +21,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "ion/base/syscalls.h"
@@ -49,12 +50,18 @@ struct FakeDrm {
   std::string failed = {};  // that call
 
   // Its state.
-  std::map<int, File> files = {};  // by descriptor
+  std::vector<std::pair<int, File>> files = {};  // by descriptor
   ion_uapi::drm_mode_fb_cmd2 added = {};
   uint32_t last_framebuffer = 100;
   std::vector<unsigned long> requests = {};
   size_t calls = 0;
   size_t most_files = 0;
+
+  // To open a node it then allocates nothing.
+  FakeDrm() {
+    files.reserve(16);
+    requests.reserve(4096);
+  }
 
   size_t handles() const {
     size_t count = 0;
@@ -142,13 +149,13 @@ class FakeDrmSyscalls : public LinuxSyscalls {
     if (const long fails = node_->Next("open"); fails != 0) return fails;
     const long fd = LinuxSyscalls::Open(path, flags);
     if (fd >= 0 && node_->path == path && (flags & O_PATH) == 0) {
-      node_->files[static_cast<int>(fd)] = {};
+      node_->files.emplace_back(static_cast<int>(fd), FakeDrm::File());
       node_->most_files = std::max(node_->most_files, node_->files.size());
     }
     return fd;
   }
   long Close(int fd) const noexcept {
-    node_->files.erase(fd);
+    std::erase_if(node_->files, [&](const auto& file) { return file.first == fd; });
     const long fails = node_->Next("close");
     const long answer = LinuxSyscalls::Close(fd);
     return fails != 0 ? fails : answer;
@@ -156,21 +163,28 @@ class FakeDrmSyscalls : public LinuxSyscalls {
   long Fstat(int fd, struct stat* to) const noexcept {
     if (const long fails = node_->Next("fstat"); fails != 0) return fails;
     const long answer = LinuxSyscalls::Fstat(fd, to);
-    if (answer == 0 && node_->files.contains(fd)) {
+    if (answer == 0 && FileOf(fd) != nullptr) {
       to->st_mode = node_->type | 0600;
       to->st_rdev = makedev(node_->major, 0);
     }
     return answer;
   }
   long Ioctl(int fd, unsigned long request, void* argument) const noexcept {
-    const auto at = node_->files.find(fd);
-    if (at == node_->files.end()) return LinuxSyscalls::Ioctl(fd, request, argument);
+    FakeDrm::File* const file = FileOf(fd);
+    if (file == nullptr) return LinuxSyscalls::Ioctl(fd, request, argument);
     const bool drop = request == ion_uapi::kDrmIoctlDropMaster;
     if (const long fails = node_->Next(drop ? "drop master" : "ioctl"); fails != 0) return fails;
-    return node_->Ioctl(at->second, request, argument);
+    return node_->Ioctl(*file, request, argument);
   }
 
  private:
+  FakeDrm::File* FileOf(int fd) const {
+    for (auto& [number, file] : node_->files) {
+      if (number == fd) return &file;
+    }
+    return nullptr;
+  }
+
   FakeDrm* node_ = nullptr;
 };
 static_assert(Syscalls<FakeDrmSyscalls>);

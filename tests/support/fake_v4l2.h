@@ -22,7 +22,6 @@
 #include <cstdint>
 #include <cstring>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -71,11 +70,16 @@ struct FakeV4l2 {
   bool streaming = false;
   v4l2_buffer last = {};  // the last that came with QBUF or PREPARE_BUF
   v4l2_plane last_plane = {};
-  std::set<int> nodes = {};  // by descriptor
+  std::vector<int> nodes = {};  // by descriptor
   std::vector<unsigned long> requests = {};
   size_t calls = 0;
 
-  FakeV4l2() { Adjust(format); }
+  // To open a queue it then allocates nothing.
+  FakeV4l2() {
+    Adjust(format);
+    nodes.reserve(16);
+    requests.reserve(4096);
+  }
 
   bool multi() const { return V4L2_TYPE_IS_MULTIPLANAR(buffer_type); }
   // Memory that is held.
@@ -267,11 +271,11 @@ class FakeV4l2Syscalls : public LinuxSyscalls {
     if (const long fails = device_->Next("open"); fails != 0) return fails;
     const long fd = LinuxSyscalls::Open(path, flags);
     const bool node = device_->path == path && (flags & O_PATH) == 0;
-    if (fd >= 0 && node) device_->nodes.insert(static_cast<int>(fd));
+    if (fd >= 0 && node) device_->nodes.push_back(static_cast<int>(fd));
     return fd;
   }
   long Close(int fd) const noexcept {
-    if (device_->nodes.erase(fd) == 1 && device_->nodes.empty()) device_->CloseLast();
+    if (std::erase(device_->nodes, fd) == 1 && device_->nodes.empty()) device_->CloseLast();
     const long fails = device_->Next("close");
     const long answer = LinuxSyscalls::Close(fd);
     return fails != 0 ? fails : answer;
@@ -279,15 +283,15 @@ class FakeV4l2Syscalls : public LinuxSyscalls {
   long Fcntl(int fd, int command, long argument) const noexcept {
     if (const long fails = device_->Next("fcntl"); fails != 0) return fails;
     const long answer = LinuxSyscalls::Fcntl(fd, command, argument);
-    if (answer >= 0 && command == F_DUPFD_CLOEXEC && device_->nodes.contains(fd)) {
-      device_->nodes.insert(static_cast<int>(answer));
+    if (answer >= 0 && command == F_DUPFD_CLOEXEC && IsNode(fd)) {
+      device_->nodes.push_back(static_cast<int>(answer));
     }
     return answer;
   }
   long Fstat(int fd, struct stat* to) const noexcept {
     if (const long fails = device_->Next("fstat"); fails != 0) return fails;
     const long answer = LinuxSyscalls::Fstat(fd, to);
-    if (answer == 0 && device_->nodes.contains(fd)) {
+    if (answer == 0 && IsNode(fd)) {
       to->st_mode = device_->type | 0600;
       to->st_rdev = makedev(device_->major, 0);
     }
@@ -295,7 +299,7 @@ class FakeV4l2Syscalls : public LinuxSyscalls {
   }
   long Poll(struct pollfd* polled, unsigned count, int milliseconds) const noexcept {
     if (const long fails = device_->Next("poll"); fails != 0) return fails;
-    if (count == 0 || !device_->nodes.contains(polled->fd)) {
+    if (count == 0 || !IsNode(polled->fd)) {
       return LinuxSyscalls::Poll(polled, count, milliseconds);
     }
     polled->revents = polled->events;
@@ -303,12 +307,15 @@ class FakeV4l2Syscalls : public LinuxSyscalls {
     return LinuxSyscalls::Poll(nullptr, 0, milliseconds);
   }
   long Ioctl(int fd, unsigned long request, void* argument) const noexcept {
-    if (!device_->nodes.contains(fd)) return LinuxSyscalls::Ioctl(fd, request, argument);
+    if (!IsNode(fd)) return LinuxSyscalls::Ioctl(fd, request, argument);
     if (const long fails = device_->Next(NameOf(request)); fails != 0) return fails;
     return device_->Ioctl(request, argument);
   }
 
  private:
+  bool IsNode(int fd) const {
+    return std::ranges::find(device_->nodes, fd) != device_->nodes.end();
+  }
   static const char* NameOf(unsigned long request) {
     switch (request) {
       case VIDIOC_QUERYCAP:

@@ -27,6 +27,7 @@
 #include "ion/pixel_format.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/fake_drm.h"
+#include "tests/support/fault_new.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/temp_dir.h"
 #include "third_party/ion_uapi/drm.h"
@@ -345,6 +346,29 @@ TEST_CASE(
   CHECK(machine.device.handles() == 0);
   machine.device.fails = {};
   CHECK(node.Map(memory.all()).ok());
+}
+
+TEST_CASE("DrmNode: each operator new that fails is ENOMEM, and leaves nothing") {
+  Machine machine;
+  machine.options.errors = nullptr;
+  size_t failed = 0;
+  for (;; ++failed) {
+    FaultNew::Begin(failed);
+    Result<Node> node = Node::Open(machine.options);
+    if (!FaultNew::End()) {
+      REQUIRE(Told(node.error()) == "ok");
+      const Memory memory;
+      FaultNew::Begin(0);
+      const Error error = node->Map(memory.all()).error();
+      CHECK(FaultNew::End());
+      CHECK(Kind(error) == "ENOMEM attach");
+      CHECK(machine.device.handles() == 0);
+      break;
+    }
+    CHECK(Kind(node.error()) == "ENOMEM open");
+    CHECK(machine.device.files.empty());
+  }
+  CHECK(failed >= 2);
 }
 
 // The life of a node, as a program leads it: at the first error it unmaps, and ends.

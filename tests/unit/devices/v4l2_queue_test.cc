@@ -31,6 +31,7 @@
 #include "ion/pixel_format.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/fake_v4l2.h"
+#include "tests/support/fault_new.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/temp_dir.h"
 #include "third_party/ion_uapi/v4l2.h"
@@ -597,6 +598,22 @@ TEST_CASE("V4l2Queue: a queue that goes while it streams holds nothing") {
   const Imported slot = Mapped(queue, memory);
   REQUIRE(queue.Queue(slot).ok());
   REQUIRE(queue.Start().ok());
+}
+
+TEST_CASE("V4l2Queue: each operator new of Open that fails is ENOMEM, and leaves nothing") {
+  Machine machine;
+  size_t failed = 0;
+  for (;; ++failed) {
+    FaultNew::Begin(failed);
+    const Result<Q> queue = Q::Open(machine.options);
+    if (!FaultNew::End()) {
+      CHECK(Told(queue.error()) == "ok");
+      break;
+    }
+    CHECK(Kind(queue.error()) == "ENOMEM open");
+    CHECK(machine.device.nodes.empty());
+  }
+  CHECK(failed >= 2);
 }
 
 // The life of a queue, as a program leads it: at the first error it unmaps, and ends. Returns that
