@@ -39,6 +39,7 @@
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
 #include "tests/support/sw_sync.h"
+#include "tests/support/vgem_fence.h"
 
 namespace ion::testing {
 namespace {
@@ -326,6 +327,24 @@ TEST_CASE("sync files: a fence is put on a dma-buf, waited for there, and taken 
   CHECK(WaitFor(dma_buf, Direction::kReadWrite, 5000) == "ok");
   CHECK(WaitFor(*taken) == "ok");
   CHECK(ErrnoOf(ImportSyncFile(dma_buf.borrow(), dma_buf.borrow(), Direction::kRead)) == EINVAL);
+}
+
+// On every kernel: 5.10 has no other way to wait.
+TEST_CASE("WaitForDevices: a driver's fence ends at the deadline, or when it is signalled") {
+  const LeakCheck leaks;
+  for (const Direction device : {Direction::kRead, Direction::kWrite}) {
+    const UniqueFd dma_buf = SystemDmaBuf();
+    if (!dma_buf.valid()) return Skip("no /dev/dma_heap/system");
+    VgemFence fence;
+    if (!fence.exists()) return Skip("no vgem");
+    REQUIRE(fence.PutOn(dma_buf.borrow(), device));
+    TimesOut([&](Deadline deadline) {
+      return WaitForDevices(LinuxSyscalls(), dma_buf.borrow(), Direction::kWrite, deadline);
+    });
+    CHECK(WaitFor(dma_buf, Direction::kRead) == (Writes(device) ? kLate : "ok"));
+    CHECK(fence.Signal());
+    CHECK(WaitFor(dma_buf, Direction::kReadWrite) == "ok");
+  }
 }
 
 TEST_CASE("sync files: a device that reads is waited for by writers alone") {
