@@ -39,6 +39,8 @@
 #include "ion/backends/ion.h"
 #include "ion/backends/ion_legacy.h"
 #include "ion/backends/memfd.h"
+#include "ion/backends/own_device_memory.h"
+#include "ion/backends/page_memory.h"
 #include "ion/backends/stated_frame.h"
 #include "ion/backends/udmabuf.h"
 #include "ion/backends/v4l2_export.h"
@@ -103,6 +105,9 @@
 #include "ion/policies/size_classes.h"
 #include "ion/policies/system_contig_heap.h"
 #include "ion/policies/system_heap.h"
+#include "ion/probe.h"
+#include "ion/probe_heaps.h"
+#include "ion/probe_table.h"
 #include "ion/recycler.h"
 #include "ion/report.h"
 #include "ion/shared_buffer.h"
@@ -603,6 +608,45 @@ absl::Status Example(const ion::Buffer& buffer) {
   return ion::ToStatus(error);
 }
 }  // namespace devices_v4l2_queue_h
+
+namespace ion_probe_h {
+constexpr ion::HeapId kCma{4};
+void Example(ion::DeviceArchetype& device, ion::ClientRef* client) {
+#define EXAMPLE_ion_probe_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_probe_h
+
+namespace ion_probe_heaps_h {
+void Example(ion::DeviceArchetype& device, Memory* manager, ion::ClientRef* client,
+             ion::Constraints& needs) {
+#define EXAMPLE_ion_probe_heaps_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_probe_heaps_h
+
+namespace ion_probe_table_h {
+void Example(ion::DeviceArchetype& device, ion::PageMemory<>* pages, const ion::ProbeTarget& target,
+             const std::string& text) {
+#define EXAMPLE_ion_probe_table_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_probe_table_h
+
+namespace backends_page_memory_h {
+void Example() {
+#define EXAMPLE_backends_page_memory_h
+#include "tests/header_examples.inc"
+}
+}  // namespace backends_page_memory_h
+
+namespace backends_own_device_memory_h {
+ion::Result<ion::UniqueFd> ExportOfQueue() noexcept { return ion::UniqueFd(); }
+void Example(ion::DeviceArchetype& device, ion::PageMemory<>* pages) {
+#define EXAMPLE_backends_own_device_memory_h
+#include "tests/header_examples.inc"
+}
+}  // namespace backends_own_device_memory_h
 
 namespace ion_device_h {
 using MyCodec = ion::DeviceArchetype;
