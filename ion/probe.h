@@ -291,7 +291,6 @@ class Prober {
   ProbeAnswer Answer(Question question) noexcept {
     const bool larger = question == kForwardLarger || question == kContiguousLarger;
     std::optional<Acceptance> acceptance;
-    std::string_view exporter;
     const std::optional<Error> error =
         lend_(SampleOf(question), larger ? LargerBytes(bytes_) : bytes_,
               [&](const LentMemory& memory) noexcept {

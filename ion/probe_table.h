@@ -3,9 +3,9 @@
 //
 // File: ion/probe_table.h
 //
-// ProbeTable: the results of probes (ion/probe.h), kept by what they hold for: the device, its
-// driver, the kernel's release, the format, the image's size and the buffer's. As text it is a line
-// that says so, and a line for each result:
+// ProbeTable: the results of probes (ion/probe.h), each with its key: the device, its driver, the
+// kernel's release, the format, the image's size and the buffer's. As text it is a line that says
+// so, and a line for each result:
 //
 //   ion-probe-table 1
 //   device=/dev/video1 driver=vivid kernel=6.12.38 format=0x34325258 width=1920 height=1080

@@ -5,6 +5,7 @@
 // two DRM drivers that import without mapping.
 
 #include <array>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -36,6 +37,7 @@
 #include "ion/platforms/linux.h"
 #include "ion/probe.h"
 #include "ion/probe_heaps.h"
+#include "ion/probe_text.h"
 #include "tests/support/kernel_release.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/setting.h"
@@ -156,18 +158,6 @@ std::vector<std::pair<std::string, std::string>> VividQueues() {
   return found;
 }
 
-std::string Answers(const ProbeResult& result) {
-  std::string text(VerdictName(result.verdict));
-  for (size_t i = 0; i < kQuestions; ++i) {
-    const ProbeAnswer& answer = result.answers[i];
-    if (answer.kind == Kind::kNotAsked) continue;
-    text += " " + std::string(QuestionName(static_cast<Question>(i))) + "=" +
-            std::string(AnswerName(answer.kind));
-    if (answer.code != 0) text += ":" + ErrnoName(answer.code);
-  }
-  return text;
-}
-
 TEST_CASE("Probe: it tells vivid's queue of contiguous memory from that of vmalloc memory") {
   const LeakCheck leaks;
   Memory memory;
@@ -192,7 +182,7 @@ TEST_CASE("Probe: it tells vivid's queue of contiguous memory from that of vmall
         Watched watched_own(own, 1);
         const ProbeResult result = Probe(*queue, {.bytes = size.bytes}, *memory.watched_pages,
                                          *memory.watched_contiguous, watched_own);
-        if (i == 0) MESSAGE(node, " ", size.bytes, " bytes: ", Answers(result));
+        if (i == 0) MESSAGE(node, " ", size.bytes, " bytes: ", ToText(result));
         Constraints to;
         (void)AddProbed(result, to);
         const bool says_contiguous = result.verdict == ProbeVerdict::kContiguousOnly &&
@@ -202,7 +192,7 @@ TEST_CASE("Probe: it tells vivid's queue of contiguous memory from that of vmall
         if (is_contiguous ? says_contiguous : says_scattered) {
           ++right;
         } else {
-          FAIL_CHECK(Answers(result));
+          FAIL_CHECK(ToText(result));
         }
         CHECK(result.At(Question::kOwn).takes());
       }
@@ -257,8 +247,11 @@ TEST_CASE("Probe: a yes of vgem and of vkms is no evidence") {
     for (const uint64_t bytes : {uint64_t{115'200}, 8_MiB}) {
       const ProbeResult result =
           Probe(*card, {.bytes = bytes}, *memory.watched_pages, *memory.watched_contiguous);
-      CHECK(Answers(result) ==
-            "no_evidence forward=no_evidence reversed=no_evidence contiguous=no_evidence");
+      CAPTURE(ToText(result));
+      CHECK(result.verdict == ProbeVerdict::kNoEvidence);
+      for (const Question each : {Question::kForward, Question::kReversed, Question::kContiguous}) {
+        CHECK(result.At(each).kind == Kind::kNoEvidence);
+      }
       const HeapAnswers answers =
           ProbeHeaps(*card, {.bytes = bytes}, *memory.client, memory.offers.span());
       for (const HeapAnswer& each : answers.span()) {
@@ -285,8 +278,10 @@ TEST_CASE("Probe: a queue that is in use cannot be asked") {
       memory.contiguous->Lend(Sample::kContiguous, 115'200, [&](const LentMemory& lends) noexcept {
         slot = other->Map({.range = lends.range});
         REQUIRE(slot->ok());
-        CHECK(Answers(Probe(*queue, {.bytes = 115'200}, *memory.pages, *memory.contiguous)) ==
-              "cannot_ask forward=cannot_ask:EBUSY");
+        const ProbeResult result =
+            Probe(*queue, {.bytes = 115'200}, *memory.pages, *memory.contiguous);
+        CHECK(result.verdict == ProbeVerdict::kCannotAsk);
+        CHECK(result.At(Question::kForward).code == EBUSY);
         CHECK(other->Unmap(**slot).code() == 0);
         CHECK(Probe(*queue, {.bytes = 115'200}, *memory.pages, *memory.contiguous)
                   .At(Question::kContiguous)

@@ -42,6 +42,7 @@
 #include "ion/policies/dma_heap.h"
 #include "ion/policies/system_heap.h"
 #include "ion/probe_heaps.h"
+#include "ion/probe_text.h"
 #include "tests/support/fake_kernel.h"
 #include "tests/support/fault_new.h"
 #include "tests/support/fault_syscalls.h"
@@ -174,6 +175,7 @@ struct Setup {
   }
 };
 
+// The verdict, and the errno of each answer that there is.
 std::string Told(const ProbeResult& result) {
   std::string text(VerdictName(result.verdict));
   for (size_t i = 0; i < kQuestions; ++i) {
@@ -397,6 +399,23 @@ TEST_CASE("Probe: a callable is asked as a device is, and sees the image") {
     return setup.device.Accepts(memory);
   };
   CHECK(Probe(ask, target, setup.pages).verdict == kScatteredOk);
+}
+
+TEST_CASE("ProbeText: a result in one line, and a line for each heap") {
+  Setup setup;
+  setup.machine.step = 1;
+  setup.device.segments_max = 1;
+  const ProbeTarget target{.bytes = 10 * PageBytes()};
+  FakeOwn own("videobuf2_vmalloc");
+  CHECK(ToText(Probe(setup.device, target, setup.pages, own)) ==
+        std::to_string(10 * PageBytes()) +
+            " bytes: contiguous_only: forward takes, reversed refuses (PREPARE_BUF: EFAULT), own "
+            "takes; the kernel's CPU uses it, by vmap");
+  CHECK(ToText(ProbeResult{}) == "0 bytes: unknown");
+  HeapAnswers answers(4096);
+  answers.Add({HeapId{0}, "sys'tem", {Kind::kRefuses, EFAULT, ""}});
+  answers.Add({HeapId{4}, {}, {Kind::kTakes}});
+  CHECK(ToText(answers) == "4096 bytes\nheap 0 sys\\x27tem: refuses (EFAULT)\nheap 4: takes\n");
 }
 
 // --- With memory of a kernel, which is a fake one here -------------------------------------------

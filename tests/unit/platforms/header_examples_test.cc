@@ -108,6 +108,7 @@
 #include "ion/probe.h"
 #include "ion/probe_heaps.h"
 #include "ion/probe_table.h"
+#include "ion/probe_text.h"
 #include "ion/recycler.h"
 #include "ion/report.h"
 #include "ion/shared_buffer.h"
@@ -632,6 +633,13 @@ void Example(ion::DeviceArchetype& device, ion::PageMemory<>* pages, const ion::
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_probe_table_h
+
+namespace ion_probe_text_h {
+void Example(const ion::ProbeResult& result, const ion::HeapAnswers& answers) {
+#define EXAMPLE_ion_probe_text_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_probe_text_h
 
 namespace backends_page_memory_h {
 void Example() {
