@@ -105,6 +105,7 @@ class RecyclerArchetype {
   bool ReleaseToDepot(uint32_t, Block&) noexcept { return false; }
   PooledBlock SearchIdle(const Request&, PoolDomain) noexcept { return {}; }
   uint64_t BytesFor(const Request& request) const noexcept { return request.bytes; }
+  static uint32_t MostPercent() noexcept { return 100; }
   Result<uint32_t> Adopt(Block&, const Request&, PoolDomain) noexcept { return 0u; }
   bool Owns(const Block&) const noexcept { return false; }
   bool ReleaseForReuse(Block&, bool) noexcept { return false; }

@@ -170,19 +170,26 @@ constexpr uint64_t BeginOf(const Guarantees& is) noexcept {
   return is.segments == 1 ? std::max(is.alignment, is.granule) : is.granule;
 }
 
-// The most segments that the devices can find in a buffer of at most size_max bytes, if each cuts a
-// contiguous piece into the longest segments that its limits leave; none: not known. Requires: the
-// limits leave a segment of a granule.
+// The most granules of a heap's memory for a request of at most size_max bytes; none: not known.
+constexpr std::optional<uint64_t> MostGranules(const Merged& all, const Guarantees& is) noexcept {
+  if (all.size_max() == UINT64_MAX || is.most_percent == Guarantees::kAnySize) return std::nullopt;
+  const uint64_t granules = (all.size_max() - 1) / is.granule + 1;
+  return SaturatedProduct(granules, is.most_percent) / 100;
+}
+
+// The most segments that the devices can find in that memory, if each cuts a contiguous piece into
+// the longest segments that its limits leave; none: not known. Requires: the limits leave a segment
+// of a granule.
 constexpr std::optional<uint64_t> MostPieces(const Merged& all, const Guarantees& is) noexcept {
   const uint64_t boundary = all.segment_boundary();
   // Each segment begins at a multiple, so the next one does too.
   const uint64_t whole = all.segment_size_max() & ~(all.segment_multiple() - 1);
   const uint64_t longest =
       std::min(all.segment_size_max() == UINT64_MAX ? UINT64_MAX : whole, boundary);
-  const uint64_t bytes = all.size_max();
-  if (bytes == UINT64_MAX) return longest == UINT64_MAX ? is.segments : std::nullopt;
+  const std::optional<uint64_t> most = MostGranules(all, is);
+  if (!most.has_value()) return longest == UINT64_MAX ? is.segments : std::nullopt;
   // No more than granules, none of which is cut.
-  const uint64_t granules = (bytes - 1) / is.granule + 1;
+  const uint64_t granules = *most;
   if (!is.segments.has_value()) return granules;
   if (longest == UINT64_MAX) return std::min(*is.segments, granules);
   // Memory that crosses a boundary may do so anywhere: it has two ends, other memory has one. All
@@ -273,7 +280,7 @@ constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
   const uint64_t multiple = all.segment_multiple();
   const uint64_t begins = BeginOf(is);
   if (begins < multiple) return refuse(kSegmentMultiple, begins);
-  if (is.granule < multiple && all.size_multiple() % multiple != 0) {
+  if (is.granule < multiple && (all.size_multiple() % multiple != 0 || is.most_percent != 100)) {
     return refuse(kSegmentMultiple, is.granule);
   }
   if (is.bytes_max.has_value() && all.bytes() > *is.bytes_max) {

@@ -15,7 +15,7 @@
 //   static_assert(kCma.guarantees.segments == 1);  // by its type
 //   static_assert(kCma.guarantees.cached.unknown());
 //
-// Cost: plain data, some 90 bytes. Thread-compatible.
+// Cost: plain data, some 100 bytes. Thread-compatible.
 #ifndef ION_ION_GUARANTEES_H_
 #define ION_ION_GUARANTEES_H_
 
@@ -32,6 +32,8 @@
 namespace ion {
 
 struct Guarantees {
+  static constexpr uint32_t kAnySize = UINT32_MAX;
+
   std::optional<uint64_t> segments = {};   // the most pieces of one buffer; 1: contiguous
   std::optional<uint64_t> top = {};        // the highest address that its memory can have
   std::optional<uint64_t> bytes_max = {};  // the largest buffer
@@ -45,10 +47,13 @@ struct Guarantees {
   Known exportable = {};    // it has a descriptor that others can import
   uint64_t alignment = 1;   // bytes, of each buffer's start in physical memory; a power of two
   uint64_t granule = 4096;  // bytes; each piece is a whole number of them; a power of two
+  // The largest memory of a buffer, in percent of the whole granules of its request, more than 100 of
+  // a heap with size classes; kAnySize: not known.
+  uint32_t most_percent = 100;
   Source source = {How::kDeclared, 0};  // of all of them
 
   // These, with each unknown one taken from `voucher`. The alignment and the granule are the larger
-  // ones: both are guaranteed. The source of values from two sources is that they are declared.
+  // ones: both are guaranteed. So is most_percent, which nobody can make smaller. The source of values from two sources is that they are declared.
   constexpr Guarantees Or(const Guarantees& voucher) const noexcept {
     const auto number = [](const std::optional<uint64_t>& own,
                            const std::optional<uint64_t>& other) {
@@ -67,6 +72,7 @@ struct Guarantees {
             .exportable = exportable.Or(voucher.exportable),
             .alignment = std::max(alignment, voucher.alignment),
             .granule = std::max(granule, voucher.granule),
+            .most_percent = std::max(most_percent, voucher.most_percent),
             .source = source == voucher.source ? source : Source{How::kDeclared, 0}};
   }
   friend constexpr bool operator==(const Guarantees&, const Guarantees&) = default;

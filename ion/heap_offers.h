@@ -123,18 +123,25 @@ constexpr Guarantees GuaranteesOfType() noexcept {
   if constexpr (requires { H::kContiguous; }) {
     if (H::kContiguous) guarantees.segments = 1;
   }
+  if constexpr (requires { H::kRoundsUp; }) {
+    if (H::kRoundsUp) guarantees.most_percent = Guarantees::kAnySize;
+  }
   if (H::kCaps.shares && !H::kCaps.knows_phys) guarantees.segments = guarantees.top = std::nullopt;
   return guarantees;
 }
 
-template <class H, class M>
+template <class Element, class M>
 void AddOffer(M& manager, const MemoryTops* tops, std::span<const HeapOffer> known,
               HeapOffers& offers) noexcept {
+  using H = HeapPart<Element>;
   if (!manager.heaps().contains(H::kId)) return;
   const std::string_view name = manager.HeapName(H::kId);
   const Properties properties = manager.Guarantees(H::kId);
   Guarantees is = GuaranteesOf(properties);
   Guarantees typed = GuaranteesOfType<H>();
+  if constexpr (kRecycled<Element>) {
+    typed.most_percent = std::max(typed.most_percent, RecyclerPart<Element>::MostPercent());
+  }
   if (properties.contiguous.no()) typed.segments = std::nullopt;
   if (!H::kCaps.shares) {
     const KernelHeapFacts facts =
@@ -162,7 +169,7 @@ template <class Order, Backend B, class... Elements>
 HeapOffers OffersOf(ManagerWith<Order, B, Elements...>& manager, const MemoryTops* tops,
                     std::span<const HeapOffer> known) noexcept {
   HeapOffers offers;
-  (AddOffer<HeapPart<BoundTo<Elements, B>>>(manager, tops, known, offers), ...);
+  (AddOffer<BoundTo<Elements, B>>(manager, tops, known, offers), ...);
   return offers;
 }
 

@@ -74,7 +74,8 @@ concept RecyclerDepotPath = requires(R& r, uint32_t pool, Block& block) {
 };
 
 // The slow path. SearchIdle: any idle block that may serve the request, and its pool. BytesFor: the
-// bytes that the heap is asked for if there is none. Adopt: makes a fresh block the recycler's, and
+// bytes that the heap is asked for if there is none. MostPercent: the largest memory that serves a
+// request, idle or fresh, in percent of the request's whole pages. Adopt: makes a fresh block the recycler's, and
 // returns its pool; 0: it is not recycled; an error: its memory cannot be used, and the heap takes
 // it back. Owns: true if a block was adopted. ReleaseForReuse: takes an adopted block back;
 // `was_shared`: others may hold a descriptor of it; false: it was not taken, and goes to the
@@ -84,6 +85,7 @@ concept RecyclerSlowPath = requires(R& r, const R& c, const Request& request, Po
                                     Block& block, bool was_shared) {
   { r.SearchIdle(request, domain) } noexcept -> std::same_as<PooledBlock>;
   { c.BytesFor(request) } noexcept -> std::same_as<uint64_t>;
+  { R::MostPercent() } noexcept -> std::same_as<uint32_t>;
   { r.Adopt(block, request, domain) } noexcept -> std::same_as<Result<uint32_t>>;
   { c.Owns(block) } noexcept -> std::same_as<bool>;
   { r.ReleaseForReuse(block, was_shared) } noexcept -> std::same_as<bool>;
@@ -142,6 +144,7 @@ struct RecyclerCheck {
       RecyclerSlowPath<R>,
       "ion: a recycler's slow path needs `PooledBlock SearchIdle(const Request&, "
       "PoolDomain) noexcept`, `uint64_t BytesFor(const Request&) const noexcept`, "
+      "`static uint32_t MostPercent() noexcept`, "
       "`Result<uint32_t> Adopt(Block&, const Request&, PoolDomain) noexcept`, `bool Owns(const "
       "Block&) const noexcept`, `bool ReleaseForReuse(Block&, bool was_shared) noexcept` "
       "and `void Disown(Block&) noexcept`");

@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <optional>
 #include <string_view>
+#include <type_traits>
 
 #include "ion/backend.h"
 #include "ion/base/alignment.h"
@@ -47,6 +48,8 @@ class KernelHeapPolicy {
   // scattered blocks.
   static constexpr bool kContiguous =
       kHeapType == HeapType::kDma || kHeapType == HeapType::kSystemContig;
+  // Its memory may have more whole pages than the request.
+  static constexpr bool kRoundsUp = !std::is_same_v<Classes, WholePages>;
   static constexpr HeapCaps kCaps = {.knows_layout = kContiguous, .named_only = true};
 
   // Claims its kernel heap, or says why there is none.

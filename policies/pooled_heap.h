@@ -207,6 +207,13 @@ class PoolRecycler {
     return PoolClasses::Bytes(Directory::ClassOf(request.bytes));
   }
 
+  // A class is less than a quarter larger than a request of that class; PoolSpec::most_percent is of
+  // the class.
+  static constexpr uint32_t MostPercent() noexcept {
+    return static_cast<uint32_t>(
+        std::min<uint64_t>((uint64_t{kPools.most_percent} * 125 + 99) / 100, UINT32_MAX));
+  }
+
   // Not recycled: memory that is not known to be mappable, or cannot be zeroed, or for which there
   // is no pool. An error: the kernel cannot put its pages in place.
   Result<uint32_t> Adopt(Block& block, const Request& request, PoolDomain domain) noexcept {

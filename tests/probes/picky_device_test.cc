@@ -38,6 +38,7 @@
 #include "ion/heap_offers.h"
 #include "ion/platforms/all_backend.h"
 #include "ion/platforms/linux.h"
+#include "ion/platforms/pooled.h"
 #include "tests/support/attached_devices.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/dma_buf_exporters.h"
@@ -179,8 +180,11 @@ class Lot {
   Draw Next() {
     static constexpr uint64_t kSizes[] = {64_KiB, 115'200, 1_MiB};
     const uint64_t bytes = kSizes[Below(3)];
+    // Often about as many segments as pages.
+    const uint64_t pages = (bytes - 1) / kPage + 1;
+    const uint64_t segments = Below(4) == 0 ? pages + Below(4) - 1 : Spread(1, 2048);
     Constraints set{.address_limit = AddressOfBits(static_cast<unsigned>(20 + Below(21))),
-                    .segments_max = Spread(1, 2048),
+                    .segments_max = segments,
                     .exporter_needs = ExporterNeeds::kExportByUs};
     // A third of the devices has no limit of a kind.
     uint64_t size = UINT64_MAX;
@@ -223,6 +227,7 @@ class Lot {
 // If the properties that are known of a heap are enough for the device, by the worst memory that
 // has them.
 bool IsEnough(const Guarantees& is, const Draw& draw) {
+  if (is.most_percent != 100) return false;  // the bound of pools is not exact
   const Constraints& set = draw.set;
   if (!is.exportable.yes() || !is.mappable.yes()) return false;
   if (!is.top.has_value() || *is.top > set.address_limit.value()) return false;
@@ -377,6 +382,16 @@ TEST_CASE("Choose: and so among the heaps of all interfaces") {
   Tally tally;
   AskAboutAll(*manager, tally);
   Report("all interfaces", tally);
+}
+
+TEST_CASE("Choose: and so among heaps with pools, whose memory is larger than the request") {
+  const LeakCheck leaks;
+  if (!Here()) return;
+  absl::StatusOr<platforms::PooledAny> manager = platforms::PooledAny::Open();
+  REQUIRE_MESSAGE(manager.ok(), manager.status().message());
+  Tally tally;
+  AskAboutAll(*manager, tally);
+  Report("with pools", tally);
 }
 
 TEST_CASE("PickyDevice: where the kernel copies for a 32-bit device, the device says so") {

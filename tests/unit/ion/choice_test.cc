@@ -295,6 +295,26 @@ TEST_CASE("Choose: a heap fits if the worst memory that it may give has few enou
   CHECK(loose < cases / 20);
 }
 
+TEST_CASE("Choose: memory that is larger than its request has more pieces") {
+  const auto fits = [](uint32_t percent, uint64_t bytes, uint64_t segments) {
+    const Constraints set{.size_max = bytes, .segments_max = segments};
+    const HeapOffer heaps[] = {{HeapId{0}, "pooled", {.most_percent = percent}}};
+    const Party parties[] = {{"device", set}};
+    return Supports(parties, heaps);
+  };
+  CHECK(fits(100, 65'537, 17));
+  CHECK_FALSE(fits(125, 65'537, 20));
+  CHECK(fits(125, 65'537, 21));
+  // Memory is whole pages.
+  CHECK(fits(188, 4096, 1));
+  CHECK_FALSE(fits(Guarantees::kAnySize, 4096, 1'000'000));
+  const Constraints multiple{.size_multiple = 8192, .segment_multiple = 8192};
+  const HeapOffer heaps[] = {
+      {HeapId{0}, "cma", {.segments = 1, .alignment = 8192, .most_percent = 125}}};
+  const Party parties[] = {{"device", multiple}};
+  CHECK(Choose(parties, heaps).verdicts()[0].field == kSegmentMultiple);
+}
+
 TEST_CASE("Choose: segments of whole multiples larger than a granule need a size that is one too") {
   const HeapOffer heaps[] = {{HeapId{0}, "cma", {.segments = 1, .alignment = 8192}}};
   const auto of = [&](const Constraints& set) {

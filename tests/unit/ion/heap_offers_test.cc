@@ -34,6 +34,9 @@
 #include "ion/platforms/device_table.h"
 #include "ion/policies/dma_heap.h"
 #include "ion/policies/kernel_heap.h"
+#include "ion/policies/pooled_heap.h"
+#include "ion/policies/recycling/pool_spec.h"
+#include "ion/policies/size_classes.h"
 #include "ion/policies/system_heap.h"
 #include "ion/request.h"
 #include "tests/support/fake_kernel.h"
@@ -127,6 +130,33 @@ TEST_CASE("OffersOf: a heap that the kernel does not document promises neither p
   CHECK(vendor.guarantees.pages.unknown());
   CHECK(vendor.guarantees.vmap.unknown());
   CHECK(vendor.guarantees.ram.unknown());
+}
+
+TEST_CASE("OffersOf: heaps with size classes, and with pools, give more than was asked for") {
+  const LeakCheck leaks;
+  constexpr PoolSpec kClassOnly{.most_percent = 100};
+  static constexpr HeapSpec kRounding{.id = 2};
+  using M = Manager<DmaHeapBackend<FakeSyscalls>, Pooled<System, kClassOnly>,
+                    SystemOf<kRounding, QuarterSteps>, Dma>;
+  FakeMachine machine = Board();
+  machine.dma_heaps.push_back({.name = "system-uncached"});
+  auto manager = M::Open({.sys = FakeSyscalls(machine)});
+  REQUIRE(manager.ok());
+  const HeapOffers offers = OffersOf(*manager);
+  REQUIRE(offers.span().size() == 3);
+  for (const HeapOffer& heap : offers.span()) {
+    CAPTURE(heap.id.value());
+    CHECK(heap.guarantees.most_percent == (heap.id == kSystem ? 125
+                                           : heap.id == kCma  ? 100
+                                                              : Guarantees::kAnySize));
+  }
+  auto client = manager->CreateClient({});
+  REQUIRE(client.ok());
+  for (const uint64_t pages : {1, 8, 9, 17, 33, 65, 129, 4097}) {
+    auto buffer = client->Allocate({.bytes = pages * PageBytes(), .heaps = kSystem});
+    REQUIRE(buffer.ok());
+    CHECK(buffer->bytes() <= pages * PageBytes() * 125 / 100);
+  }
 }
 
 TEST_CASE("OffersOf: a memfd goes to no device") {
