@@ -43,6 +43,7 @@
 #include "tests/support/backend_suite.h"
 #include "tests/support/dma_buf_exporters.h"
 #include "tests/support/leak_check.h"
+#include "tests/support/scatter_probe.h"
 #include "tests/support/segment_model.h"
 #include "tests/support/skip.h"
 
@@ -392,6 +393,81 @@ TEST_CASE("Choose: and so among heaps with pools, whose memory is larger than th
   Tally tally;
   AskAboutAll(*manager, tally);
   Report("with pools", tally);
+}
+
+// Pages of a memfd that lie side by side in the machine's memory: of some of them, in this order, a
+// contiguous dma-buf is made that begins at any page.
+class AdjacentPages {
+ public:
+  AdjacentPages() : memfd_(Memfd(32_MiB)) {
+    const Result<std::vector<DmaSegment>> list =
+        ScatterProbe::List(UdmabufOf(memfd_.borrow(), 32_MiB).borrow());
+    REQUIRE(Told(list.error()) == "ok");
+    std::vector<std::pair<uint64_t, uint64_t>> pages;  // address, and place in the memfd
+    for (const auto& [address, bytes] : *list) {
+      for (uint64_t at = 0; at < bytes; at += kPage) pages.emplace_back(address + at, pages.size());
+    }
+    std::ranges::sort(pages);
+    std::vector<uint64_t> run;
+    for (size_t i = 0; i < pages.size(); ++i) {
+      if (i == 0 || pages[i].first != pages[i - 1].first + kPage) run.clear();
+      run.push_back(pages[i].second);
+      if (run.size() > longest_.size()) longest_ = run;
+    }
+  }
+  // The number of begins of a buffer of so many pages.
+  size_t begins(size_t pages) const { return longest_.size() - pages + 1; }
+  UniqueFd Buffer(size_t begin, size_t pages) const {
+    const auto first = longest_.begin() + static_cast<ptrdiff_t>(begin);
+    return UdmabufOfPages(memfd_.borrow(), {first, first + static_cast<ptrdiff_t>(pages)});
+  }
+  size_t size() const { return longest_.size(); }
+
+ private:
+  UniqueFd memfd_;
+  std::vector<uint64_t> longest_;
+};
+
+TEST_CASE("Choose: the device takes contiguous memory wherever it begins, if it is chosen") {
+  const LeakCheck leaks;
+  if (!Here()) return;
+  const Result<MemoryTops> tops = ReadMemoryTops();
+  REQUIRE(Told(tops.error()) == "ok");
+  const HeapOffer heap[] = {
+      {HeapId{4},
+       "contiguous",
+       {.segments = 1, .top = tops->memory, .mappable = true, .exportable = true}}};
+  const AdjacentPages memory;
+  REQUIRE(memory.size() >= 320);
+  const PickyDevice device;
+  Lot lot;
+  std::mt19937_64 random(1);
+  int chosen = 0, refused_at_some_begin = 0;
+  for (int i = 0; i < 1000; ++i) {
+    const Draw draw = lot.Next();
+    const Constraints use{.size_min = draw.bytes, .size_max = draw.bytes};
+    const Party parties[] = {{"picky", draw.set}, {"cpu", use}};
+    const bool fits = Supports(parties, heap);
+    INFO("set ", i, ", ", draw.bytes, " bytes: ", ToText(draw.set));
+    REQUIRE(Told(device.Set(PickyLimits(draw.set))) == "ok");
+    const size_t pages = (draw.bytes - 1) / kPage + 1;
+    bool refused = false;
+    for (int begin = 0; begin < 8; ++begin) {
+      const UniqueFd fd = memory.Buffer(random() % memory.begins(pages), pages);
+      const ion_picky_answer answer = Asked(device, fd.borrow());
+      CHECK(answer.runs == 1);
+      const bool accepts = answer.rule == ION_PICKY_ACCEPTS;
+      if (fits) CHECK_MESSAGE(accepts, PickyText(answer));
+      refused = refused || !accepts;
+    }
+    if (IsEnough(heap[0].guarantees, draw)) CHECK(fits);
+    chosen += fits ? 1 : 0;
+    refused_at_some_begin += !fits && refused ? 1 : 0;
+  }
+  MESSAGE("a run of ", memory.size(), " pages: ", chosen, " sets fit, ", refused_at_some_begin,
+          " are refused and the device refuses some begin");
+  CHECK(chosen >= 150);
+  CHECK(refused_at_some_begin >= 150);
 }
 
 TEST_CASE("PickyDevice: where the kernel copies for a 32-bit device, the device says so") {
