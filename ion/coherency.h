@@ -25,6 +25,7 @@
 // is called: to leave out maintenance never leaves out waiting.
 //
 // Example:
+//   constexpr ion::DeviceUse kCamera{ion::Direction::kWrite, ion::CacheUse::kPast};
 //   ion::CoherencyState state(buffer.properties().cached);
 //   error = state.BeginDevice(kCamera, begin, end);  // before QBUF
 //   error = state.EndDevice(kCamera, begin, end);    // after DQBUF

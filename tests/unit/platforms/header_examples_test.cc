@@ -63,6 +63,7 @@
 #include "ion/constraint_text.h"
 #include "ion/constraints.h"
 #include "ion/core/account.h"
+#include "ion/coherency.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_copy.h"
 #include "ion/cpu_mapping.h"
@@ -436,6 +437,16 @@ void Example(absl::StatusOr<Memory::Client>& client) {
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_client_ref_h
+
+namespace ion_coherency_h {
+void Example(const ion::Buffer& buffer) {
+  const auto begin = [](ion::Direction) { return ion::Error(); };
+  const auto end = begin, wait = begin;
+  ion::Error error;
+#define EXAMPLE_ion_coherency_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_coherency_h
 
 namespace ion_constraint_text_h {
 absl::Status Example() {
