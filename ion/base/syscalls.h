@@ -126,7 +126,7 @@ class LinuxSyscalls {
   long MmapPrivate(size_t bytes, int fd, off_t offset) const noexcept {
     return Mapped(::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, offset));
   }
-  // As Mmap, in place of what is mapped at `at`. Requires: the caller owns these addresses.
+  // As Mmap, over the pages at `at`. Requires: the caller owns these addresses.
   long MmapOver(void* at, size_t bytes, int protection, int fd, off_t offset) const noexcept {
     return Mapped(::mmap(at, bytes, protection, MAP_SHARED | MAP_FIXED, fd, offset));
   }
