@@ -198,15 +198,15 @@ TEST_CASE("PollUntil: a signal, or an early wake, leaves the rest of the time") 
     Script script;
     script.poll = [&](pollfd&, int time) -> long {
       times.push_back(time);
-      std::this_thread::sleep_for(milliseconds(20));
-      return times.size() < 3 ? answer : 0;
+      const bool first = times.size() == 1;
+      std::this_thread::sleep_for(milliseconds(first ? 5 : time));
+      return first ? answer : 0;
     };
     const ScriptedSyscalls sys(script);
     TimesOut([&](Deadline deadline) { return WaitForSyncFile(sys, kFence, deadline); });
-    REQUIRE(times.size() == 3);
+    REQUIRE(times.size() >= 2);
     CHECK(times[0] <= 50);
-    CHECK(times[1] <= 30);
-    CHECK(times[2] <= 10);
+    CHECK(times[1] <= 45);
   }
 }
 
