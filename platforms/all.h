@@ -3,7 +3,8 @@
 //
 // File: platforms/all.h
 //
-// The umbrella header: the compositions with a name, and the functions for their buffers.
+// The umbrella header: the compositions with a name, devices with a name, and the functions for
+// buffers.
 #ifndef ION_PLATFORMS_ALL_H_
 #define ION_PLATFORMS_ALL_H_
 
@@ -17,6 +18,8 @@
 #include "ion/cpu_copy.h"
 #include "ion/cpu_mapping.h"
 #include "ion/heap_spec.h"
+#include "ion/platforms/all_backend.h"
+#include "ion/platforms/device_table.h"
 #include "ion/platforms/device_tree.h"
 #include "ion/platforms/heap_table.h"
 #include "ion/platforms/linux.h"
