@@ -15,7 +15,8 @@
 // fd(), Map or mapping of a device, or by Commit, for those who must not fail later. After that, a
 // device that cannot use the memory makes it move: new memory that suits all devices, the content
 // copied, a new generation. A move needs that nobody uses the memory; otherwise the Status names who
-// does, the device is not attached, and everything stays as it was.
+// does, the device is not attached, and everything stays as it was. Other processes take part in
+// moves if the buffers are shared with them by ShareWith (ion/move_socket.h).
 //
 // Example:
 //   absl::StatusOr<ion::Stream> stream =
@@ -67,6 +68,7 @@
 #include "ion/heap_id.h"
 #include "ion/heap_offers.h"
 #include "ion/image_layout.h"
+#include "ion/move_holder.h"
 #include "ion/slab.h"
 
 namespace ion {
@@ -393,6 +395,22 @@ class [[nodiscard]] BasicStream {
   absl::StatusOr<FdRef> fd(uint32_t buffer, Holders holders = Holders::kUnknown) noexcept {
     if (Error error = state().Check(buffer, Operation::kShare); !error.ok()) return ToStatus(error);
     return state().Publish(buffer, holders);
+  }
+  // Gives the descriptors of these buffers, or of all if none is named, to a holder that agreed to
+  // moves; takes the memory if there is none. A move asks each holder to be quiet, and hands the new
+  // memory over. FAILED_PRECONDITION (EBUSY) of an Attach names a holder that is not quiet within
+  // StreamOptions::patience. A holder that does not take the new memory is dropped, and the error
+  // sink hears of it. Memory that a holder may have is not recycled, and the kernel is told of each
+  // CPU scope. EINVAL: no such buffer, or it is named twice. EEXIST: the stream is shared with the
+  // holder. E2BIG: 64 holders are. ENOTSUP: the memory is a range of a region. Else the holder's
+  // errors; it has no memory then.
+  absl::Status ShareWith(MoveHolderRef holder, std::span<const uint32_t> buffers = {}) noexcept {
+    return state().Share(holder, buffers);
+  }
+  // No move asks the holder any more: the caller knows that it has gone, or lets the memory be.
+  // ENOENT: the stream is not shared with it.
+  absl::Status DropHolder(MoveHolderRef holder) noexcept {
+    return ToStatus(state().DropHolder(holder));
   }
   // Maps the buffer for the CPU; takes the memory if there is none.
   absl::StatusOr<BasicMovableMapping<Sys>> Map(uint32_t buffer) noexcept {

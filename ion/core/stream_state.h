@@ -21,6 +21,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <span>
@@ -49,6 +50,7 @@
 #include "ion/client_ref.h"
 #include "ion/coherency.h"
 #include "ion/constraints.h"
+#include "ion/core/stream_holders.h"
 #include "ion/cpu_access.h"
 #include "ion/cpu_mapping.h"
 #include "ion/device.h"
@@ -56,6 +58,7 @@
 #include "ion/heap_offers.h"
 #include "ion/image_layout.h"
 #include "ion/layout.h"
+#include "ion/move_holder.h"
 #include "ion/plane_view.h"
 #include "ion/request.h"
 #include "ion/slab.h"
@@ -72,7 +75,8 @@ struct StreamOptions {
   std::optional<uint64_t> memory_top = {};  // as in ChoiceOptions
   // False: a device that cannot use the memory is refused, and the memory stays.
   bool moves = true;
-  // A move waits so long for the fences of devices.
+  // A move waits so long for its holders to be quiet and for the fences of devices; and again so
+  // long for the holders to take the new memory.
   std::chrono::milliseconds patience{1000};
 };
 
@@ -81,6 +85,7 @@ struct MoveReport {
   uint64_t moves = 0;                // that gave the buffers other memory
   uint64_t refused = 0;              // that somebody's use of the memory prevented, or that failed
   uint64_t bytes = 0;                // copied
+  uint64_t dropped = 0;              // holders that did not take the new memory
   std::chrono::nanoseconds time{0};  // of moves that succeeded
 };
 
@@ -102,6 +107,7 @@ class StreamState {
     CoherencyState coherency;
     CoherencyState::Counts earlier;  // of memory that the buffer had before
     bool published = false;          // its descriptor was given out
+    bool shared = false;             // a holder may have the descriptor of this memory
   };
   struct Attached {
     explicit Attached(const DeviceRef& to) noexcept : device(to) {}
@@ -251,6 +257,34 @@ class StreamState {
     slot.published = true;
     return slot.lease.fd();
   }
+
+  // ---- holders
+
+  // Gives the holder the present memory of these buffers, or of all.
+  absl::Status Share(MoveHolderRef holder, std::span<const uint32_t> buffers) noexcept {
+    if (!open_) return ToStatus(Check(0, Operation::kShare));
+    Result<StreamHolders::Holder> made = holders_.Make(holder, buffers, options_.buffers);
+    if (!made.ok()) return ToStatus(made.error());
+    if (absl::Status status = Commit(); !status.ok()) return status;
+    for (HandedBuffer& handed : made->buffers) {
+      Slot& slot = slots_[handed.buffer];
+      Block& block = LeaseAccess::BlockOf(slot.lease);
+      Error error = Shareable(block);
+      if (error.ok()) error = slot.coherency.Publish(Holders::kUnknown, Begin(block), End(block));
+      if (!error.ok()) return ToStatus(error);
+    }
+    for (HandedBuffer& handed : made->buffers) Fill(handed);
+    const Error error =
+        holder.HandOver({made->buffers, generation_, image()}, Now() + options_.patience);
+    if (error.ok()) holders_.Add(*std::move(made));
+    return ToStatus(error);
+  }
+  Error DropHolder(MoveHolderRef holder) noexcept {
+    if (holders_.Drop(holder)) return {};
+    return Error(ENOENT, "the stream is not shared with the holder",
+                 {"stream", Operation::kShare, holder.name()});
+  }
+
   // The buffers themselves. Nobody may use them by the stream any more.
   absl::StatusOr<std::vector<Buffer>> Take() noexcept {
     if (absl::Status status = Commit(); !status.ok()) return status;
@@ -265,8 +299,10 @@ class StreamState {
     }
     for (Slot& slot : slots_) {
       UnmapCpu(slot);
+      if (slot.shared) LeaseAccess::Retire(slot.lease);
       taken.push_back(std::move(slot.lease));
     }
+    holders_.Clear();
     slots_.clear();
     open_ = false;
     return taken;
@@ -518,6 +554,7 @@ class StreamState {
       slot.earlier = counts(i);
       slot.lease = std::move(memory.leases[i]);
       slot.published = false;
+      slot.shared = false;
       const Block& block = LeaseAccess::BlockOf(slot.lease);
       const bool untold = block.Marked(Block::kNoSync);
       slot.coherency = CoherencyState(untold ? Known(false) : block.cached);
@@ -613,8 +650,34 @@ class StreamState {
     }
     return {};
   }
-  Error AwaitDevices() noexcept {
-    const Deadline deadline = std::chrono::steady_clock::now() + options_.patience;
+  static Deadline Now() noexcept { return std::chrono::steady_clock::now(); }
+  // A holder gets the whole file of a descriptor, so that must be of this buffer alone.
+  Error Shareable(const Block& block) noexcept {
+    const Origin origin{"stream", Operation::kShare, name_, block.bytes};
+    const long end = sys_.Lseek(block.fd, 0, SEEK_END);
+    if (Failed(end)) return Error(ErrnoFrom(end), "lseek", origin);
+    if (block.offset == 0 && static_cast<uint64_t>(end) <= block.bytes) return {};
+    return Error(ENOTSUP, "the buffer is a range of a region", origin,
+                 "its descriptor would show its neighbours: take the memory from another heap");
+  }
+  // The present memory of a buffer, for a holder that may have its descriptor from now on.
+  void Fill(HandedBuffer& handed) noexcept {
+    Slot& slot = slots_[handed.buffer];
+    slot.shared = true;
+    handed.fd = slot.lease.fd();
+    handed.bytes = LeaseAccess::BlockOf(slot.lease).bytes;
+  }
+  // Holders use the new memory as they used the old: without a word to us.
+  void PublishShared() noexcept {
+    for (uint32_t i = 0; i < options_.buffers; ++i) {
+      if (!holders_.Have(i)) continue;
+      Slot& slot = slots_[i];
+      Block& block = LeaseAccess::BlockOf(slot.lease);
+      Report(slot.coherency.Publish(Holders::kUnknown, Begin(block), End(block)));
+    }
+  }
+
+  Error AwaitDevices(Deadline deadline) noexcept {
     for (Slot& slot : slots_) {
       Block& block = LeaseAccess::BlockOf(slot.lease);
       const SlabHeader& slab = SlabOf(block);
@@ -627,9 +690,14 @@ class StreamState {
   }
 
   absl::Status Move(HeapMask not_from) {
-    const auto begin = std::chrono::steady_clock::now();
+    const Deadline begin = Now();
+    const Deadline deadline = begin + options_.patience;
     if (Error error = Quiet(Operation::kMove); !error.ok()) return ToStatus(error);
-    if (Error error = AwaitDevices(); !error.ok()) return ToStatus(error);
+    AskedHolders asked(holders_, generation_ + 1);
+    if (absl::Status status = holders_.Ask(generation_ + 1, deadline, bytes_); !status.ok()) {
+      return status;
+    }
+    if (Error error = AwaitDevices(deadline); !error.ok()) return ToStatus(error);
     if (Error error = FlushAll(); !error.ok()) return ToStatus(error);
     // A device that has a mapping may have no room for one more, not even for the question.
     for (Attached& one : attached_) {
@@ -637,22 +705,32 @@ class StreamState {
     }
     absl::StatusOr<Memory> memory = TakeMemoryOrThrow(not_from);
     if (!memory.ok()) return memory.status();
+    std::vector<Buffer> old;
+    old.reserve(options_.buffers);
     uint64_t copied = 0;
     for (uint32_t i = 0; i < options_.buffers; ++i) {
+      if (holders_.Have(i)) {
+        const Error error = Shareable(LeaseAccess::BlockOf(memory->leases[i]));
+        if (!error.ok()) return ToStatus(error);
+      }
       absl::Status status = CopyContent(slots_[i].lease, memory->leases[i], memory->layout, copied);
       if (!status.ok()) return status;
     }
     if (Error error = MoveCpuMappings(memory->leases); !error.ok()) return ToStatus(error);
-    std::vector<Buffer> old;
-    old.reserve(options_.buffers);
     for (Slot& slot : slots_) {
       RetireIfBusy(slot);
       old.push_back(std::move(slot.lease));
     }
     Adopt(*std::move(memory));
+    asked.Done();
+    PublishShared();
+    moves_.dropped += holders_.HandOver(
+        generation_, image(), Now() + options_.patience,
+        [&](HandedBuffer& handed) noexcept { Fill(handed); },
+        [&](const Error& error) noexcept { Report(error); });
     ++moves_.moves;
     moves_.bytes += copied;
-    moves_.time += std::chrono::steady_clock::now() - begin;
+    moves_.time += Now() - begin;
     return absl::OkStatus();
   }
 
@@ -760,7 +838,7 @@ class StreamState {
     const SlabHeader& slab = SlabOf(block);
     const bool idle =
         slab.ops->await_fences(slab.owner, block, Direction::kReadWrite, Deadline{}).ok();
-    if (slot.published || !idle) LeaseAccess::Retire(slot.lease);
+    if (slot.published || slot.shared || !idle) LeaseAccess::Retire(slot.lease);
   }
 
   ClientRef client_;
@@ -770,6 +848,7 @@ class StreamState {
   Sys sys_;
   std::vector<Slot> slots_;
   std::vector<Attached> attached_;
+  StreamHolders holders_;
   uint64_t next_id_ = 1;
   uint64_t generation_ = 0;
   uint64_t bytes_ = 0;
