@@ -21,6 +21,7 @@
 #include "ion/backend.h"
 #include "ion/device.h"
 #include "ion/heap.h"
+#include "ion/move_holder.h"
 #include "ion/recycler.h"
 #include "ion/recycling.h"
 
@@ -132,6 +133,17 @@ class DeviceArchetype {
   bool InUse(const Imported&) const noexcept { return false; }
 };
 static_assert(DeviceCheck<DeviceArchetype>::kOk);
+
+class MoveHolderArchetype {
+ public:
+  MoveHolderArchetype(MoveHolderArchetype&&) noexcept = default;
+
+  std::string_view name() const noexcept { return "archetype"; }
+  Error AskQuiet(uint64_t, Deadline) noexcept { return {}; }
+  void Cancel(uint64_t) noexcept {}
+  Error HandOver(const HandedMemory&, Deadline) noexcept { return {}; }
+};
+static_assert(MoveHolderCheck<MoveHolderArchetype>::kOk);
 
 }  // namespace ion
 

@@ -8,6 +8,7 @@
 #include "ion/heap_id.h"
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
+#include "ion/move_holder.h"
 #include "ion/policies/carveout/buffer_region.h"
 #include "ion/policies/carveout/carveout_heap.h"
 #include "ion/policies/carveout/composed_region.h"
@@ -315,6 +316,30 @@ struct Bad : DeviceArchetype {
   bool InUse(uint64_t) const noexcept;
 };
 static_assert(DeviceCheck<Bad>::kOk);
+#endif
+
+// EXPECT move_holder_name: ion: a move holder needs `std::string_view name() const noexcept`
+#if defined(CASE_move_holder_name)
+struct Bad : MoveHolderArchetype {
+  const char* name() const noexcept;
+};
+static_assert(MoveHolderCheck<Bad>::kOk);
+#endif
+
+// EXPECT move_holder_quiet: ion: a move holder needs `Error AskQuiet(uint64_t generation, Deadline)
+#if defined(CASE_move_holder_quiet)
+struct Bad : MoveHolderArchetype {
+  void Cancel(uint64_t);  // may throw
+};
+static_assert(MoveHolderCheck<Bad>::kOk);
+#endif
+
+// EXPECT move_holder_takes: ion: a move holder needs `Error HandOver(const HandedMemory&, Deadline)
+#if defined(CASE_move_holder_takes)
+struct Bad : MoveHolderArchetype {
+  void HandOver(const HandedMemory&, Deadline) noexcept;
+};
+static_assert(MoveHolderCheck<Bad>::kOk);
 #endif
 
 // EXPECT phys_of_unknown: ion: this heap does not know where its memory lies

@@ -26,6 +26,7 @@
 #include "ion/heap.h"
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
+#include "ion/move_holder.h"
 #include "ion/policies/carveout/buffer_region.h"
 #include "ion/policies/carveout/carveout_heap.h"
 #include "ion/policies/carveout/composed_region.h"
@@ -767,6 +768,31 @@ TEST_CASE("Device: a type that breaks one rule is none, and only that rule says 
   static_assert(DeviceParty<MapMayThrow> && DeviceAccepts<LetsGoSilently>);
   static_assert(!std::is_constructible_v<DeviceRef, DeviceArchetype>, "it would dangle");
   CHECK(!Device<NamesNoParty>);
+}
+
+struct HasNoName : MoveHolderArchetype {
+  void name() const noexcept;
+};
+struct AsksWithoutDeadline : MoveHolderArchetype {
+  Error AskQuiet(uint64_t) noexcept;
+};
+struct CancelMayThrow : MoveHolderArchetype {
+  void Cancel(uint64_t);
+};
+struct TakesSilently : MoveHolderArchetype {
+  void HandOver(const HandedMemory&, Deadline) noexcept;
+};
+
+TEST_CASE("MoveHolder: a type that breaks one rule is none, and only that rule says so") {
+  static_assert(MoveHolder<MoveHolderArchetype>);
+  static_assert(!MoveHolder<HasNoName> && !MoveHolderName<HasNoName>);
+  static_assert(!MoveHolder<AsksWithoutDeadline> && !MoveHolderQuiet<AsksWithoutDeadline>);
+  static_assert(!MoveHolder<CancelMayThrow> && !MoveHolderQuiet<CancelMayThrow>);
+  static_assert(!MoveHolder<TakesSilently> && !MoveHolderTakes<TakesSilently>);
+  static_assert(MoveHolderQuiet<HasNoName> && MoveHolderTakes<CancelMayThrow>);
+  static_assert(MoveHolderName<TakesSilently> && MoveHolderTakes<AsksWithoutDeadline>);
+  static_assert(!std::is_constructible_v<MoveHolderRef, MoveHolderArchetype>, "it would dangle");
+  CHECK(!MoveHolder<HasNoName>);
 }
 
 }  // namespace

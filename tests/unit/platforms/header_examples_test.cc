@@ -79,6 +79,8 @@
 #include "ion/layout.h"
 #include "ion/manager.h"
 #include "ion/merge.h"
+#include "ion/move_holder.h"
+#include "ion/move_socket.h"
 #include "ion/pipeline.h"
 #include "ion/pixel_format.h"
 #include "ion/plane_view.h"
@@ -672,6 +674,21 @@ using MyCodec = ion::DeviceArchetype;
 #define EXAMPLE_ion_device_h
 #include "tests/header_examples.inc"
 }  // namespace ion_device_h
+
+namespace ion_move_holder_h {
+using MyHolder = ion::MoveHolderArchetype;
+#define EXAMPLE_ion_move_holder_h
+#include "tests/header_examples.inc"
+}  // namespace ion_move_holder_h
+
+namespace ion_move_socket_h {
+void Show(ion::FdRef, uint64_t) {}
+absl::Status Example(ion::Stream& stream, ion::UniqueFd ours, ion::UniqueFd theirs) {
+#define EXAMPLE_ion_move_socket_h
+#include "tests/header_examples.inc"
+  return absl::OkStatus();
+}
+}  // namespace ion_move_socket_h
 
 namespace ion_recycler_h {
 using MyRecyclerOf = ion::RecyclerArchetype;
