@@ -161,7 +161,7 @@ class Machine {
   ~Machine() { CHECK(driver.handles.empty()); }
 
   std::string Add(const std::string& name, const Driver::Card& card = {}) {
-    const std::string path = directory.File(name);
+    std::string path = directory.File(name);
     driver.cards[path] = card;
     return path;
   }
