@@ -3,8 +3,9 @@
 //
 // File: examples/choose.h
 //
-// Finds a source and memory that go together. Scattered memory comes first, as contiguous memory is
-// scarce; a device that cannot follow it says EFAULT, and then gets contiguous memory by name.
+// Finds a source and memory that go together: of the heaps that suit the source and the CPU the
+// least scarce comes first. A device that cannot follow its memory says EFAULT, and gets that of the
+// next one.
 #ifndef ION_EXAMPLES_CHOOSE_H_
 #define ION_EXAMPLES_CHOOSE_H_
 
@@ -24,11 +25,16 @@
 #include "examples/prime_source.h"
 #include "examples/test_pattern.h"
 #include "examples/v4l2_source.h"
+#include "ion/base/memory_top.h"
 #include "ion/base/status.h"
 #include "ion/buffer_info.h"
+#include "ion/choice.h"
+#include "ion/choice_text.h"
 #include "ion/client_ref.h"
+#include "ion/constraints.h"
 #include "ion/cpu_mapping.h"
 #include "ion/heap_id.h"
+#include "ion/heap_offers.h"
 #include "ion/shared_buffer.h"
 
 namespace ion::demo {
@@ -61,7 +67,8 @@ inline absl::StatusOr<Choice> TryHeaps(ClientRef client, HeapMask heaps,
   return choice;
 }
 
-// `source` with the first memory that it takes. Says what it did not take, and why.
+// `source` with the first memory that it takes, of the heaps that suit it and the CPU, the least
+// scarce first (ion/choice.h). Says what it did not take, and why.
 template <class M>
 absl::StatusOr<Choice> TrySource(M& manager, ClientRef client, std::unique_ptr<FrameSource> source,
                                  const Options& options) {
@@ -70,14 +77,18 @@ absl::StatusOr<Choice> TrySource(M& manager, ClientRef client, std::unique_ptr<F
     if (!seen.ok()) return seen.status();
     source = *std::move(seen);
   }
-  const HeapMask scattered = manager.default_heaps();
-  const HeapMask contiguous = manager.heaps() - scattered;
+  // What the source needs of memory, only the source itself can tell: it is asked.
+  const Constraints frames{.size_min = source->format().bytes};
+  constexpr Constraints kCpu{.cpu_read = CpuUse::kOften, .cpu_write = CpuUse::kOften};
+  const Party parties[] = {{PartyName::From(source->name()), frames}, {"cpu", kCpu}};
+  const HeapOffers offers = OffersOf(manager, ReadMemoryTops());
+  const ion::Choice chosen = ion::Choose(parties, offers.span());
+  if (!chosen.ok()) return ToStatus(chosen, parties, offers.span());
   absl::StatusOr<Choice> choice = absl::InternalError("no heap was tried");
-  for (const HeapMask heaps : {scattered, contiguous}) {
-    if (heaps.empty()) continue;
-    choice = TryHeaps(client, heaps, source, options.buffers);
+  for (const HeapId heap : chosen.heaps()) {
+    choice = TryHeaps(client, heap, source, options.buffers);
     if (choice.ok()) break;
-    std::printf("demo: not taken: %s memory: %s\n", heaps == scattered ? "scattered" : "contiguous",
+    std::printf("demo: not taken: heap %s: %s\n", std::string(manager.HeapName(heap)).c_str(),
                 std::string(choice.status().message()).c_str());
     if (ErrnoOf(choice.status()) != EFAULT) break;
   }
