@@ -3,9 +3,10 @@
 //
 // File: ion/move_socket.h
 //
-// SocketHolder and MoveFollower: the two ends of a socket by which another process takes part in the
-// moves of a stream. The owner of the stream shares it with a SocketHolder (ion/move_holder.h); the
-// other process has a MoveFollower, which gets the descriptors and answers.
+// SocketHolder and MoveFollower: the two ends of a socket by which another process takes part in
+// the moves of a stream. The owner of the stream shares it with a SocketHolder, a move holder
+// (ion/move_holder.h); the other process has a MoveFollower, which gets the descriptors and
+// answers.
 //
 // Example:
 //   absl::StatusOr<ion::SocketHolder> viewer = ion::SocketHolder::Of(std::move(ours), "viewer");
@@ -22,10 +23,10 @@
 // ShareWith waits for the follower's answers: Serve in the other process, or on another thread.
 //
 // The ends do not trust each other. All is checked: numbers, sizes, generations, descriptors, and
-// the order of messages. The first message that does not fit breaks the link, and closes its socket:
-// the holder's functions fail then, and the follower stays on the memory that it has. No call of a
-// holder waits past its deadline, and no call of a follower but Serve waits at all. A follower keeps
-// one descriptor for each buffer, and another during a move.
+// the order of messages. The first message that does not fit breaks the link, and closes its
+// socket: the holder's functions fail then, and the follower stays on the memory that it has. No
+// call of a holder waits past its deadline, and no call of a follower but Serve waits at all. A
+// follower keeps one descriptor for each buffer, and another during a move.
 //
 // The socket is one of SOCK_SEQPACKET (socketpair, or accept). It serves one ShareWith, and nothing
 // else.
@@ -369,8 +370,8 @@ struct FollowerState {
 template <Syscalls Sys, SocketCalls Sock>
 class BasicMoveFollower;
 
-// A use of a buffer by this process: by the CPU, or by a device that it gave the memory to. While one
-// is open, no memory of the follower moves.
+// A use of a buffer by this process: by the CPU, or by a device that it gave the memory to. While
+// one is open, no memory of the follower moves.
 template <Syscalls Sys = LinuxSyscalls, SocketCalls Sock = LinuxSocketCalls>
 class [[nodiscard]] BasicFollowedUse {
   using State = internal::FollowerState<Sys, Sock>;
@@ -448,9 +449,9 @@ class [[nodiscard]] BasicMoveFollower {
   }
 
   // Waits for one message of the owner, and does its part; a deadline in the past makes it a look.
-  // DEADLINE_EXCEEDED (ETIMEDOUT): none came. Other errors broke the link, and the memory stays as it
-  // is: ECONNRESET: the owner has gone; EPROTO, EBADMSG, EMSGSIZE: it does not follow the protocol;
-  // ENOTCONN: the link was broken before.
+  // DEADLINE_EXCEEDED (ETIMEDOUT): none came. Other errors broke the link, and the memory stays as
+  // it is: ECONNRESET: the owner has gone; EPROTO, EBADMSG, EMSGSIZE: it does not follow the
+  // protocol; ENOTCONN: the link was broken before.
   absl::StatusOr<MoveNews> Serve(Deadline deadline) noexcept {
     const Result<MoveNews> news = state().Serve(deadline);
     if (!news.ok()) return ToStatus(news);
@@ -469,7 +470,8 @@ class [[nodiscard]] BasicMoveFollower {
     }
     return ToStatus(state().Answer(internal::MoveKind::kBusy));
   }
-  // For a poll of the caller's: POLLIN means that Serve has something to do. -1: the link is broken.
+  // For a poll of the caller's: POLLIN means that Serve has something to do. -1: the link is
+  // broken.
   FdRef socket() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return state().link.socket(); }
   // False: the link is broken, and the memory moves no more.
   bool connected() const noexcept { return !state().link.broken(); }

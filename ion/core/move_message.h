@@ -15,8 +15,8 @@
 // The follower uses no memory that it was given before it hears kUse, so an owner that hears no
 // kTook, and closes the socket, knows that the follower stays on its old memory.
 //
-// Each message is of one size. A link is broken by its first error other than a deadline: its socket
-// is closed, so that the other end hears of it.
+// Each message is of one size. A link is broken by its first error other than a deadline: its
+// socket is closed, so that the other end hears of it.
 //
 // Cost: two system calls a message. Not thread-safe.
 #ifndef ION_ION_CORE_MOVE_MESSAGE_H_
@@ -137,8 +137,8 @@ class MoveLink {
       if (Error wait = Wait(POLLOUT, deadline); !wait.ok()) return Break(wait);
     }
   }
-  // The next message, and the number of descriptors that came with it. ETIMEDOUT: there is none, and
-  // the link is as it was.
+  // The next message, and the number of descriptors that came with it. ETIMEDOUT: there is none,
+  // and the link is as it was.
   Result<size_t> Receive(MoveMessage& message, std::span<UniqueFd> fds,
                          Deadline deadline) noexcept {
     if (broken()) return Lost();

@@ -110,8 +110,8 @@ class StreamHolders {
       if (std::exchange(one.asked, false)) one.holder.Cancel(generation);
     }
   }
-  // The second phase: `fill` fills in each buffer. A holder that fails is dropped, and `report` gets
-  // an error that names it. Returns the number of those.
+  // The second phase: `fill` fills in each buffer. A holder that fails is dropped, and `report`
+  // gets an error that names it. Returns the number of those.
   template <class Fill, class Report>
   uint64_t HandOver(uint64_t generation, const ImageLayout* image, Deadline deadline, Fill fill,
                     Report report) noexcept {

@@ -247,7 +247,7 @@ class StreamState {
     slot.mapped_bytes = block.bytes;
     return slot.at;
   }
-  absl::StatusOr<FdRef> Publish(uint32_t buffer, Holders holders) noexcept {
+  absl::StatusOr<FdRef> Publish(uint32_t buffer, ion::Holders holders) noexcept {
     if (absl::Status status = Commit(); !status.ok()) return status;
     Slot& slot = slots_[buffer];
     Block& block = LeaseAccess::BlockOf(slot.lease);
@@ -270,7 +270,8 @@ class StreamState {
       Slot& slot = slots_[handed.buffer];
       Block& block = LeaseAccess::BlockOf(slot.lease);
       Error error = Shareable(block);
-      if (error.ok()) error = slot.coherency.Publish(Holders::kUnknown, Begin(block), End(block));
+      if (error.ok())
+        error = slot.coherency.Publish(ion::Holders::kUnknown, Begin(block), End(block));
       if (!error.ok()) return ToStatus(error);
     }
     for (HandedBuffer& handed : made->buffers) Fill(handed);
@@ -673,7 +674,7 @@ class StreamState {
       if (!holders_.Have(i)) continue;
       Slot& slot = slots_[i];
       Block& block = LeaseAccess::BlockOf(slot.lease);
-      Report(slot.coherency.Publish(Holders::kUnknown, Begin(block), End(block)));
+      Report(slot.coherency.Publish(ion::Holders::kUnknown, Begin(block), End(block)));
     }
   }
 

@@ -40,6 +40,7 @@
 #include "ion/pixel_format.h"
 #include "ion/policies/carveout/carveout_heap.h"
 #include "ion/policies/dma_heap.h"
+#include "ion/policies/pooled_heap.h"
 #include "ion/policies/system_heap.h"
 #include "ion/stream.h"
 #include "tests/support/fake_kernel.h"
@@ -328,23 +329,26 @@ TEST_CASE("MoveHolder: a range of a region is not given to a holder") {
 
 TEST_CASE("MoveHolder: memory that a holder may have is not recycled") {
   const LeakCheck leaks;
-  Rig rig;
+  auto manager = Manager<MemfdBackend<>, Pooled<System>>::Open();
+  REQUIRE_MESSAGE(manager.ok(), Text(manager.status()));
+  auto client = manager->CreateClient({});
+  HeapOffers offers;
+  offers.Add({HeapId{0}, "system", Guarantees{.ram = true, .mappable = true}});
   ScriptedHolder viewer("viewer");
-  ScriptedDevice cpu("cpu", kScattered), codec("codec", kContiguous);
-  {
-    auto stream = rig.Reserve({.bytes = 64_KiB});
-    auto first = stream->Attach(cpu);
-    REQUIRE(stream->ShareWith(viewer).ok());
-    Fill(*stream, 0, 5);
-    viewer.take_errno = ECONNRESET;
-    auto late = stream->Attach(codec);
-    REQUIRE(late.ok());
-    CHECK(rig.client->held_bytes() == 64_KiB);
+  // The holder is dropped; the buffers are taken; the stream ends.
+  for (const int end : {0, 1, 2}) {
+    CAPTURE(end);
+    {
+      auto stream = Stream::Reserve(*client, offers, {.bytes = 64_KiB});
+      REQUIRE(stream->ShareWith(viewer).ok());
+      Fill(*stream, 0, 5);
+      if (end == 0) CHECK(stream->DropHolder(viewer).ok());
+      if (end == 1) CHECK(std::move(*stream).TakeBuffers().ok());
+    }
+    auto next = Stream::Reserve(*client, offers, {.bytes = 64_KiB});
+    Fill(*next, 0, 6);
+    CHECK(Sees(viewer, 0, 5));
   }
-  CHECK(rig.client->held_bytes() == 0);
-  auto next = rig.Reserve({.bytes = 64_KiB});
-  Fill(*next, 0, 6);
-  CHECK(Sees(viewer, 0, 5));
 }
 
 // Two holders have a stream of two buffers, which moves for a late device while something fails.
