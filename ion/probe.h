@@ -139,7 +139,7 @@ enum class ProbeVerdict : uint8_t {
   kScatteredOk,     // it takes memory in any pieces
   kContiguousOnly,  // it takes contiguous memory, and not pages: contiguity, or an address mask
   kSizeOrFormat,    // it refuses all at this size, and takes some that is larger
-  kOwnOnly,         // it refuses all of these, and takes its own memory
+  kOwnOnly,         // it refuses all of these, and takes its own memory of such a size
   kCannotImport,    // it refuses even its own memory
   kNoEvidence,      // it takes descriptors without mapping them: a yes says nothing
   kCannotAsk,       // it is busy, gone, or has no way to be asked
@@ -261,6 +261,8 @@ class Prober {
     }
     if (!Put(kOwn)) return Verdict::kCannotAsk;
     if (Said(kOwn).refuses()) return Verdict::kCannotImport;
+    // More bytes than were asked about: its size may be the reason.
+    if (Said(kOwn).takes() && own_bytes_ > LargerBytes(bytes_)) return Verdict::kSizeOrFormat;
     const bool all = Said(kForward).refuses() && Said(kContiguous).refuses();
     return Said(kOwn).takes() && all ? Verdict::kOwnOnly : Verdict::kUnknown;
   }
@@ -297,7 +299,9 @@ class Prober {
                 acceptance = ask_(DeviceMemory{memory.range, image_});
                 const bool vmap = memory.exporter == kVmallocExporter &&
                                   acceptance->verdict == Acceptance::Verdict::kTakes;
-                if (question == kOwn) result_.needs_vmap = Known::YesIf(vmap);
+                if (question != kOwn) return;
+                result_.needs_vmap = Known::YesIf(vmap);
+                own_bytes_ = memory.range.bytes;
               });
     if (!error.has_value()) return {};
     if (acceptance.has_value()) return AnswerOf(*acceptance);
@@ -323,6 +327,7 @@ class Prober {
   Ask& ask_;
   Lend& lend_;
   uint64_t bytes_ = 0;
+  uint64_t own_bytes_ = 0;
   ProbeResult result_;
 };
 

@@ -182,7 +182,7 @@ TEST_CASE("Probe: it tells vivid's queue of contiguous memory from that of vmall
         Watched watched_own(own, 1);
         const ProbeResult result = Probe(*queue, {.bytes = size.bytes}, *memory.watched_pages,
                                          *memory.watched_contiguous, watched_own);
-        if (i == 0) MESSAGE(node, " ", size.bytes, " bytes: ", ToText(result));
+        if (i == 0) MESSAGE(node, ": ", ToText(result));
         Constraints to;
         (void)AddProbed(result, to);
         const bool says_contiguous = result.verdict == ProbeVerdict::kContiguousOnly &&

@@ -112,10 +112,12 @@ class FakeOwn {
   explicit FakeOwn(std::string exporter = "fake") : exporter_(std::move(exporter)) {}
   template <class Use>
   Error Lend(Sample, uint64_t bytes, Use use) noexcept {
-    use(LentMemory{.range = {FdRef(kFd), 0, bytes}, .exporter = exporter_});
+    const uint64_t own = std::max(bytes, bytes_min);
+    use(LentMemory{.range = {FdRef(kFd), 0, own}, .exporter = exporter_});
     return {};
   }
   static constexpr int kFd = 200;
+  uint64_t bytes_min = 0;  // as a queue's buffers have those of its format
 
  private:
   std::string exporter_;
@@ -286,6 +288,15 @@ TEST_CASE("Probe: a buffer that is too small is told from memory that does not s
           "size_or_format forward=refuses:EFAULT reversed=refuses:EFAULT "
           "contiguous=refuses:EFAULT forward_larger=refuses:EFAULT contiguous_larger=takes");
   }
+}
+
+TEST_CASE("Probe: a device whose own memory is much larger does not refuse ours for its kind") {
+  Setup setup;
+  setup.device.size_min = setup.own.bytes_min = 8 << 20;
+  CHECK(Told(setup.Run()) ==
+        "size_or_format forward=refuses:EFAULT reversed=refuses:EFAULT "
+        "contiguous=refuses:EFAULT forward_larger=refuses:EFAULT "
+        "contiguous_larger=refuses:EFAULT own=takes");
 }
 
 TEST_CASE("Probe: a device that refuses its own memory imports none") {
