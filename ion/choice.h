@@ -275,8 +275,8 @@ constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
     }
   }
   if (is.alignment % all.base_align() != 0) return refuse(kBaseAlign, is.alignment);
-  // A contiguous buffer is one piece, which begins at its alignment. Its length is the size that the
-  // parties ask for, in whole granules.
+  // A contiguous buffer is one piece, which begins at its alignment. Its length is the size that
+  // the parties ask for, in whole granules.
   const uint64_t multiple = all.segment_multiple();
   const uint64_t begins = BeginOf(is);
   if (begins < multiple) return refuse(kSegmentMultiple, begins);

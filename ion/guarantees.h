@@ -47,13 +47,14 @@ struct Guarantees {
   Known exportable = {};    // it has a descriptor that others can import
   uint64_t alignment = 1;   // bytes, of each buffer's start in physical memory; a power of two
   uint64_t granule = 4096;  // bytes; each piece is a whole number of them; a power of two
-  // The largest memory of a buffer, in percent of the whole granules of its request, more than 100 of
-  // a heap with size classes; kAnySize: not known.
+  // The largest memory of a buffer, in percent of the whole granules of its request, more than 100
+  // of a heap with size classes; kAnySize: not known.
   uint32_t most_percent = 100;
   Source source = {How::kDeclared, 0};  // of all of them
 
   // These, with each unknown one taken from `voucher`. The alignment and the granule are the larger
-  // ones: both are guaranteed. So is most_percent, which nobody can make smaller. The source of values from two sources is that they are declared.
+  // ones: both are guaranteed. So is most_percent, which nobody can make smaller. The source of
+  // values from two sources is that they are declared.
   constexpr Guarantees Or(const Guarantees& voucher) const noexcept {
     const auto number = [](const std::optional<uint64_t>& own,
                            const std::optional<uint64_t>& other) {

@@ -75,11 +75,11 @@ concept RecyclerDepotPath = requires(R& r, uint32_t pool, Block& block) {
 
 // The slow path. SearchIdle: any idle block that may serve the request, and its pool. BytesFor: the
 // bytes that the heap is asked for if there is none. MostPercent: the largest memory that serves a
-// request, idle or fresh, in percent of the request's whole pages. Adopt: makes a fresh block the recycler's, and
-// returns its pool; 0: it is not recycled; an error: its memory cannot be used, and the heap takes
-// it back. Owns: true if a block was adopted. ReleaseForReuse: takes an adopted block back;
-// `was_shared`: others may hold a descriptor of it; false: it was not taken, and goes to the
-// kernel. Disown: a block goes to the kernel.
+// request, idle or fresh, in percent of the request's whole pages. Adopt: makes a fresh block the
+// recycler's, and returns its pool; 0: it is not recycled; an error: its memory cannot be used, and
+// the heap takes it back. Owns: true if a block was adopted. ReleaseForReuse: takes an adopted
+// block back; `was_shared`: others may hold a descriptor of it; false: it was not taken, and goes
+// to the kernel. Disown: a block goes to the kernel.
 template <class R>
 concept RecyclerSlowPath = requires(R& r, const R& c, const Request& request, PoolDomain domain,
                                     Block& block, bool was_shared) {

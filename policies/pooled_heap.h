@@ -207,8 +207,8 @@ class PoolRecycler {
     return PoolClasses::Bytes(Directory::ClassOf(request.bytes));
   }
 
-  // A class is less than a quarter larger than a request of that class; PoolSpec::most_percent is of
-  // the class.
+  // A class is less than a quarter larger than a request of that class; PoolSpec::most_percent is
+  // of the class.
   static constexpr uint32_t MostPercent() noexcept {
     return static_cast<uint32_t>(
         std::min<uint64_t>((uint64_t{kPools.most_percent} * 125 + 99) / 100, UINT32_MAX));

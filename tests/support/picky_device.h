@@ -35,8 +35,8 @@
 
 namespace ion::testing {
 
-// The limits of a device with these demands; what else they demand is none of its business. A device
-// has no more than 2³² - 1 segments. Requires: address_limit is a mask of whole bits.
+// The limits of a device with these demands; what else they demand is none of its business. A
+// device has no more than 2³² - 1 segments. Requires: address_limit is a mask of whole bits.
 inline ion_picky_limits PickyLimits(const Constraints& set, uint32_t flags = 0) {
   const auto of = [&](const StatedWord& value, uint64_t neutral) {
     return value.stated() ? value.word : neutral;

@@ -54,13 +54,13 @@ struct ion_picky_answer {
   __u32 reserved;  // in: 0
 };
 
-// EINVAL: a limit that no device has, an unknown flag, or `reserved` is not 0. EFAULT: an address of
-// the caller's is bad.
+// EINVAL: a limit that no device has, an unknown flag, or `reserved` is not 0. EFAULT: an address
+// of the caller's is bad.
 #define ION_PICKY_IOCTL_SET _IOW('S', 0xd1, struct ion_picky_limits)
 
 // EBADF: no such descriptor. EINVAL: not a dma-buf, or `reserved` is not 0. EFAULT: an address of
-// the caller's is bad. What else comes is the refusal of the exporter, or of the kernel that is told
-// of the mask.
+// the caller's is bad. What else comes is the refusal of the exporter, or of the kernel that is
+// told of the mask.
 #define ION_PICKY_IOCTL_TRY _IOWR('S', 0xd2, struct ion_picky_answer)
 
 #endif  // ION_TESTS_GUEST_PROBE_ION_PICKY_H_
