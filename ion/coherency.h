@@ -114,9 +114,13 @@ class CoherencyState {
     const bool sends = EndAtClose() != 0;
     // One end is for all scopes since the last one.
     if (sends ? ends_due_ : ends_due_ || !HasBegun()) ++counts_.elided_ends;
-    if (sends) return SendEnd(EndAtClose(), begin, end);
-    ends_due_ = HasBegun();
-    return {};
+    if (!sends) {
+      ends_due_ = HasBegun();
+      return {};
+    }
+    const Error error = SendEnd(EndAtClose(), begin, end);
+    if (!error.ok()) stale_ = true;  // a begin for reading may be left: it covers nobody
+    return error;
   }
 
   // A device begins to use the buffer: call it before the device can. On an error it did not begin.
@@ -212,9 +216,9 @@ class CoherencyState {
   // scope writes, so that is ended before, and begun with it.
   constexpr unsigned BeginOf(Direction direction) const noexcept {
     if (cached_.no()) return 0;
-    const unsigned missing = static_cast<unsigned>(direction) & ~unsigned{started_};
-    const bool reads = Reads(direction) && (stale() || (at_once() && (missing & kRead) != 0));
-    if (!reads) return missing & kWrite;
+    const bool covered = (started_ & kRead) != 0;
+    const bool reads = Reads(direction) && (stale() || (at_once() && !covered));
+    if (!reads) return static_cast<unsigned>(direction) & ~unsigned{started_} & kWrite;
     return kRead | (Writes(direction) || cpu_.writers != 0 ? kWrite : 0);
   }
   template <class BeginFn, class EndFn>
@@ -246,7 +250,7 @@ class CoherencyState {
   constexpr unsigned EndAtClose() const noexcept {
     if (cached_.no() || cpu_.writers != 0) return 0;
     const bool cleans = dirty_ && (at_once() || past_.any());
-    const bool reads = cpu_.readers == 0 && (cleans || (at_once() && !dirty_));
+    const bool reads = cpu_.readers == 0 && (cleans || at_once());
     return (cleans ? kWrite : 0) | (reads ? started_ & kRead : 0);
   }
 
