@@ -146,14 +146,18 @@ Result<V4l2Queue<>> OpenQueue(const std::string& node, const Frame& frame) {
   return V4l2Queue<>::Open(options);
 }
 
-// The nodes of vivid's capture devices, with the exporters of their own memory.
-std::vector<std::pair<std::string, std::string>> VividQueues() {
-  std::vector<std::pair<std::string, std::string>> found;
+struct VividQueue {
+  std::string node;
+  std::string exporter;  // of its own memory
+};
+// Those of vivid's capture devices.
+std::vector<VividQueue> VividQueues() {
+  std::vector<VividQueue> found;
   for (int i = 0; i < 16; ++i) {
     const std::string node = "/dev/video" + std::to_string(i);
     Result<V4l2Queue<>> queue = OpenQueue(node, kSmall);
     if (!queue.ok() || queue->driver() != "vivid") continue;
-    found.emplace_back(node, ExporterOf(node));
+    found.push_back({node, ExporterOf(node)});
   }
   return found;
 }
@@ -169,14 +173,15 @@ TEST_CASE("Probe: it tells vivid's queue of contiguous memory from that of vmall
     uint64_t bytes;
   };
   size_t scattered = 0, contiguous = 0;
-  for (const auto& [node, exporter] : queues) {
+  for (const VividQueue& each : queues) {
+    const std::string& node = each.node;
     for (const Size& size : {Size{kSmall, 115'200}, {kSmall, 1_MiB}, {kLarge, 8_MiB}}) {
       CAPTURE(node);
       CAPTURE(size.bytes);
       Result<V4l2Queue<>> queue = OpenQueue(node, size.frame);
       REQUIRE(Told(ToStatus(queue.error())) == "ok");
       int right = 0;
-      const bool is_contiguous = exporter == "videobuf2_dma_contig";
+      const bool is_contiguous = each.exporter == "videobuf2_dma_contig";
       for (int i = 0; i < kTimes; ++i) {
         OwnDeviceMemory own([&](uint64_t) noexcept { return ExportOf(node); });
         Watched watched_own(own, 1);
@@ -211,17 +216,18 @@ TEST_CASE("Probe: one yes of a heap's buffer would deceive it") {
   const auto queues = VividQueues();
   if (queues.empty()) return Skip("no capture device of vivid");
   if (!memory.complete()) return Skip("no udmabuf, or no heap of contiguous memory");
-  for (const auto& [node, exporter] : queues) {
+  for (const VividQueue& each : queues) {
+    const std::string& node = each.node;
     CAPTURE(node);
-    const bool is_contiguous = exporter == "videobuf2_dma_contig";
+    const bool is_contiguous = each.exporter == "videobuf2_dma_contig";
     Result<V4l2Queue<>> queue = OpenQueue(node, kSmall);
     REQUIRE(Told(ToStatus(queue.error())) == "ok");
     int lucky = 0;
     for (int i = 0; i < kTimes; ++i) {
       const HeapAnswers answers =
           ProbeHeaps(*queue, {.bytes = 1_MiB}, *memory.client, memory.offers.span());
-      for (const HeapAnswer& each : answers.span()) {
-        if (each.answer.takes() && each.name.view() == "system") ++lucky;
+      for (const HeapAnswer& heap : answers.span()) {
+        if (heap.answer.takes() && heap.name.view() == "system") ++lucky;
       }
     }
     MESSAGE(node, ": 1 MiB of the system heap was taken ", lucky, " times");
@@ -269,8 +275,8 @@ TEST_CASE("Probe: a queue that is in use cannot be asked") {
   const auto queues = VividQueues();
   if (queues.empty()) return Skip("no capture device of vivid");
   if (!memory.complete()) return Skip("no udmabuf, or no heap of contiguous memory");
-  Result<V4l2Queue<>> queue = OpenQueue(queues[0].first, kSmall);
-  Result<V4l2Queue<>> other = OpenQueue(queues[0].first, kSmall);
+  Result<V4l2Queue<>> queue = OpenQueue(queues[0].node, kSmall);
+  Result<V4l2Queue<>> other = OpenQueue(queues[0].node, kSmall);
   REQUIRE(queue.ok());
   REQUIRE(other.ok());
   std::optional<Result<Imported>> slot;
