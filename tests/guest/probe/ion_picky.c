@@ -16,7 +16,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
-#include "attached_buffer.h"
+#include "attached_buffer.c"
 #include "ion_picky.h"
 
 #ifdef CONFIG_DMABUF_DEBUG

@@ -11,7 +11,7 @@
 #include <linux/miscdevice.h>
 #include <linux/uaccess.h>
 
-#include "attached_buffer.h"
+#include "attached_buffer.c"
 #include "scatter_probe.h"
 
 static struct platform_device *device;

@@ -1,12 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0
 // Copyright the ion authors
 //
-// File: tests/guest/probe/attached_buffer.h
+// File: tests/guest/probe/attached_buffer.c
 //
 // For the modules of this directory: a dma-buf that is mapped for a device, from a descriptor.
 
-#ifndef ION_TESTS_GUEST_PROBE_ATTACHED_BUFFER_H_
-#define ION_TESTS_GUEST_PROBE_ATTACHED_BUFFER_H_
 
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
@@ -76,4 +74,3 @@ MODULE_IMPORT_NS(DMA_BUF);
 MODULE_IMPORT_NS("DMA_BUF");
 #endif
 
-#endif /* ION_TESTS_GUEST_PROBE_ATTACHED_BUFFER_H_ */
