@@ -5,7 +5,6 @@
 //
 // For the modules of this directory: a dma-buf that is mapped for a device, from a descriptor.
 
-
 #include <linux/dma-buf.h>
 #include <linux/dma-mapping.h>
 #include <linux/err.h>
@@ -73,4 +72,3 @@ MODULE_IMPORT_NS(DMA_BUF);
 #else
 MODULE_IMPORT_NS("DMA_BUF");
 #endif
-
