@@ -168,6 +168,7 @@ class Chooser {
     const ion::Constraints size{.size_min = stream_.bytes()};
     parties.push_back(ion::Party("stream", size));
     std::printf("heaps\n%s\n", ion::Describe(stream_.choice(), parties, offers_.span()).c_str());
+    std::fputs(stream_.Describe().c_str(), stdout);
     PrintLayout(*stream_.image());
     for (const ion::Field field : {ion::Field::kStrideMultiple, ion::Field::kHeightMultiple}) {
       std::printf("%s\n", ion::DescribeOrigin(stream_.choice(), field, parties).c_str());

@@ -43,6 +43,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -113,6 +114,11 @@ class [[nodiscard]] BasicDeviceMapping {
     auto* device = Device();
     if (device == nullptr) return Gone();
     return state_->Map(*device, buffer_);
+  }
+  // The most pieces that the buffer's memory is in, as its heap guarantees; 1: it is contiguous.
+  // None: not known, or there is no attachment.
+  std::optional<uint64_t> segments() const noexcept {
+    return Device() == nullptr ? std::nullopt : state_->segments();
   }
   // Announces that the device reads or writes the buffer from now on until EndUse: before it is
   // queued, drawn or shown. The memory does not move meanwhile. If the CPU's caches have bytes that
@@ -442,6 +448,11 @@ class [[nodiscard]] BasicStream {
   // left out because no device needed them.
   CoherencyState::Counts cpu_counts(uint32_t buffer) const noexcept {
     return state().counts(buffer);
+  }
+  // Lines for a log: the memory and its moves, the attached devices, and for each buffer the begins
+  // and ends of CPU access that were sent and left out. Empty: operator new had no memory.
+  std::string Describe() const noexcept {
+    return internal::WithMemory([&] { return state().Describe(); }, [] { return std::string(); });
   }
   const MoveReport& moves() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return state().moves(); }
 

@@ -59,6 +59,7 @@
 #include "ion/image_layout.h"
 #include "ion/layout.h"
 #include "ion/move_holder.h"
+#include "ion/pixel_check.h"
 #include "ion/plane_view.h"
 #include "ion/request.h"
 #include "ion/slab.h"
@@ -78,6 +79,7 @@ struct StreamOptions {
   // A move waits so long for its holders to be quiet and for the fences of devices; and again so
   // long for the holders to take the new memory.
   std::chrono::milliseconds patience{1000};
+  PixelCheck pixels = {};  // none: the answers of devices are enough
 };
 
 // The cost of a stream's moves.
@@ -148,6 +150,13 @@ class StreamState {
   }
   const Choice& choice() const noexcept { return choice_; }
   std::optional<HeapId> heap() const noexcept { return heap_; }
+  // The most pieces of a buffer; none: not known.
+  std::optional<uint64_t> segments() const noexcept {
+    for (const HeapOffer& offer : offers_.span()) {
+      if (heap_.has_value() && offer.id == *heap_) return offer.guarantees.segments;
+    }
+    return std::nullopt;
+  }
   const MoveReport& moves() const noexcept { return moves_; }
   bool open() const noexcept { return open_; }
   void Close() noexcept { open_ = false; }
@@ -382,6 +391,32 @@ class StreamState {
     std::erase_if(attached_, [&](const Attached& one) { return one.id == id; });
   }
 
+  // Lines for a log: the memory, the moves, the devices, and the begins and ends.
+  std::string Describe() const {
+    std::string text = absl::StrCat("stream ", Printable(name_), ": ");
+    if (!committed()) {
+      absl::StrAppend(&text, options_.buffers, " buffers, no memory yet\n");
+    } else {
+      absl::StrAppend(&text, "generation ", generation_, ", ", options_.buffers, " buffers of ",
+                      bytes_, " bytes, heap ", heap_->value(), " (", View(NameOf(*heap_)), "), ",
+                      moves_.moves, " moves, ", moves_.bytes, " bytes copied, ", moves_.refused,
+                      " moves refused\n");
+    }
+    for (const Attached& one : attached_) {
+      const auto mapped = std::ranges::count_if(one.mapped, [](auto& m) { return m.has_value(); });
+      const auto uses = std::ranges::count_if(one.uses, [](uint32_t uses) { return uses != 0; });
+      absl::StrAppend(&text, "  device ", Printable(one.device.party().name.view()), ": ", mapped,
+                      " buffers mapped, ", uses, " in use\n");
+    }
+    for (uint32_t i = 0; committed() && i < options_.buffers; ++i) {
+      const CoherencyState::Counts told = counts(i);
+      absl::StrAppend(&text, "  buffer ", i, ": ", told.begins, " begins and ", told.ends,
+                      " ends of CPU access sent, ", told.elided_begins, " and ", told.elided_ends,
+                      " left out\n");
+    }
+    return text;
+  }
+
   void Report(const Error& error) noexcept {
     if (error.ok()) return;
     for (const Slot& slot : slots_) {
@@ -506,10 +541,10 @@ class StreamState {
       code = ErrnoOf(status);
       keep(heap, status.message());
     }
-    return MakeStatus(
-        code, absl::StrCat("stream: no heap has ", options_.buffers, " buffers of ", memory.bytes,
-                           " bytes for all devices: ", reasons, "\n",
-                           Describe(memory.choice, demands.parties(), offers_.span(), Choosing())));
+    return MakeStatus(code, absl::StrCat("stream: no heap has ", options_.buffers, " buffers of ",
+                                         memory.bytes, " bytes for all devices: ", reasons, "\n",
+                                         ion::Describe(memory.choice, demands.parties(),
+                                                       offers_.span(), Choosing())));
   }
   std::string_view NameOf(HeapId heap) const noexcept {
     for (const HeapOffer& offer : offers_.span()) {
@@ -517,15 +552,18 @@ class StreamState {
     }
     return {};
   }
+  Request RequestOf(HeapId heap, uint64_t bytes, const Choice& choice) const noexcept {
+    return {.bytes = bytes,
+            .alignment = choice.merged.base_align(),
+            .heaps = heap,
+            .flags = options_.flags,
+            .name = name_};
+  }
   // All buffers of a stream from one heap, or none.
   absl::Status Allocate(HeapId heap, Memory& memory) {
     memory.leases.clear();
     memory.leases.reserve(options_.buffers);
-    const Request request{.bytes = memory.bytes,
-                          .alignment = memory.choice.merged.base_align(),
-                          .heaps = heap,
-                          .flags = options_.flags,
-                          .name = name_};
+    const Request request = RequestOf(heap, memory.bytes, memory.choice);
     for (uint32_t i = 0; i < options_.buffers; ++i) {
       absl::StatusOr<Buffer> lease = client_.Allocate(request);
       if (!lease.ok()) return lease.status();
@@ -546,6 +584,16 @@ class StreamState {
         if (answer.verdict == Acceptance::Verdict::kRefuses) return answer.error;
         if (answer.verdict != Acceptance::Verdict::kTakes) break;
       }
+      if (Error error = CheckPixels(one.device, memory.leases, image); !error.ok()) return error;
+    }
+    return {};
+  }
+  template <class Leases>
+  Error CheckPixels(DeviceRef device, const Leases& leases, const ImageLayout* image) noexcept {
+    if (!options_.pixels.set()) return {};
+    for (const Buffer& lease : leases) {
+      const Error error = options_.pixels(device, MemoryOf(lease, image), lease);
+      if (!error.ok()) return error;
     }
     return {};
   }
@@ -593,7 +641,7 @@ class StreamState {
       ++moves_.refused;
       return absl::FailedPreconditionError(absl::StrCat(
           "stream: the device cannot use the memory, and moves are forbidden (EPERM)\n",
-          refusal.ok() ? Describe(wanted.choice, demands.parties(), offers_.span(), Choosing())
+          refusal.ok() ? ion::Describe(wanted.choice, demands.parties(), offers_.span(), Choosing())
                        : ion::Describe(refusal)));
     }
     const HeapMask not_from = refusal.ok() ? HeapMask() : HeapMask(*heap_);
@@ -618,7 +666,13 @@ class StreamState {
       if (answer.verdict == Acceptance::Verdict::kRefuses) return answer.error;
       if (answer.verdict != Acceptance::Verdict::kTakes) break;
     }
-    return {};
+    if (!options_.pixels.set()) return {};
+    // A look at pixels writes some: not over the content.
+    const absl::StatusOr<Buffer> scratch = client_.Allocate(RequestOf(*heap_, bytes_, choice_));
+    if (!scratch.ok()) {
+      return Error(ErrnoOf(scratch.status()), "no buffer to check the pixels with", Moving());
+    }
+    return CheckPixels(attached_.back().device, std::span(&*scratch, 1), image());
   }
 
   // An error that names the first use of the memory by the device.

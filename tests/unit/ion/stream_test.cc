@@ -233,6 +233,49 @@ TEST_CASE("Stream: a device that refuses the memory makes the next heap be tried
   CHECK(rig.client->held_bytes() == 2 * 64_KiB);
 }
 
+TEST_CASE("Stream: a device that says yes and does not reach the memory is found by its pixels") {
+  const LeakCheck leaks;
+  FakeRig rig{FakeSyscalls(Board())};
+  ScriptedDevice camera("camera"), bouncing("bouncing");
+  const HeapId system = rig.Id("system");
+  size_t looks = 0;
+  // What the device writes to the system heap's memory goes to a copy.
+  auto check = [&](DeviceRef device, const DeviceMemory& memory, const Buffer& buffer) noexcept {
+    ++looks;
+    const bool lost = device == DeviceRef(bouncing) && rig.manager->HeapOf(buffer) == system;
+    if (!lost) return Error();
+    return Error(EFAULT, "the pattern did not arrive",
+                 {"pixels", Operation::kAttach, {}, memory.range.bytes});
+  };
+  {
+    auto stream = rig.Reserve({.buffers = 2, .bytes = 64_KiB, .pixels = check});
+    REQUIRE(stream.ok());
+    auto first = stream->Attach(camera);
+    Fill(*stream, 0, 7);
+    CHECK(stream->heap() == system);
+    CHECK(looks == 2);
+    // A late one is tried on other memory of the heap, so that the content stays.
+    auto late = stream->Attach(bouncing);
+    REQUIRE_MESSAGE(late.ok(), Text(late.status()));
+    CHECK(stream->generation() == 2);
+    CHECK(stream->heap() == rig.Id("reserved"));
+    CHECK(HasPattern(*stream, 0, 7));
+    auto mapping = late->Map(0);
+    REQUIRE(mapping.ok());
+    CHECK(mapping->segments() == uint64_t{1});
+    const std::string text = stream->Describe();
+    CHECK(text.find("generation 2, 2 buffers of 65536 bytes") != text.npos);
+    CHECK(text.find("device bouncing: 1 buffers mapped, 0 in use") != text.npos);
+    CHECK(text.find("buffer 0: ") != text.npos);
+  }
+  auto stream = rig.Reserve({.buffers = 1, .bytes = 64_KiB, .pixels = check});
+  REQUIRE(stream.ok());
+  CHECK(stream->Describe() == "stream : 1 buffers, no memory yet\n");
+  auto only = stream->Attach(bouncing);
+  REQUIRE(stream->Commit().ok());
+  CHECK(stream->heap() == rig.Id("reserved"));
+}
+
 TEST_CASE("Stream: a late device moves the memory, with its content, to a new generation") {
   const LeakCheck leaks;
   FakeRig rig{FakeSyscalls(Board())};

@@ -82,6 +82,7 @@
 #include "ion/move_holder.h"
 #include "ion/move_socket.h"
 #include "ion/pipeline.h"
+#include "ion/pixel_check.h"
 #include "ion/pixel_format.h"
 #include "ion/plane_view.h"
 #include "ion/platforms/all.h"
@@ -721,6 +722,14 @@ void Example(Memory::Client& client) {
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_shared_buffer_h
+
+namespace ion_pixel_check_h {
+ion::Error CaptureOne(const ion::DeviceMemory&, const ion::Buffer&) { return {}; }
+void Example(ion::ClientRef client, const ion::HeapOffers& offers, ion::DeclaredDevice& camera) {
+#define EXAMPLE_ion_pixel_check_h
+#include "tests/header_examples.inc"
+}
+}  // namespace ion_pixel_check_h
 
 namespace ion_stream_h {
 absl::Status Example(ion::ClientRef client, const ion::HeapOffers& offers,
