@@ -3,9 +3,9 @@
 //
 // File: bench/choice.cc
 //
-// The choice of memory and the layout of an image, in time. `BM_Choose` has 8 parties with 18 fields
-// and 16 formats each, and 8 heaps, of which 4 fit; `BM_ChooseAll` has all fields but those that
-// exclude others, and 64 formats. A test sees that neither takes heap memory.
+// The choice of memory and the layout of an image, in time. `BM_Choose` has 8 parties with 18
+// fields and 16 formats each, and 8 heaps, of which 4 fit; `BM_ChooseAll` has all fields but those
+// that exclude others, and 64 formats. Tests see that neither takes heap memory.
 #include "ion/choice.h"
 
 #include <benchmark/benchmark.h>

@@ -3,9 +3,9 @@
 //
 // File: ion/check_pipeline.h
 //
-// CheckPipeline: compares the assumptions of a Pipeline (ion/pipeline.h) with the heaps of a Manager
-// that is open. The compiler chose by a description; this tells if the machine is as described. A
-// value that the kernel does not tell is the description's to vouch for.
+// CheckPipeline: compares the assumptions of a Pipeline (ion/pipeline.h) with the heaps of an open
+// Manager. The compiler chose by a description; this tells if the machine is as described. A value
+// that the kernel does not tell is the description's to vouch for.
 //
 // Example:
 //   const absl::Status as_described = ion::CheckPipeline<Preview::Over<kBoard>>(manager);
@@ -93,8 +93,8 @@ struct TypedHeap {
   HeapType type = HeapType::kCustom;
 };
 
-// The heap's, with its type, which the description tells or not, and contiguity that is known not to
-// be.
+// The same of a heap, with its type, if the description tells one. Memory that is certainly not
+// contiguous has no bound of its pieces in `is`.
 inline std::string DifferenceOf(const HeapOffer& assumed, std::optional<HeapType> assumed_type,
                                 const HeapOffer& is, HeapType type, Known contiguous) {
   Difference all;
@@ -114,10 +114,10 @@ inline absl::Status PipelineStatus(int code, HeapId heap, std::string_view name,
 
 }  // namespace internal
 
-// `Chosen` is a Pipeline over heaps: Over<kBoard>, or On<Heaps...>. Heaps are compared by their ids,
-// those of the description that the Manager has. EINVAL: a heap's memory is not what the description
-// tells; the sentence names the heap, the field and both values. ENODEV: the Manager has memory of
-// none of the heaps that suit all devices.
+// `Chosen` is a Pipeline over heaps: Over<kBoard>, or On<Heaps...>. Heaps are compared by their
+// ids, those of the description that the Manager has. EINVAL: a heap's memory is not what the
+// description tells; the sentence names the heap, the field and both values. ENODEV: the Manager
+// has memory of none of the heaps that suit all devices.
 template <class Chosen, class Order, Backend B, class... Elements>
 absl::Status CheckPipeline(ManagerWith<Order, B, Elements...>& manager) noexcept {
   using internal::BoundTo;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// What a V4L2 driver states of its formats (TRY_FMT of the test driver vivid) is taken as stated, and
-// it is what the rules of ion/image_layout.h give.
+// What a V4L2 driver states of its formats (TRY_FMT of the test driver vivid) is taken as stated,
+// and it is what the rules of ion/image_layout.h give.
 
 #include <fcntl.h>
 #include <linux/videodev2.h>
