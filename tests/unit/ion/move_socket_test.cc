@@ -519,6 +519,21 @@ TEST_CASE("SocketHolder: late answers of questions that were given up do no harm
   CHECK(holder->HandOver({}, In(milliseconds(2000))).code() == ENOTCONN);
 }
 
+TEST_CASE("SocketHolder: a peer that does not take the memory in time never uses it") {
+  const LeakCheck leaks;
+  Ends ends;
+  auto holder = SocketHolder::Of(std::move(ends.ours), "viewer");
+  auto follower = MoveFollower::Of(std::move(ends.theirs));
+  const UniqueFd memory = Memory(64_KiB);
+  const HandedBuffer buffer{0, memory.borrow(), 64_KiB};
+  CHECK(holder->HandOver({{&buffer, 1}, 1}, Deadline{}).code() == ETIMEDOUT);
+  CHECK_FALSE(holder->connected());
+  // It finds the descriptor, and the end.
+  CHECK_FALSE(follower->Serve(Deadline{}).ok());
+  CHECK_FALSE(follower->connected());
+  CHECK_FALSE(follower->Use(0).ok());
+}
+
 TEST_CASE("SocketHolder: a peer that reads nothing is broken with, not waited for") {
   const LeakCheck leaks;
   Ends ends;
