@@ -765,7 +765,7 @@ class V4l2Queue {
       case EFAULT:
         return "the memory is in pieces, and the device wants one: take contiguous memory (CMA); "
                "or "
-               "the driver's CPU cannot map it, as memory of ION";
+               "the driver's CPU cannot map it, as memory of ION and of udmabuf in Linux 5.10";
       case ENOMEM:
         return "out of memory, or a driver's word for memory that it cannot map";
       case EBADR:
