@@ -58,7 +58,7 @@ using namespace ion::literals;  // NOLINT(google-build-using-namespace): made fo
 template <Syscalls Sys>
 using Heaps = Manager<DmaHeapBackend<Sys>, System, Dma>;
 
-constexpr HeapId kSystem{0}, kCma{4};
+constexpr HeapId kCma{4};
 constexpr Constraints kScattered{.cpu_read = CpuUse::kOften, .cpu_write = CpuUse::kOften};
 constexpr Constraints kContiguous{.segments_max = 1};
 
