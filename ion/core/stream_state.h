@@ -178,6 +178,7 @@ class StreamState {
   }
   // Adds the device, and checks, or moves, memory that is there. Returns the attachment's id.
   absl::StatusOr<uint64_t> Attach(DeviceRef device) noexcept {
+    if (!open_) return ToStatus(Check(0, Operation::kAttach));
     const Party party = device.party();
     const Origin origin{"stream", Operation::kAttach, party.name.view()};
     if (std::ranges::find(attached_, device, &Attached::device) != attached_.end()) {
@@ -216,6 +217,7 @@ class StreamState {
   // The device's import of the buffer, which is made now if there is none.
   absl::StatusOr<ion::Imported> Map(Attached& device, uint32_t buffer) noexcept {
     if (absl::Status status = Commit(); !status.ok()) return status;
+    if (buffer >= slots_.size()) return ToStatus(Taken(Operation::kAttach));
     std::optional<ion::Imported>& mapped = device.mapped[buffer];
     if (mapped.has_value()) return *mapped;
     const Result<ion::Imported> made = device.device.Map(MemoryOf(slots_[buffer].lease));
@@ -325,8 +327,8 @@ class StreamState {
   // Begins CPU access to the mapping that MapCpu made, and returns its bytes.
   Result<std::span<std::byte>> BeginCpu(uint32_t buffer, Direction direction,
                                         Deadline deadline) noexcept {
+    if (buffer >= slots_.size()) return Taken(Operation::kBeginAccess);
     const Origin origin{"stream", Operation::kBeginAccess, name_, bytes_};
-    if (buffer >= slots_.size()) return Error(EINVAL, "the stream's buffers were taken", origin);
     Slot& slot = slots_[buffer];
     if (slot.lost) {
       return Error(EFAULT, "a move failed, and could not restore the mapping", origin,
@@ -458,6 +460,9 @@ class StreamState {
     const DeviceTraits traits = device.traits();
     if (traits.kernel_cpu_writes) return CacheUse::kKernelCpu;
     return traits.coherent.yes() ? CacheUse::kSnoops : CacheUse::kPast;
+  }
+  Error Taken(Operation operation) const noexcept {
+    return Error(EINVAL, "the stream's buffers were taken", {"stream", operation, name_, bytes_});
   }
   Origin Moving() const noexcept { return {"stream", Operation::kMove, name_, bytes_}; }
 

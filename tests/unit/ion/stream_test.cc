@@ -590,6 +590,24 @@ TEST_CASE("Stream: its buffers can be taken as ordinary ones") {
   CHECK(ErrnoOf(attachment->Map(0).status()) == EINVAL);
 }
 
+TEST_CASE("Stream: after its buffers were taken, its devices have nothing of it") {
+  const LeakCheck leaks;
+  FakeRig rig{FakeSyscalls(Board())};
+  ScriptedDevice camera("camera"), late("late");
+  auto stream = rig.Reserve({.buffers = 2, .bytes = 4096});
+  REQUIRE(stream.ok());
+  auto attachment = stream->Attach(camera);
+  auto mapping = attachment->Map(0);
+  REQUIRE(mapping.ok());
+  BasicStream<FakeSyscalls>& ended = *stream;
+  auto buffers = std::move(*stream).TakeBuffers();
+  REQUIRE(buffers.ok());
+  CHECK(camera.held.empty());
+  CHECK(ErrnoOf(mapping->imported().status()) == EINVAL);
+  CHECK(ErrnoOf(mapping->BeginUse(Direction::kWrite)) == EINVAL);
+  CHECK(ErrnoOf(ended.Attach(late).status()) == EINVAL);
+}
+
 TEST_CASE("Stream: 300 frames from a camera by the CPU to a display, with the fewest flushes") {
   const LeakCheck leaks;
   const auto faults = std::make_shared<Faults>();
