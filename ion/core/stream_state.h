@@ -473,8 +473,9 @@ class StreamState {
   }
   ChoiceOptions Choosing() const noexcept { return {.memory_top = options_.memory_top}; }
 
-  // Chooses heaps and computes the layout. Cannot be done in one pass: the size is the layout's.
-  absl::Status Choose(Demands& demands, Memory& memory) const noexcept {
+  // Chooses heaps for buffers of at least so many bytes, and computes the layout. Cannot be done in
+  // one pass: the size is the layout's.
+  absl::Status Choose(Demands& demands, Memory& memory, uint64_t at_least = 0) const noexcept {
     memory.bytes = options_.bytes;
     if (options_.image.has_value()) {
       Gather(demands);
@@ -492,6 +493,7 @@ class StreamState {
       memory.bytes = layout->total_bytes;
     }
     // The most that is allocated, so that the number of pieces has a bound.
+    memory.bytes = std::max(memory.bytes, at_least);
     demands.own.size_min = memory.bytes;
     Gather(demands);
     const Choice sized = ion::Choose(demands.parties(), offers_.span(), Choosing());
@@ -631,14 +633,18 @@ class StreamState {
     Demands demands;
     Memory wanted;
     if (absl::Status status = Choose(demands, wanted); !status.ok()) return status;
-    const auto fits = wanted.choice.heaps();
+    // The buffers may be larger than a new stream's would be, and too large for the device.
+    Demands of_present;
+    Memory present;
+    const bool size_fits = wanted.bytes <= bytes_ && Choose(of_present, present, bytes_).ok();
+    const auto fits = present.choice.heaps();
     const bool heap_fits = std::ranges::find(fits, *heap_) != fits.end();
     const bool same_image = !options_.image.has_value() || SamePlanes(wanted.layout, layout_);
     Error refusal;
-    if (heap_fits && same_image && wanted.bytes <= bytes_) {
+    if (size_fits && heap_fits && same_image) {
       refusal = AskTheNewest();
       if (refusal.ok()) {
-        choice_ = wanted.choice;
+        choice_ = present.choice;
         return absl::OkStatus();
       }
     }

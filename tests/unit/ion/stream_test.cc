@@ -608,6 +608,26 @@ TEST_CASE("Stream: after its buffers were taken, its devices have nothing of it"
   CHECK(ErrnoOf(ended.Attach(late).status()) == EINVAL);
 }
 
+TEST_CASE("Stream: a late device that takes only smaller buffers moves the memory") {
+  const LeakCheck leaks;
+  FakeRig rig{FakeSyscalls(Board())};
+  constexpr Constraints kLarge{.size_min = 256_KiB}, kSmall{.size_max = 128_KiB};
+  ScriptedDevice large("large", kLarge), small("small", kSmall), any("any");
+  auto stream = rig.Reserve({.bytes = 64_KiB});
+  REQUIRE(stream.ok());
+  auto first = stream->Attach(large);
+  REQUIRE(stream->Commit().ok());
+  CHECK(stream->bytes() == 256_KiB);
+  REQUIRE(first->Detach().ok());
+  auto second = stream->Attach(any);
+  REQUIRE(second.ok());
+  CHECK(stream->generation() == 1);
+  auto third = stream->Attach(small);
+  REQUIRE_MESSAGE(third.ok(), Text(third.status()));
+  CHECK(stream->generation() == 2);
+  CHECK(stream->bytes() == 64_KiB);
+}
+
 TEST_CASE("Stream: 300 frames from a camera by the CPU to a display, with the fewest flushes") {
   const LeakCheck leaks;
   const auto faults = std::make_shared<Faults>();
