@@ -14,6 +14,8 @@
 //   - a begin for reading (it throws away what the caches have) is sent when a user of the caches
 //     begins to read, if a device past them may have written since the last one. Nothing is known
 //     of the time before the first use, so the first reader sends one;
+//   - the same end is sent before the kernel ends the import of such a device, or makes one to ask
+//     it, because that may throw away what the caches have (Clean);
 //   - a begin for writing is sent with the first scope that writes, because an end needs one;
 //   - an end for reading is sent when a device past the caches begins to write, or with an end for
 //     writing. Between one begin for reading and the next there is always its end.
@@ -173,6 +175,13 @@ class CoherencyState {
     if (cached_.no() || cpu_.writers != 0) return {};
     const unsigned reads = cpu_.readers == 0 ? started_ & kRead : 0;
     return SendEnd(reads | (dirty_ ? kWrite : 0), begin, end);
+  }
+
+  // Puts in memory what the caches have, whatever is open: before the kernel ends the import of a
+  // device past the caches, which may throw away what they have (arm64).
+  template <class BeginFn, class EndFn>
+  constexpr Error Clean(BeginFn begin, EndFn end) noexcept {
+    return SendEnd(EndForDevice(Direction::kRead), begin, end);
   }
 
   // The number of begins and ends that were sent, and left out.

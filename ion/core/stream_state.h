@@ -133,8 +133,8 @@ class StreamState {
   StreamState(const StreamState&) = delete;
   StreamState& operator=(const StreamState&) = delete;
   ~StreamState() {
-    for (Attached& device : attached_) Report(UnmapAll(device));
     Report(FlushAll());
+    for (Attached& device : attached_) Report(UnmapAll(device));
     for (Slot& slot : slots_) {
       UnmapCpu(slot);
       RetireIfBusy(slot);
@@ -301,10 +301,10 @@ class StreamState {
   absl::StatusOr<std::vector<Buffer>> Take() noexcept {
     if (absl::Status status = Commit(); !status.ok()) return status;
     if (Error error = Quiet(Operation::kRelease); !error.ok()) return ToStatus(error);
+    if (Error error = FlushAll(); !error.ok()) return ToStatus(error);
     for (Attached& device : attached_) {
       if (Error error = UnmapAll(device); !error.ok()) return ToStatus(error);
     }
-    if (Error error = FlushAll(); !error.ok()) return ToStatus(error);
     std::vector<Buffer> taken;
     if (!TryWithMemory([&] { taken.reserve(slots_.size()); })) {
       return ToStatus(Error(ENOMEM, "operator new", {"stream", Operation::kRelease}));
@@ -672,7 +672,8 @@ class StreamState {
   }
   // Asks the device that came last for the present memory.
   Error AskTheNewest() noexcept {
-    for (const Slot& slot : slots_) {
+    for (Slot& slot : slots_) {
+      if (Error error = Clean(attached_.back(), slot); !error.ok()) return error;
       const Acceptance answer = attached_.back().device.Accepts(MemoryOf(slot.lease));
       if (answer.verdict == Acceptance::Verdict::kRefuses) return answer.error;
       if (answer.verdict != Acceptance::Verdict::kTakes) break;
@@ -879,13 +880,20 @@ class StreamState {
     return first;
   }
 
+  // Puts in memory what the CPU wrote: the end of an import may throw away what the caches have.
+  Error Clean(const Attached& one, Slot& slot) noexcept {
+    if (WayOf(one.device) != CacheUse::kPast) return {};
+    Block& block = LeaseAccess::BlockOf(slot.lease);
+    return slot.coherency.Clean(Begin(block), End(block));
+  }
   Error UnmapAll(Attached& one) noexcept {
     Error first;
-    for (std::optional<ion::Imported>& mapped : one.mapped) {
-      if (!mapped.has_value()) continue;
-      const Error error = one.device.Unmap(*mapped);
-      mapped.reset();
-      if (first.ok()) first = error;
+    for (uint32_t i = 0; i < one.mapped.size(); ++i) {
+      if (!one.mapped[i].has_value()) continue;
+      const Error cleaned = Clean(one, slots_[i]);
+      const Error error = one.device.Unmap(*one.mapped[i]);
+      one.mapped[i].reset();
+      if (first.ok()) first = cleaned.ok() ? error : cleaned;
     }
     return first;
   }

@@ -33,6 +33,7 @@ class ScriptedDevice {
   DeviceTraits traits() const noexcept { return told; }
   Acceptance Accepts(const DeviceMemory& memory) noexcept {
     ++asked;
+    if (at_kernel) at_kernel();
     if (refuses && refuses(memory)) {
       return {Acceptance::Verdict::kRefuses,
               Error(EFAULT, "the script refuses the memory",
@@ -49,6 +50,7 @@ class ScriptedDevice {
     return Imported{Imported::Kind::kOwn, last};
   }
   Error Unmap(const Imported& mapped) noexcept {
+    if (at_kernel) at_kernel();
     held.erase(mapped.number);
     if (unmap_errno == 0) return {};
     return Error(unmap_errno, "the script fails", {"scripted", Operation::kDetach, name_.view()});
@@ -59,6 +61,7 @@ class ScriptedDevice {
   DeviceTraits told = {};
   Acceptance::Verdict verdict = Acceptance::Verdict::kTakes;
   std::function<bool(const DeviceMemory&)> refuses;
+  std::function<void()> at_kernel;  // before it lets go of memory, or is asked for it
   int map_errno = 0;
   int unmap_errno = 0;
   std::set<uint64_t> busy;

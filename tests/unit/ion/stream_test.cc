@@ -628,6 +628,49 @@ TEST_CASE("Stream: a late device that takes only smaller buffers moves the memor
   CHECK(stream->bytes() == 64_KiB);
 }
 
+TEST_CASE("Stream: what the CPU wrote is in memory before a device lets go of it, or is asked") {
+  const LeakCheck leaks;
+  for (int way = 0; way < 6; ++way) {
+    CAPTURE(way);
+    FakeRig rig{FakeSyscalls(Board())};
+    ScriptedDevice camera("camera"), late("late"), snoops("snoops");
+    snoops.told.coherent = true;
+    auto stream = rig.Reserve({.bytes = 64_KiB});
+    REQUIRE(stream.ok());
+    auto attachment = stream->Attach(camera);
+    auto coherent = stream->Attach(snoops);
+    REQUIRE(attachment->Map(0).ok());
+    REQUIRE(coherent->Map(0).ok());
+    Fill(*stream, 0, 1);
+    CHECK(stream->cpu_counts(0).ends == 0);
+    // Nothing is sent for a device that sees the caches.
+    CHECK(coherent->Detach().ok());
+    CHECK(stream->cpu_counts(0).ends == 0);
+    uint64_t ends = 0;
+    late.at_kernel = camera.at_kernel = [&] { ends = stream->cpu_counts(0).ends; };
+    if (way == 0) CHECK(attachment->Detach().ok());
+    if (way == 1) {
+      const auto dropped = *std::move(attachment);
+    }
+    if (way == 2) CHECK(stream->Attach(late).ok());
+    if (way == 3) CHECK(std::move(*stream).TakeBuffers().ok());
+    if (way == 4) {
+      // Also what an open scope wrote, which is sent once more when it ends.
+      auto mapping = stream->Map(0);
+      auto scope = mapping->Write();
+      CHECK(attachment->Detach().ok());
+      CHECK(std::move(*scope).End().ok());
+    }
+    if (way == 5) {
+      auto mapping = stream->Map(0);
+      auto scope = mapping->ReadWrite();
+      CHECK(stream->Attach(late).ok());
+    }
+    // The begin of the last scope, which reads, has sent one before.
+    CHECK(ends == (way == 5 ? 2 : 1));
+  }
+}
+
 TEST_CASE("Stream: 300 frames from a camera by the CPU to a display, with the fewest flushes") {
   const LeakCheck leaks;
   const auto faults = std::make_shared<Faults>();
