@@ -110,6 +110,9 @@ class StreamState {
     CoherencyState::Counts earlier;  // of memory that the buffer had before
     bool published = false;          // its descriptor was given out
     bool shared = false;             // a holder may have the descriptor of this memory
+    bool in_device = false;          // a device that was detached may use this memory still
+    // True if others may have the memory when the stream lets go of it.
+    bool kept() const noexcept { return published || shared || in_device; }
   };
   struct Attached {
     explicit Attached(const DeviceRef& to) noexcept : device(to) {}
@@ -311,7 +314,7 @@ class StreamState {
     }
     for (Slot& slot : slots_) {
       UnmapCpu(slot);
-      if (slot.shared) LeaseAccess::Retire(slot.lease);
+      if (slot.kept()) LeaseAccess::Retire(slot.lease);
       taken.push_back(std::move(slot.lease));
     }
     holders_.Clear();
@@ -389,6 +392,7 @@ class StreamState {
   void Drop(uint64_t id) noexcept {
     Attached* const device = Find(id);
     if (device == nullptr) return;
+    for (uint32_t i = 0; i < slots_.size(); ++i) slots_[i].in_device |= device->uses[i] != 0;
     Report(UnmapAll(*device));
     std::erase_if(attached_, [&](const Attached& one) { return one.id == id; });
   }
@@ -611,6 +615,7 @@ class StreamState {
       slot.lease = std::move(memory.leases[i]);
       slot.published = false;
       slot.shared = false;
+      slot.in_device = false;
       const Block& block = LeaseAccess::BlockOf(slot.lease);
       const bool untold = block.Marked(Block::kNoSync);
       slot.coherency = CoherencyState(untold ? Known(false) : block.cached);
@@ -893,6 +898,7 @@ class StreamState {
       const Error cleaned = Clean(one, slots_[i]);
       const Error error = one.device.Unmap(*one.mapped[i]);
       one.mapped[i].reset();
+      slots_[i].in_device |= !error.ok();
       if (first.ok()) first = cleaned.ok() ? error : cleaned;
     }
     return first;
@@ -912,7 +918,7 @@ class StreamState {
     const SlabHeader& slab = SlabOf(block);
     const bool idle =
         slab.ops->await_fences(slab.owner, block, Direction::kReadWrite, Deadline{}).ok();
-    if (slot.published || slot.shared || !idle) LeaseAccess::Retire(slot.lease);
+    if (slot.kept() || !idle) LeaseAccess::Retire(slot.lease);
   }
 
   ClientRef client_;

@@ -5,6 +5,8 @@
 
 #include "ion/stream.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -27,6 +29,7 @@
 #include "ion/base/bytes.h"
 #include "ion/base/direction.h"
 #include "ion/base/error.h"
+#include "ion/base/fd.h"
 #include "ion/base/status.h"
 #include "ion/block.h"
 #include "ion/buffer.h"
@@ -41,6 +44,7 @@
 #include "ion/manager.h"
 #include "ion/pixel_format.h"
 #include "ion/policies/dma_heap.h"
+#include "ion/policies/pooled_heap.h"
 #include "ion/policies/system_heap.h"
 #include "tests/support/fake_kernel.h"
 #include "tests/support/fake_machine.h"
@@ -668,6 +672,51 @@ TEST_CASE("Stream: what the CPU wrote is in memory before a device lets go of it
     }
     // The begin of the last scope, which reads, has sent one before.
     CHECK(ends == (way == 5 ? 2 : 1));
+  }
+}
+
+TEST_CASE("Stream: memory that a device did not let go of, or whose descriptor left, stays alone") {
+  const LeakCheck leaks;
+  auto manager = Manager<MemfdBackend<>, Pooled<System>>::Open();
+  REQUIRE_MESSAGE(manager.ok(), Text(manager.status()));
+  auto client = manager->CreateClient({});
+  HeapOffers offers;
+  offers.Add({HeapId{0}, "system", Guarantees{.ram = true, .mappable = true}});
+  const auto file = [](FdRef fd) {
+    struct stat status {};
+    CHECK(::fstat(fd.get(), &status) == 0);
+    return status.st_ino;
+  };
+  for (int way = 0; way < 4; ++way) {
+    CAPTURE(way);
+    ino_t before = 0;
+    ScriptedDevice camera("camera");
+    camera.refuses = [&](const DeviceMemory& memory) {
+      before = file(memory.range.fd);
+      return false;
+    };
+    {
+      auto stream = Stream::Reserve(*client, offers, {.bytes = 64_KiB});
+      auto attachment = stream->Attach(camera);
+      auto mapping = attachment->Map(0);
+      REQUIRE(mapping.ok());
+      if (way == 0) {
+        camera.unmap_errno = EBUSY;
+        const auto dropped = *std::move(attachment);
+      }
+      if (way == 1) {
+        REQUIRE(mapping->BeginUse(Direction::kWrite).ok());
+        const auto dropped = *std::move(attachment);
+      }
+      if (way == 2) {
+        REQUIRE(stream->fd(0).ok());
+        CHECK(std::move(*stream).TakeBuffers().ok());
+      }
+      if (way == 3) CHECK(std::move(*stream).TakeBuffers().ok());
+    }
+    auto next = Stream::Reserve(*client, offers, {.bytes = 64_KiB});
+    const bool recycled = file(*next->fd(0)) == before;
+    CHECK(recycled == (way == 3));
   }
 }
 
