@@ -289,8 +289,7 @@ class StreamState {
       if (!error.ok()) return ToStatus(error);
     }
     for (HandedBuffer& handed : made->buffers) Fill(handed);
-    const Error error =
-        holder.HandOver({made->buffers, generation_, image()}, Now() + options_.patience);
+    const Error error = holder.HandOver({made->buffers, generation_, image()}, Patience());
     if (error.ok()) holders_.Add(*std::move(made));
     return ToStatus(error);
   }
@@ -722,6 +721,14 @@ class StreamState {
     }
     return {};
   }
+  // The end of the patience that begins now.
+  Deadline Patience() const noexcept {
+    using std::chrono::milliseconds;
+    const Deadline now = Now();
+    const auto most = std::chrono::floor<milliseconds>(kNoDeadline - now);
+    const auto patience = std::max(options_.patience, milliseconds(0));
+    return patience < most ? now + patience : kNoDeadline;
+  }
   static Deadline Now() noexcept { return std::chrono::steady_clock::now(); }
   // A holder gets the whole file of a descriptor, so that must be of this buffer alone.
   Error Shareable(const Block& block) noexcept {
@@ -763,7 +770,7 @@ class StreamState {
 
   absl::Status Move(HeapMask not_from) {
     const Deadline begin = Now();
-    const Deadline deadline = begin + options_.patience;
+    const Deadline deadline = Patience();
     if (Error error = Quiet(Operation::kMove); !error.ok()) return ToStatus(error);
     AskedHolders asked(holders_, generation_ + 1);
     if (absl::Status status = holders_.Ask(generation_ + 1, deadline, bytes_); !status.ok()) {
@@ -797,8 +804,7 @@ class StreamState {
     asked.Done();
     PublishShared();
     moves_.dropped += holders_.HandOver(
-        generation_, image(), Now() + options_.patience,
-        [&](HandedBuffer& handed) noexcept { Fill(handed); },
+        generation_, image(), Patience(), [&](HandedBuffer& handed) noexcept { Fill(handed); },
         [&](const Error& error) noexcept { Report(error); });
     ++moves_.moves;
     moves_.bytes += copied;

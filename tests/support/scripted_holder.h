@@ -37,18 +37,17 @@ class ScriptedHolder {
   std::string_view name() const noexcept { return name_; }
   Error AskQuiet(uint64_t generation, Deadline deadline) noexcept {
     calls += "ask " + std::to_string(generation) + "\n";
+    had_time = deadline > std::chrono::steady_clock::now();
     if (at_ask) at_ask();
-    if (!silent) return ask_errno == 0 ? Error() : Fail(ask_errno);
-    const auto left =
-        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    if (left.count() > 0) ::poll(nullptr, 0, static_cast<int>(left.count()));
-    return Fail(ETIMEDOUT);
+    return silent ? SayNothing(deadline) : ask_errno == 0 ? Error() : Fail(ask_errno);
   }
   void Cancel(uint64_t generation) noexcept {
     calls += "cancel " + std::to_string(generation) + "\n";
   }
-  Error HandOver(const HandedMemory& memory, Deadline) noexcept {
+  Error HandOver(const HandedMemory& memory, Deadline deadline) noexcept {
     calls += "take " + std::to_string(memory.generation) + "\n";
+    had_time = deadline > std::chrono::steady_clock::now();
+    if (silent_at_take) return SayNothing(deadline);
     if (take_errno != 0) return Fail(take_errno);
     generation = memory.generation;
     image = memory.image != nullptr;
@@ -62,6 +61,7 @@ class ScriptedHolder {
   int ask_errno = 0;
   int take_errno = 0;
   bool silent = false;
+  bool silent_at_take = false;
   std::function<void()> at_ask;
 
   // The record.
@@ -70,11 +70,18 @@ class ScriptedHolder {
     uint64_t bytes = 0;
   };
   std::string calls;
+  bool had_time = false;  // the deadline of the last call was ahead
   uint64_t generation = 0;
   bool image = false;
   std::map<uint32_t, Held> held;
 
  private:
+  Error SayNothing(Deadline deadline) const noexcept {
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    if (left.count() > 0) ::poll(nullptr, 0, static_cast<int>(left.count()));
+    return Fail(ETIMEDOUT);
+  }
   Error Fail(int code) const noexcept {
     return Error(code, "the script fails", {"scripted", Operation::kMove, name_});
   }

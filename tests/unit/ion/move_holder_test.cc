@@ -248,6 +248,22 @@ TEST_CASE("MoveHolder: one that dies in the second phase is dropped, and stays o
   CHECK(stream->DropHolder(recorder).ok());
 }
 
+TEST_CASE("MoveHolder: the patience of a stream may be without end") {
+  const LeakCheck leaks;
+  for (const milliseconds patience : {milliseconds::max(), milliseconds(INT64_MAX / 1'000'000)}) {
+    Rig rig;
+    ScriptedHolder viewer("viewer");
+    ScriptedDevice cpu("cpu", kScattered), codec("codec", kContiguous);
+    auto stream = rig.Reserve({.bytes = 64_KiB, .patience = patience});
+    auto first = stream->Attach(cpu);
+    REQUIRE(stream->ShareWith(viewer).ok());
+    CHECK(viewer.had_time);
+    viewer.at_ask = [&] { CHECK(viewer.had_time); };
+    CHECK(stream->Attach(codec).ok());
+    CHECK(viewer.had_time);
+  }
+}
+
 TEST_CASE("MoveHolder: who uses the memory here is named before any holder is asked") {
   const LeakCheck leaks;
   Rig rig;
