@@ -110,16 +110,17 @@ class StreamHolders {
       if (std::exchange(one.asked, false)) one.holder.Cancel(generation);
     }
   }
-  // The second phase: `fill` fills in each buffer. A holder that fails is dropped, and `report`
+  // The second phase: `fill` fills in each buffer, and each holder has until its own `deadline`, so
+  // that none takes the time of the others. A holder that fails is dropped, and `report`
   // gets an error that names it. Returns the number of those.
-  template <class Fill, class Report>
-  uint64_t HandOver(uint64_t generation, const ImageLayout* image, Deadline deadline, Fill fill,
+  template <class DeadlineFn, class Fill, class Report>
+  uint64_t HandOver(uint64_t generation, const ImageLayout* image, DeadlineFn deadline, Fill fill,
                     Report report) noexcept {
     uint64_t dropped = 0;
     for (auto one = all_.begin(); one != all_.end();) {
       one->asked = false;
       for (HandedBuffer& buffer : one->buffers) fill(buffer);
-      const Error why = one->holder.HandOver({one->buffers, generation, image}, deadline);
+      const Error why = one->holder.HandOver({one->buffers, generation, image}, deadline());
       if (why.ok()) {
         ++one;
         continue;

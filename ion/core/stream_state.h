@@ -77,7 +77,7 @@ struct StreamOptions {
   // False: a device that cannot use the memory is refused, and the memory stays.
   bool moves = true;
   // A move waits so long for its holders to be quiet and for the fences of devices; and again so
-  // long for the holders to take the new memory.
+  // long for each holder to take the new memory.
   std::chrono::milliseconds patience{1000};
   PixelCheck pixels = {};  // none: the answers of devices are enough
 };
@@ -804,7 +804,8 @@ class StreamState {
     asked.Done();
     PublishShared();
     moves_.dropped += holders_.HandOver(
-        generation_, image(), Patience(), [&](HandedBuffer& handed) noexcept { Fill(handed); },
+        generation_, image(), [&]() noexcept { return Patience(); },
+        [&](HandedBuffer& handed) noexcept { Fill(handed); },
         [&](const Error& error) noexcept { Report(error); });
     ++moves_.moves;
     moves_.bytes += copied;

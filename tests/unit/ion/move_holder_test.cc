@@ -248,6 +248,24 @@ TEST_CASE("MoveHolder: one that dies in the second phase is dropped, and stays o
   CHECK(stream->DropHolder(recorder).ok());
 }
 
+TEST_CASE("MoveHolder: one that says nothing takes no time from the next one") {
+  const LeakCheck leaks;
+  Rig rig;
+  ScriptedHolder viewer("viewer"), recorder("recorder");
+  ScriptedDevice cpu("cpu", kScattered), codec("codec", kContiguous);
+  auto stream = rig.Reserve({.bytes = 64_KiB, .patience = milliseconds(50)});
+  auto first = stream->Attach(cpu);
+  REQUIRE(stream->ShareWith(viewer).ok());
+  REQUIRE(stream->ShareWith(recorder).ok());
+  Fill(*stream, 0, 5);
+  viewer.silent_at_take = true;
+  auto late = stream->Attach(codec);
+  REQUIRE_MESSAGE(late.ok(), Text(late.status()));
+  CHECK(stream->moves().dropped == 1);
+  CHECK(recorder.had_time);
+  CHECK(Sees(recorder, 0, 5));
+}
+
 TEST_CASE("MoveHolder: the patience of a stream may be without end") {
   const LeakCheck leaks;
   for (const milliseconds patience : {milliseconds::max(), milliseconds(INT64_MAX / 1'000'000)}) {
