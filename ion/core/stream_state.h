@@ -858,13 +858,15 @@ class StreamState {
     }
     for (uint32_t i = 0; i < options_.buffers; ++i) {
       Error error = MapOver(slots_[i], LeaseAccess::BlockOf(to[i]));
-      if (error.ok()) continue;
+      if (error.ok()) {
+        slots_[i].lost = false;
+        continue;
+      }
       // The addresses of this one are free now, or have the old memory still.
       for (uint32_t j = 0; j <= i; ++j) {
-        if (Error again = MapOver(slots_[j], LeaseAccess::BlockOf(slots_[j].lease)); !again.ok()) {
-          Report(again);
-          slots_[j].lost = true;
-        }
+        const Error again = MapOver(slots_[j], LeaseAccess::BlockOf(slots_[j].lease));
+        slots_[j].lost = !again.ok();
+        Report(again);
       }
       return error;
     }

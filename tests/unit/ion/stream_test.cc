@@ -822,6 +822,28 @@ TEST_CASE("Stream: each system call of a move fails once, and nothing is lost") 
   CHECK(points > 20);
 }
 
+TEST_CASE("Stream: a mapping that a move lost is there again after the next move") {
+  const LeakCheck leaks;
+  const auto faults = std::make_shared<Faults>();
+  FaultRig rig{FaultSyscallsOver<BoardSyscalls>(faults)};
+  ScriptedDevice cpu("cpu", kScattered), codec("codec", kContiguous);
+  auto stream = rig.Reserve({.bytes = 64_KiB});
+  REQUIRE(stream.ok());
+  auto first = stream->Attach(cpu);
+  Fill(*stream, 0, 7);
+  auto mapping = stream->Map(0);
+  REQUIRE(mapping.ok());
+  faults->Begin({.n = 0, .call = "mmap MAP_FIXED", .code = ENOMEM, .times = 2});
+  CHECK(ErrnoOf(stream->Attach(codec).status()) == ENOMEM);
+  faults->End();
+  CHECK(ErrnoOf(mapping->Read().status()) == EFAULT);
+  auto late = stream->Attach(codec);
+  REQUIRE_MESSAGE(late.ok(), Text(late.status()));
+  auto scope = mapping->Read();
+  REQUIRE(scope.ok());
+  CHECK(std::ranges::equal(scope->bytes(), Pattern(64_KiB, 7)));
+}
+
 // Two heaps of memfds, of which one is said to be contiguous: a fake kernel allocates, too.
 struct MemfdRig {
   using B = MemfdBackend<>;
