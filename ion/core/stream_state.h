@@ -254,7 +254,7 @@ class StreamState {
       return ToStatus(Error(ENOTSUP, "the CPU cannot map this memory", origin,
                             "attach the CPU to the stream before it is committed"));
     }
-    const long at = sys_.Mmap(static_cast<size_t>(block.bytes), PROT_READ | PROT_WRITE, block.fd,
+    const long at = sys_.Mmap(AddressableBytes(block.bytes), PROT_READ | PROT_WRITE, block.fd,
                               static_cast<off_t>(block.offset));
     if (Failed(at)) return ToStatus(Error(ErrnoFrom(at), "mmap", origin));
     slot.at = reinterpret_cast<std::byte*>(at);
@@ -875,7 +875,7 @@ class StreamState {
   Error MapOver(const Slot& slot, const Block& block) noexcept {
     if (slot.at == nullptr) return {};
     const long at =
-        sys_.MmapOver(slot.at, static_cast<size_t>(slot.mapped_bytes), PROT_READ | PROT_WRITE,
+        sys_.MmapOver(slot.at, AddressableBytes(slot.mapped_bytes), PROT_READ | PROT_WRITE,
                       block.fd, static_cast<off_t>(block.offset));
     return Failed(at) ? Error(ErrnoFrom(at), "mmap", Moving()) : Error();
   }
