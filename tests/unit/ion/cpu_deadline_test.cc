@@ -112,6 +112,10 @@ using AllOfThree = AllOf<DmaHeapBackend<Sys>, UdmabufBackend<Sys>, MemfdBackend<
 template <class Sys>
 using AnyOfThree = AnyOf<DmaHeapBackend<Sys>, UdmabufBackend<Sys>, MemfdBackend<Sys>>;
 
+// Of one parameter, for clang 14.
+template <class Sys>
+using IonLegacyOf = IonLegacyBackend<Sys>;
+
 template <template <class> class B, class Kernel, Flags kMemory = Flags::kNone>
 struct Platform {
   using Sys = FencedSyscalls<Kernel>;
@@ -288,7 +292,7 @@ TEST_CASE("CpuAccess: memory that has no fences is begun with a deadline without
 // The ION of Linux 4.2 waits by poll itself: its begin is nothing else.
 TEST_CASE("CpuAccess: with a deadline over the ION that had handles") {
   const LeakCheck leaks;
-  Fixture<Platform<IonLegacyBackend, FakeLinux42, Flags::kCached>> f;
+  Fixture<Platform<IonLegacyOf, FakeLinux42, Flags::kCached>> f;
   { const auto cpu = CpuRead::Begin(f.mapping, In(50)).value(); }
   CHECK(f.fences.Asked() == "in in");
   f.fences.writes = true;
