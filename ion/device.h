@@ -17,7 +17,9 @@
 // Rules that a compiler cannot see:
 //   Ensures: Accepts leaves nothing behind: no queued slot, no handle, no descriptor.
 //   Ensures: after Unmap, also of a device that has vanished, the device holds nothing of it.
-//   Requires: the device lives, and stays in its place, as long as it is attached.
+//   Ensures: traits() answers the same as long as the device is attached.
+//   Requires: the device lives, and stays in its place, as long as it is attached; no function of it
+//     calls the stream.
 //
 // Cost: a DeviceRef is two words, and one indirect call for each of its functions.
 // Thread-compatible.

@@ -86,9 +86,9 @@ class BasicSocketHolder {
 
   // The functions of a move holder (ion/move_holder.h).
   std::string_view name() const noexcept { return link_.name(); }
-  // EBUSY: the other process declines. ETIMEDOUT: it did not answer; the link is as it was. Other
-  // errors broke the link: ECONNRESET, EPIPE: the other process has gone; EPROTO, EBADMSG: it does
-  // not follow the protocol.
+  // EBUSY: the other process declines. ETIMEDOUT: it did not answer; the link is as it was, or, if
+  // the question could not be sent, broken. Other errors broke the link: ECONNRESET, EPIPE: the
+  // other process has gone; EPROTO, EBADMSG: it does not follow the protocol.
   Error AskQuiet(uint64_t generation, Deadline deadline) noexcept {
     quiet_ = false;
     const Message question{.kind = Kind::kAsk, .sequence = ++sequence_, .generation = generation};

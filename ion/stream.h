@@ -30,6 +30,10 @@
 // the last of them has ended, and the stream takes no device any more. Devices outlive their
 // attachments.
 //
+// To ask a device about memory, or to move it, maps and unmaps it in the kernel: a V4L2 queue whose
+// slots are all dequeued is stopped by that, and has to be started again. Before Linux 5.18 the kernel
+// may lose the content of memory that a capture device beyond its reach is asked about (swiotlb).
+//
 // Not for one buffer that no other device will ever use: Client::Allocate.
 //
 // Cost: cold, but for the CPU scopes, which cost what the kernel's calls cost. Not thread-safe: one

@@ -212,7 +212,7 @@ class StreamState {
       return ToStatus(Error(EBUSY, "a DeviceMapping of the attachment lives", origin,
                             "end the mappings first, then the attachment"));
     }
-    if (Error error = InUse(device); !error.ok()) return ToStatus(error);
+    if (Error error = InUse(device, Operation::kDetach); !error.ok()) return ToStatus(error);
     const Error error = UnmapAll(device);
     std::erase_if(attached_, [&](const Attached& one) { return one.id == device.id; });
     return ToStatus(error);
@@ -692,8 +692,8 @@ class StreamState {
   }
 
   // An error that names the first use of the memory by the device.
-  Error InUse(const Attached& one) const noexcept {
-    const Origin origin{"stream", Operation::kMove, one.device.party().name.view(), bytes_};
+  Error InUse(const Attached& one, Operation operation) const noexcept {
+    const Origin origin{"stream", operation, one.device.party().name.view(), bytes_};
     for (uint32_t i = 0; i < options_.buffers; ++i) {
       if (one.uses[i] != 0) {
         return Error(EBUSY, "the device uses a buffer", origin, "call EndUse of the mapping first");
@@ -717,7 +717,7 @@ class StreamState {
       }
     }
     for (const Attached& one : attached_) {
-      if (Error error = InUse(one); !error.ok()) return error;
+      if (Error error = InUse(one, operation); !error.ok()) return error;
     }
     return {};
   }
@@ -912,7 +912,7 @@ class StreamState {
     }
     return first;
   }
-  // A munmap that the kernel refuses is the Manager's to try again.
+  // A munmap that the kernel refuses is reported to the error sink.
   void UnmapCpu(Slot& slot) noexcept {
     if (slot.at == nullptr) return;
     Block& block = LeaseAccess::BlockOf(slot.lease);
