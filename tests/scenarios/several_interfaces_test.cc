@@ -26,7 +26,6 @@
 #include "ion/backends/udmabuf.h"
 #include "ion/base/budget.h"
 #include "ion/base/bytes.h"
-#include "ion/base/error_sink.h"
 #include "ion/base/fd.h"
 #include "ion/base/status.h"
 #include "ion/buffer.h"
@@ -46,6 +45,7 @@
 #include "tests/support/child.h"
 #include "tests/support/dma_buf_exporters.h"
 #include "tests/support/leak_check.h"
+#include "tests/support/lent_pages.h"
 #include "tests/support/pooled.h"
 #include "tests/support/skip.h"
 
@@ -115,12 +115,12 @@ TEST_CASE("Several interfaces: a request falls from a region that a program hold
   if (!heap.has_value()) return;
   const std::optional<uint64_t> used_before = UsedPages(*heap);
   const auto budget = std::make_shared<Budget>(256_MiB);
-  const auto errors = std::make_shared<ErrorSink>();
+  OtherErrors errors;
   {
     Child holder([&](FdRef socket) { return HoldAll(*heap, socket); });
     REQUIRE(ReceiveByte(holder.socket()) == 'f');
     if (used_before.has_value()) CHECK(*UsedPages(*heap) > *used_before);
-    auto board = Open<Board>({.budget = budget, .errors = errors});
+    auto board = Open<Board>({.budget = budget, .errors = errors.sink()});
     auto client = Make(board, {.name = "camera"});
     // One call.
     auto frame = client.Allocate({.bytes = 4_MiB, .heaps = kFalling, .name = "frame"});
@@ -180,7 +180,7 @@ TEST_CASE("Several interfaces: a request falls from a region that a program hold
     }
   }
   CHECK(budget->held() == 0);
-  CHECK(errors->count() == 0);
+  CHECK(errors.count() == 0);
   CHECK(UsedPages(*heap) == used_before);
 }
 
@@ -190,9 +190,9 @@ TEST_CASE("Several interfaces: pools give each block back to the interface that 
   if (!heap.has_value()) return;
   const std::optional<uint64_t> used_before = UsedPages(*heap);
   const auto budget = std::make_shared<Budget>(256_MiB);
-  const auto errors = std::make_shared<ErrorSink>();
+  OtherErrors errors;
   {
-    auto board = Open<PooledBoard>({.budget = budget, .errors = errors});
+    auto board = Open<PooledBoard>({.budget = budget, .errors = errors.sink()});
     auto client = Make(board, {.name = "isp"});
     for (int round = 0; round < 3; ++round) {
       CAPTURE(round);
@@ -218,7 +218,7 @@ TEST_CASE("Several interfaces: pools give each block back to the interface that 
     CHECK(UsedPages(*heap) == used_before);
   }
   CHECK(budget->held() == 0);
-  CHECK(errors->count() == 0);
+  CHECK(errors.count() == 0);
   CHECK(UsedPages(*heap) == used_before);
 }
 
@@ -228,11 +228,11 @@ TEST_CASE("Several interfaces: threads that meet a full region at once lose noth
   if (!heap.has_value()) return;
   const std::optional<uint64_t> used_before = UsedPages(*heap);
   const auto budget = std::make_shared<Budget>(256_MiB);
-  const auto errors = std::make_shared<ErrorSink>();
+  OtherErrors errors;
   constexpr unsigned kThreads = 4, kRounds = 40;
   std::atomic<unsigned> served{0}, contiguous{0}, wrong{0};
   {
-    auto board = Open<PooledBoard>({.budget = budget, .errors = errors});
+    auto board = Open<PooledBoard>({.budget = budget, .errors = errors.sink()});
     const auto use = [&](unsigned seed) {
       auto client = board.CreateClient({.name = "thread"});
       if (!client.ok()) return;
@@ -260,7 +260,7 @@ TEST_CASE("Several interfaces: threads that meet a full region at once lose noth
   CHECK(contiguous > 0);
   CHECK(wrong == 0);
   CHECK(budget->held() == 0);
-  CHECK(errors->count() == 0);
+  CHECK(errors.count() == 0);
   CHECK(UsedPages(*heap) == used_before);
 }
 
