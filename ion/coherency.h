@@ -297,7 +297,7 @@ class CoherencyState {
   bool published_ = false;  // others have the descriptor, and are not known
   bool ends_due_ = false;   // a scope was closed whose end has not been sent
 };
-static_assert(sizeof(CoherencyState) == 56);
+static_assert(sizeof(CoherencyState) <= 56);
 
 }  // namespace ion
 

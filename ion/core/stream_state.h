@@ -409,7 +409,7 @@ class StreamState {
     }
     for (const Attached& one : attached_) {
       const auto mapped = std::ranges::count_if(one.mapped, [](auto& m) { return m.has_value(); });
-      const auto uses = std::ranges::count_if(one.uses, [](uint32_t uses) { return uses != 0; });
+      const auto uses = std::ranges::count_if(one.uses, [](uint32_t open) { return open != 0; });
       absl::StrAppend(&text, "  device ", Printable(one.device.party().name.view()), ": ", mapped,
                       " buffers mapped, ", uses, " in use\n");
     }

@@ -103,7 +103,9 @@ inline constexpr unsigned long kDrmIoctlModeDestroyDumb = _IOWR('d', 0xb4, drm_m
 static_assert(sizeof(drm_get_cap) == 16 && sizeof(drm_prime_handle) == 12);
 static_assert(sizeof(drm_mode_create_dumb) == 32 && offsetof(drm_mode_create_dumb, size) == 24);
 static_assert(sizeof(drm_mode_destroy_dumb) == 4 && sizeof(drm_gem_close) == 8);
-static_assert(sizeof(drm_mode_fb_cmd2) == 104 && offsetof(drm_mode_fb_cmd2, modifier) == 72);
+// On i386 a word of 64 bits is aligned to 4 bytes; the kernel's driver knows both.
+static_assert(offsetof(drm_mode_fb_cmd2, modifier) == (alignof(drm_mode_fb_cmd2) == 8 ? 72 : 68) &&
+              sizeof(drm_mode_fb_cmd2) == offsetof(drm_mode_fb_cmd2, modifier) + 32);
 
 }  // namespace ion_uapi
 
