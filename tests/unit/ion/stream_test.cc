@@ -654,7 +654,7 @@ TEST_CASE("Stream: what the CPU wrote is in memory before a device lets go of it
     late.at_kernel = camera.at_kernel = [&] { ends = stream->cpu_counts(0).ends; };
     if (way == 0) CHECK(attachment->Detach().ok());
     if (way == 1) {
-      const auto dropped = *std::move(attachment);
+      attachment = absl::CancelledError("dropped");
     }
     if (way == 2) CHECK(stream->Attach(late).ok());
     if (way == 3) CHECK(std::move(*stream).TakeBuffers().ok());
@@ -702,11 +702,11 @@ TEST_CASE("Stream: memory that a device did not let go of, or whose descriptor l
       REQUIRE(mapping.ok());
       if (way == 0) {
         camera.unmap_errno = EBUSY;
-        const auto dropped = *std::move(attachment);
+        attachment = absl::CancelledError("dropped");
       }
       if (way == 1) {
         REQUIRE(mapping->BeginUse(Direction::kWrite).ok());
-        const auto dropped = *std::move(attachment);
+        attachment = absl::CancelledError("dropped");
       }
       if (way == 2) {
         REQUIRE(stream->fd(0).ok());
