@@ -207,7 +207,8 @@ class StreamState {
   }
   // Requires: Find found it.
   absl::Status Detach(Attached& device) noexcept {
-    const Origin origin{"stream", Operation::kDetach, device.device.party().name.view()};
+    const Party party = device.device.party();
+    const Origin origin{"stream", Operation::kDetach, party.name.view()};
     if (device.mappings != 0) {
       return ToStatus(Error(EBUSY, "a DeviceMapping of the attachment lives", origin,
                             "end the mappings first, then the attachment"));
@@ -693,7 +694,8 @@ class StreamState {
 
   // An error that names the first use of the memory by the device.
   Error InUse(const Attached& one, Operation operation) const noexcept {
-    const Origin origin{"stream", operation, one.device.party().name.view(), bytes_};
+    const Party party = one.device.party();
+    const Origin origin{"stream", operation, party.name.view(), bytes_};
     for (uint32_t i = 0; i < options_.buffers; ++i) {
       if (one.uses[i] != 0) {
         return Error(EBUSY, "the device uses a buffer", origin, "call EndUse of the mapping first");

@@ -637,6 +637,7 @@ TEST_CASE("Stream: what the CPU wrote is in memory before a device lets go of it
   for (int way = 0; way < 6; ++way) {
     CAPTURE(way);
     FakeRig rig{FakeSyscalls(Board())};
+    uint64_t ends = 0;
     ScriptedDevice camera("camera"), late("late"), snoops("snoops");
     snoops.told.coherent = true;
     auto stream = rig.Reserve({.bytes = 64_KiB});
@@ -650,7 +651,6 @@ TEST_CASE("Stream: what the CPU wrote is in memory before a device lets go of it
     // Nothing is sent for a device that sees the caches.
     CHECK(coherent->Detach().ok());
     CHECK(stream->cpu_counts(0).ends == 0);
-    uint64_t ends = 0;
     late.at_kernel = camera.at_kernel = [&] { ends = stream->cpu_counts(0).ends; };
     if (way == 0) CHECK(attachment->Detach().ok());
     if (way == 1) {
