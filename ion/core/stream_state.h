@@ -21,7 +21,6 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstring>
 #include <optional>
 #include <span>
@@ -161,9 +160,7 @@ class StreamState {
     return std::nullopt;
   }
   const MoveReport& moves() const noexcept { return moves_; }
-  bool open() const noexcept { return open_; }
   void Close() noexcept { open_ = false; }
-  Slot& slot(uint32_t buffer) noexcept { return slots_[buffer]; }
 
   // The stream exists, and has this buffer.
   Error Check(uint32_t buffer, Operation operation) const noexcept {

@@ -31,6 +31,7 @@
 #include "ion/base/error.h"
 #include "ion/base/known.h"
 #include "ion/cpu_sync.h"
+#include "tests/support/cache_line.h"
 
 namespace {
 
@@ -45,6 +46,14 @@ using ion::Known;
 using ion::Operation;
 using ion::Reads;
 using ion::Writes;
+using ion::testing::Cleaned;
+using ion::testing::Evicted;
+using ion::testing::Fetched;
+using ion::testing::Invalidated;
+using ion::testing::Line;
+using ion::testing::Same;
+using ion::testing::WrittenInCache;
+using ion::testing::WrittenPastCache;
 
 constexpr uint8_t kRead = 1, kWrite = 2;
 constexpr uint8_t Bits(Direction direction) { return static_cast<uint8_t>(direction); }
@@ -52,42 +61,6 @@ constexpr Direction kDirections[] = {Direction::kRead, Direction::kWrite, Direct
 
 // ---- The model ----
 
-// One line: whether memory, and the cache's copy if there is one, have what was written last.
-struct Line {
-  bool memory_is_new = true;
-  bool copied = false;
-  bool copy_is_new = false;
-  bool dirty = false;
-
-  constexpr size_t index() const {
-    return size_t{memory_is_new} | size_t{copied} << 1 | size_t{copy_is_new} << 2 |
-           size_t{dirty} << 3;
-  }
-  static constexpr Line At(size_t index) {
-    return {(index & 1) != 0, (index & 2) != 0, (index & 4) != 0, (index & 8) != 0};
-  }
-};
-
-constexpr Line Same(Line line) { return line; }
-constexpr Line Invalidated(Line line) { return {.memory_is_new = line.memory_is_new}; }
-constexpr Line Cleaned(Line line) {
-  if (line.dirty) line.memory_is_new = line.copy_is_new;
-  line.dirty = false;
-  return line;
-}
-constexpr Line Evicted(Line line) { return Invalidated(Cleaned(line)); }
-constexpr Line Fetched(Line line) {
-  if (line.copied) return line;
-  return {.memory_is_new = line.memory_is_new, .copied = true, .copy_is_new = line.memory_is_new};
-}
-constexpr Line WrittenInCache(Line) {
-  return {.memory_is_new = false, .copied = true, .copy_is_new = true, .dirty = true};
-}
-constexpr Line WrittenPastCache(Line line) {
-  line.memory_is_new = true;
-  line.copy_is_new = false;
-  return line;
-}
 // A coherent device's, which takes the copy away.
 constexpr Line WrittenThrough(Line) { return {.memory_is_new = true}; }
 

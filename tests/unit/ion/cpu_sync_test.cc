@@ -22,6 +22,7 @@
 
 #include "doctest/doctest.h"
 #include "ion/base/error.h"
+#include "tests/support/cache_line.h"
 
 namespace {
 
@@ -31,43 +32,14 @@ using ion::Error;
 using ion::Operation;
 using ion::Reads;
 using ion::Writes;
-
-// One line: whether memory, and the cache's copy if there is one, have what was written last.
-struct Line {
-  bool memory_is_new = true;
-  bool copied = false;
-  bool copy_is_new = false;
-  bool dirty = false;
-
-  constexpr size_t index() const {
-    return size_t{memory_is_new} | size_t{copied} << 1 | size_t{copy_is_new} << 2 |
-           size_t{dirty} << 3;
-  }
-  static constexpr Line At(size_t index) {
-    return {(index & 1) != 0, (index & 2) != 0, (index & 4) != 0, (index & 8) != 0};
-  }
-};
-
-constexpr Line Same(Line line) { return line; }
-constexpr Line Invalidated(Line line) { return {.memory_is_new = line.memory_is_new}; }
-constexpr Line Cleaned(Line line) {
-  if (line.dirty) line.memory_is_new = line.copy_is_new;
-  line.dirty = false;
-  return line;
-}
-constexpr Line Evicted(Line line) { return Invalidated(Cleaned(line)); }
-constexpr Line Fetched(Line line) {
-  if (line.copied) return line;
-  return {.memory_is_new = line.memory_is_new, .copied = true, .copy_is_new = line.memory_is_new};
-}
-constexpr Line WrittenByCpu(Line) {
-  return {.memory_is_new = false, .copied = true, .copy_is_new = true, .dirty = true};
-}
-constexpr Line WrittenByDevice(Line line) {
-  line.memory_is_new = true;
-  line.copy_is_new = false;
-  return line;
-}
+using ion::testing::Cleaned;
+using ion::testing::Evicted;
+using ion::testing::Fetched;
+using ion::testing::Invalidated;
+using ion::testing::Line;
+using ion::testing::Same;
+using ion::testing::WrittenInCache;
+using ion::testing::WrittenPastCache;
 
 // A set of states, one bit each; and what an act makes of each state, with all that the cache may
 // then do of itself.
@@ -86,7 +58,7 @@ constexpr Act ActOf(Line (*act)(Line)) {
   return after;
 }
 constexpr Act kNothing = ActOf(Same), kInvalidate = ActOf(Invalidated), kClean = ActOf(Cleaned),
-              kCpuWrites = ActOf(WrittenByCpu), kDeviceWrites = ActOf(WrittenByDevice);
+              kCpuWrites = ActOf(WrittenInCache), kDeviceWrites = ActOf(WrittenPastCache);
 
 // Every state in which the line may be.
 class Lines {
