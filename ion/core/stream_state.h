@@ -154,10 +154,8 @@ class StreamState {
   std::optional<HeapId> heap() const noexcept { return heap_; }
   // The most pieces of a buffer; none: not known.
   std::optional<uint64_t> segments() const noexcept {
-    for (const HeapOffer& offer : offers_.span()) {
-      if (heap_.has_value() && offer.id == *heap_) return offer.guarantees.segments;
-    }
-    return std::nullopt;
+    const HeapOffer* const offer = heap_.has_value() ? OfferOf(*heap_) : nullptr;
+    return offer == nullptr ? std::nullopt : offer->guarantees.segments;
   }
   const MoveReport& moves() const noexcept { return moves_; }
   void Close() noexcept { open_ = false; }
@@ -335,10 +333,7 @@ class StreamState {
                    "map the buffer again");
     }
     Block& block = LeaseAccess::BlockOf(slot.lease);
-    const SlabHeader& slab = SlabOf(block);
-    const auto wait = [&](Direction of) noexcept {
-      return slab.ops->await_fences(slab.owner, block, of, deadline);
-    };
+    const auto wait = [&](Direction of) noexcept { return AwaitFences(block, of, deadline); };
     // The kernel's begin waits without a bound.
     if (deadline != kNoDeadline && !slot.coherency.MustWait(direction)) {
       if (Error error = wait(slot.coherency.MayBegin(direction)); !error.ok()) return error;
@@ -554,11 +549,14 @@ class StreamState {
                                          ion::Describe(memory.choice, demands.parties(),
                                                        offers_.span(), Choosing())));
   }
+  const HeapOffer* OfferOf(HeapId heap) const noexcept {
+    const std::span<const HeapOffer> all = offers_.span();
+    const auto at = std::ranges::find(all, heap, &HeapOffer::id);
+    return at == all.end() ? nullptr : &*at;
+  }
   std::string_view NameOf(HeapId heap) const noexcept {
-    for (const HeapOffer& offer : offers_.span()) {
-      if (offer.id == heap) return offer.name.view();
-    }
-    return {};
+    const HeapOffer* const offer = OfferOf(heap);
+    return offer == nullptr ? std::string_view() : offer->name.view();
   }
   Request RequestOf(HeapId heap, uint64_t bytes, const Choice& choice) const noexcept {
     return {.bytes = bytes,
@@ -758,13 +756,14 @@ class StreamState {
   Error AwaitDevices(Deadline deadline) noexcept {
     for (Slot& slot : slots_) {
       Block& block = LeaseAccess::BlockOf(slot.lease);
-      const SlabHeader& slab = SlabOf(block);
-      if (Error error = slab.ops->await_fences(slab.owner, block, Direction::kReadWrite, deadline);
-          !error.ok()) {
-        return error;
-      }
+      const Error error = AwaitFences(block, Direction::kReadWrite, deadline);
+      if (!error.ok()) return error;
     }
     return {};
+  }
+  static Error AwaitFences(Block& block, Direction direction, Deadline deadline) noexcept {
+    const SlabHeader& slab = SlabOf(block);
+    return slab.ops->await_fences(slab.owner, block, direction, deadline);
   }
 
   absl::Status Move(HeapMask not_from) {
@@ -923,9 +922,7 @@ class StreamState {
   void RetireIfBusy(Slot& slot) noexcept {
     if (!slot.lease.valid()) return;
     Block& block = LeaseAccess::BlockOf(slot.lease);
-    const SlabHeader& slab = SlabOf(block);
-    const bool idle =
-        slab.ops->await_fences(slab.owner, block, Direction::kReadWrite, Deadline{}).ok();
+    const bool idle = AwaitFences(block, Direction::kReadWrite, Deadline{}).ok();
     if (slot.kept() || !idle) LeaseAccess::Retire(slot.lease);
   }
 
