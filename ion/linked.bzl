@@ -63,7 +63,6 @@ LINKED = [
     "policies/pool/thread_record.h",
     "policies/pooled_heap.h",
     "policies/recycling/idle_limit.h",
-    "policies/recycling/pending_fences.h",
     "policies/recycling/pool_classes.h",
     "policies/recycling/pool_directory.h",
     "policies/recycling/pool_spec.h",

@@ -73,9 +73,9 @@
 #include "ion/heap.h"
 #include "ion/heap_id.h"
 #include "ion/heap_list.h"
+#include "ion/pending_fences.h"
 #include "ion/policies/pool/pool.h"
 #include "ion/policies/recycling/idle_limit.h"
-#include "ion/policies/recycling/pending_fences.h"
 #include "ion/policies/recycling/pool_classes.h"
 #include "ion/policies/recycling/pool_directory.h"
 #include "ion/policies/recycling/pool_spec.h"
@@ -604,8 +604,13 @@ class PoolRecycler {
     }
   }
   // The same on the way into a pool, if the next request of its domain must not see the content.
+  // A device's fence holds back memory that nobody zeroes, too.
   Zeroed Clean(Entry& entry, Block& block) noexcept {
-    if (kPools.scrub == Scrub::kOnAllocate || entry.domain.as_is) return Zeroed::kYes;
+    if (entry.domain.as_is) {
+      const bool in_use = block.Marked(Block::kLent) && internal::HasPendingFence(*backend_, block);
+      return in_use ? Zeroed::kInUse : Zeroed::kYes;
+    }
+    if (kPools.scrub == Scrub::kOnAllocate) return Zeroed::kYes;
     const Zeroed zeroed = Zero(block);
     if (zeroed == Zeroed::kYes) CountScrub(entry);
     return zeroed;

@@ -53,6 +53,7 @@
 #include "ion/core/refusals.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
+#include "ion/pending_fences.h"
 #include "ion/recycling.h"
 #include "ion/report.h"
 #include "ion/request.h"
@@ -433,6 +434,9 @@ class ManagerCore {
         // Others may hold an imported block, as a kept one.
         if (block.Marked(Block::kImported)) {
           token = LeaseToken::Of(token.account(), 0, 0);
+        } else if (HasPendingFence(backend_, block)) {
+          // Its recycler sets it aside: the next request does not find it.
+          return ReleaseSlow(block, token);
         } else if (recycling_.template Release</*kToDepot=*/false>(block, token)) {
           return;
         }

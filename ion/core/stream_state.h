@@ -650,10 +650,13 @@ class StreamState {
     }
     if (!options_.moves) {
       ++moves_.refused;
-      return absl::FailedPreconditionError(absl::StrCat(
-          "stream: the device cannot use the memory, and moves are forbidden (EPERM)\n",
-          refusal.ok() ? ion::Describe(wanted.choice, demands.parties(), offers_.span(), Choosing())
-                       : ion::Describe(refusal)));
+      return MakeStatus(
+          EBUSY,
+          absl::StrCat("stream: the device cannot use the memory, and StreamOptions::moves forbids "
+                       "to move it: attach the device before the memory is taken\n",
+                       refusal.ok() ? ion::Describe(wanted.choice, demands.parties(),
+                                                    offers_.span(), Choosing())
+                                    : ion::Describe(refusal)));
     }
     const HeapMask not_from = refusal.ok() ? HeapMask() : HeapMask(*heap_);
     absl::Status status = Move(not_from);

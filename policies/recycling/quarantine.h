@@ -26,7 +26,7 @@
 #include "ion/base/check.h"
 #include "ion/base/error.h"
 #include "ion/block.h"
-#include "ion/policies/recycling/pending_fences.h"
+#include "ion/pending_fences.h"
 
 namespace ion::internal {
 

@@ -408,7 +408,8 @@ TEST_CASE("Stream: moves can be forbidden") {
   REQUIRE(stream->Commit().ok());
   const auto late = stream->Attach(codec);
   CHECK(late.status().code() == absl::StatusCode::kFailedPrecondition);
-  CHECK(Has(late.status(), "moves are forbidden"));
+  CHECK(ErrnoOf(late.status()) == EBUSY);
+  CHECK(Has(late.status(), "StreamOptions::moves forbids to move it"));
   CHECK(stream->generation() == 1);
 }
 

@@ -284,6 +284,37 @@ TEST_CASE_TEMPLATE("PooledHeap: a fence that a lease leaves behind stops nobody"
   AFenceStopsNobody<P, Scrub::kBackground>();
 }
 
+// A client that takes its domain's memory unzeroed begins no access, which would find the fence.
+template <class P>
+void AFenceHoldsWhatNobodyZeroes() {
+  const LeakCheck leaks;
+  bool fenced = false;
+  typename P::Backend::Options options;
+  options.sys = typename P::Sys(&fenced);
+  auto manager = Open<typename P::Pooled>(options);
+  auto client = Make(manager, {.recycle_as_is = true});
+  const auto waiting = [&] { return Sum(manager.MakeReport()).quarantined_bytes; };
+  int busy;
+  {
+    const Buffer lease = TakeAndLend(client);
+    busy = lease.fd().get();
+    fenced = true;
+  }
+  CHECK(waiting() == kPage);
+  {
+    const Buffer other = Take(client, kPage);
+    CHECK(other.fd().get() != busy);
+  }
+  fenced = false;
+  manager.Tick();
+  CHECK(waiting() == 0);
+  const Buffer one = Take(client, kPage), two = Take(client, kPage);
+  CHECK(manager.backend().budget().held() == 2 * kPage);
+}
+TEST_CASE_TEMPLATE("PooledHeap: a fence holds back memory that nobody zeroes", P, ION_ON_FAKES) {
+  AFenceHoldsWhatNobodyZeroes<P>();
+}
+
 // Uncached memory is begun without a word to the kernel, which would not wait.
 TEST_CASE("PooledHeap: uncached memory with a pending fence is not zeroed either") {
   const LeakCheck leaks;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Copyright the ion authors
 //
-// File: policies/recycling/pending_fences.h
+// File: ion/pending_fences.h
 //
 // HasPendingFence: returns true if a device may still use a block, because a fence on its dma-buf
 // is not signalled yet. The begin of CPU access waits for such a fence, for any time, so the
@@ -13,8 +13,8 @@
 // Not for users.
 //
 // Cost: one poll that does not wait; nothing where the backend's memory has no fences. Thread-safe.
-#ifndef ION_POLICIES_RECYCLING_PENDING_FENCES_H_
-#define ION_POLICIES_RECYCLING_PENDING_FENCES_H_
+#ifndef ION_ION_PENDING_FENCES_H_
+#define ION_ION_PENDING_FENCES_H_
 
 #include "ion/backend.h"
 #include "ion/base/error.h"
@@ -37,4 +37,4 @@ bool HasPendingFence(B& backend, const Block& block) noexcept {
 
 }  // namespace ion::internal
 
-#endif  // ION_POLICIES_RECYCLING_PENDING_FENCES_H_
+#endif  // ION_ION_PENDING_FENCES_H_
