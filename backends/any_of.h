@@ -100,7 +100,8 @@ class AnyOf {
                                         .proves_unshared = (Bs::kCaps.proves_unshared || ...),
                                         .fences = (Bs::kCaps.fences || ...),
                                         .compares = true,
-                                        .relists = (Bs::kCaps.relists || ...)};
+                                        .relists = (Bs::kCaps.relists || ...),
+                                        .inspects = (Bs::kCaps.inspects && ...)};
 
   struct Options {
     Sys sys = {};
@@ -205,6 +206,26 @@ class AnyOf {
   }
   Error Import(FdRef fd, Block& block) noexcept {
     return Visit(*this, [&](auto& b) { return b.Import(fd, block); });
+  }
+  Result<Inspected> Inspect(FdRef fd) noexcept
+    requires(kCaps.inspects)
+  {
+    return Visit(*this, [&](auto& b) { return b.Inspect(fd); });
+  }
+  void TakeOver(UniqueFd fd, const Inspected& seen, Block& block) noexcept
+    requires(kCaps.inspects)
+  {
+    Visit(*this, [&](auto& b) { b.TakeOver(std::move(fd), seen, block); });
+  }
+  Result<BufferIdentity> ImportKnown(FdRef fd, Block& block) noexcept
+    requires(kCaps.inspects)
+  {
+    return Visit(*this, [&](auto& b) { return b.ImportKnown(fd, block); });
+  }
+  bool IsSameFile(FdRef a, FdRef b) const noexcept
+    requires(kCaps.inspects)
+  {
+    return Visit(*this, [&](const auto& backend) { return backend.IsSameFile(a, b); });
   }
   Budget& budget() const noexcept {
     return Visit(*this, [](const auto& b) -> Budget& { return b.budget(); });

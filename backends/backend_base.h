@@ -107,6 +107,13 @@ class BackendBase {
     return BufferIdentity{.device = st.st_dev, .inode = st.st_ino};
   }
 
+  // Returns true if two descriptors certainly lead to one memfd or dma-buf, whatever else they may
+  // lead to. False also where the kernel cannot be asked.
+  bool IsSameFile(FdRef a, FdRef b) const noexcept {
+    const long same = sys_.SameInode(a.get(), b.get());
+    return !Failed(same) && same != 0;
+  }
+
   // Gives a block's mapping, descriptor and bytes back, and empties it. The first error is
   // returned, a second one reported; nothing is left undone because of them.
   Error Release(Block& block) noexcept {

@@ -101,25 +101,30 @@ class DmaBufBackend : public BackendBase<Sys> {
 
   // EBADF: not open. EINVAL: not a dma-buf.
   Error Import(FdRef fd, Block& block) noexcept {
-    const Origin origin = From(Operation::kImport, 0);
     // Before there is a copy, which would have to be closed.
-    Result<bool> is_dma_buf = MayBeDmaBuf(this->sys(), this->errors(), fd.get(), origin);
-    if (is_dma_buf.ok() && *is_dma_buf) is_dma_buf = IsDmaBuf(fd.get(), origin);
-    if (!is_dma_buf.ok()) return is_dma_buf.error();
-    if (!*is_dma_buf) {
-      return Error(EINVAL, "FIOQSIZE, fstatfs: not a dma-buf", origin,
-                   "this backend imports dma-bufs only; a memfd wants the memfd backend");
-    }
-    Result<ScopedFd<Sys>> copy = this->Duplicate(fd, origin);
-    if (!copy.ok()) return copy.error();
-    const long mode = this->sys().Fcntl(copy->get(), F_GETFL, 0);
-    if (Failed(mode)) return Error(ErrnoFrom(mode), "F_GETFL", origin);
-    const long bytes = this->sys().Lseek(copy->get(), 0, SEEK_END);
-    if (Failed(bytes)) return Error(ErrnoFrom(bytes), "lseek", origin);
-    if (bytes == 0) return Error(EINVAL, "lseek: the dma-buf is empty", origin);
-    this->FillForeign(block, *std::move(copy), static_cast<uint64_t>(bytes),
-                      (mode & O_ACCMODE) == O_RDWR);
-    return {};
+    const Result<bool> numbered = IsNumbered(fd.get(), From(Operation::kImport, 0));
+    return numbered.ok() ? Copy(fd, block) : numbered.error();
+  }
+  // As Import.
+  Result<Inspected> Inspect(FdRef fd) noexcept {
+    const Result<bool> numbered = IsNumbered(fd.get(), From(Operation::kImport, 0));
+    if (!numbered.ok()) return numbered.error();
+    Result<Inspected> facts = FactsOf(fd.get());
+    if (!facts.ok() || !*numbered) return facts;
+    const Result<BufferIdentity> identity = BackendBase<Sys>::Identify(fd, Operation::kImport);
+    if (!identity.ok()) return identity.error();
+    facts->identity = *identity;
+    return facts;
+  }
+  void TakeOver(UniqueFd fd, const Inspected& seen, Block& block) noexcept {
+    this->FillForeign(block, this->Own(fd.release()), seen.bytes, seen.writable);
+  }
+  Result<BufferIdentity> ImportKnown(FdRef fd, Block& block) noexcept {
+    if (Error error = Copy(fd, block); !error.ok()) return error;
+    const Result<BufferIdentity> identity =
+        BackendBase<Sys>::Identify(FdRef(block.fd), Operation::kImport);
+    if (!identity.ok()) this->errors().Report(this->Release(block));
+    return identity;
   }
 
  protected:
@@ -170,15 +175,28 @@ class DmaBufBackend : public BackendBase<Sys> {
                           From(Operation::kBeginAccess, block.bytes));
   }
 
+  // Returns true for a dma-buf whose inode is its own (Linux 5.3), false for an older kernel's.
+  // EINVAL: it is no dma-buf. Nothing is asked of a file that a program may serve.
+  Result<bool> IsNumbered(int fd, const Origin& origin) noexcept {
+    bool numbered = false;
+    Result<bool> is_dma_buf = MayBeDmaBuf(this->sys(), this->errors(), fd, origin);
+    if (is_dma_buf.ok() && *is_dma_buf) is_dma_buf = IsDmaBuf(fd, origin, numbered);
+    if (!is_dma_buf.ok()) return is_dma_buf.error();
+    if (*is_dma_buf) return numbered;
+    return Error(EINVAL, "FIOQSIZE, fstatfs: not a dma-buf", origin,
+                 "this backend imports dma-bufs only; a memfd wants the memfd backend");
+  }
   // Asked of the file system, never by an ioctl: on a heap's node any ioctl number 0 allocates.
   // Among anonymous files a dma-buf is the one that seeks to its end and start, and nowhere else.
-  Result<bool> IsDmaBuf(int fd, const Origin& origin) noexcept {
+  // `numbered`: as IsNumbered returns.
+  Result<bool> IsDmaBuf(int fd, const Origin& origin, bool& numbered) noexcept {
     struct statfs fs {};
     if (const long answer = this->sys().Fstatfs(fd, &fs); Failed(answer)) {
       return Error(ErrnoFrom(answer), "fstatfs", origin);
     }
     const auto type = static_cast<uint32_t>(fs.f_type);
-    if (type != kAnonymousFileMagic) return type == kDmaBufMagic;
+    numbered = type == kDmaBufMagic;
+    if (type != kAnonymousFileMagic) return numbered;
     const long here = this->sys().Lseek(fd, 0, SEEK_CUR);
     if (here == -EINVAL) return true;
     if (!Failed(here) || here == -ESPIPE) return false;
@@ -191,6 +209,25 @@ class DmaBufBackend : public BackendBase<Sys> {
   }
 
  private:
+  // Fills an empty block with a copy of a dma-buf's descriptor.
+  Error Copy(FdRef fd, Block& block) noexcept {
+    Result<ScopedFd<Sys>> copy = this->Duplicate(fd, From(Operation::kImport, 0));
+    if (!copy.ok()) return copy.error();
+    const Result<Inspected> facts = FactsOf(copy->get());
+    if (!facts.ok()) return facts.error();
+    TakeOver(UniqueFd(copy->release()), *facts, block);
+    return {};
+  }
+  // The size and the mode of a dma-buf's descriptor, without its identity.
+  Result<Inspected> FactsOf(int fd) noexcept {
+    const Origin origin = From(Operation::kImport, 0);
+    const long mode = this->sys().Fcntl(fd, F_GETFL, 0);
+    if (Failed(mode)) return Error(ErrnoFrom(mode), "F_GETFL", origin);
+    const long bytes = this->sys().Lseek(fd, 0, SEEK_END);
+    if (Failed(bytes)) return Error(ErrnoFrom(bytes), "lseek", origin);
+    if (bytes == 0) return Error(EINVAL, "lseek: the dma-buf is empty", origin);
+    return Inspected{{}, static_cast<uint64_t>(bytes), (mode & O_ACCMODE) == O_RDWR};
+  }
   // ENOTSUP: memory that another process can map can be lent.
   Error CheckNeverLends(const Block& block, const Origin& origin) noexcept {
     const bool mapped = block.mapping != nullptr;  // a question needs it

@@ -61,7 +61,7 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
  public:
   static constexpr const char* kName = "dma_heap";
   static constexpr BackendCaps kCaps = {
-      .proves_unshared = true, .fences = true, .compares = true, .relists = true};
+      .proves_unshared = true, .fences = true, .compares = true, .relists = true, .inspects = true};
 
   struct Options {
     Sys sys = {};

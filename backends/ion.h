@@ -45,7 +45,7 @@ class IonBackend : public DmaBufBackend<Sys> {
  public:
   static constexpr const char* kName = "ion";
   static constexpr BackendCaps kCaps = {
-      .proves_unshared = true, .fences = true, .compares = true, .relists = true};
+      .proves_unshared = true, .fences = true, .compares = true, .relists = true, .inspects = true};
 
   struct Options {
     Sys sys = {};

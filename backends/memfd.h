@@ -22,6 +22,8 @@
 #ifndef ION_BACKENDS_MEMFD_H_
 #define ION_BACKENDS_MEMFD_H_
 
+#include <sys/stat.h>
+
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -31,9 +33,13 @@
 
 #include "ion/backend.h"
 #include "ion/backends/backend_base.h"
+#include "ion/backends/scoped_fd.h"
 #include "ion/backends/sealed_memfd.h"
 #include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/fd.h"
 #include "ion/base/syscalls.h"
+#include "ion/block.h"
 
 namespace ion {
 
@@ -43,7 +49,7 @@ class MemfdBackend : public BackendBase<Sys> {
 
  public:
   static constexpr const char* kName = "memfd";
-  static constexpr BackendCaps kCaps = {.compares = true};
+  static constexpr BackendCaps kCaps = {.compares = true, .inspects = true};
 
   struct Options {
     Sys sys = {};
@@ -62,7 +68,11 @@ class MemfdBackend : public BackendBase<Sys> {
     const auto probe =
         NewSealableMemfd(options.sys, *(*shared)->errors, {kName, Operation::kOpen}, kName);
     if (!probe.ok()) return probe.error();
-    return MemfdBackend(options.sys, std::move(*shared));
+    struct stat ordinary {};
+    if (const long answer = options.sys.Fstat(probe->get(), &ordinary); Failed(answer)) {
+      return Error(ErrnoFrom(answer), "fstat", {kName, Operation::kOpen});
+    }
+    return MemfdBackend(options.sys, std::move(*shared), ordinary.st_dev);
   }
 
   // EINVAL: 0 bytes, or a heap-private flag. ENOMEM: past the bound, or past what the kernel
@@ -123,21 +133,34 @@ class MemfdBackend : public BackendBase<Sys> {
 
   // EINVAL: not a memfd, empty, or not sealed against shrinking. EBADF: not open.
   Error Import(FdRef fd, Block& block) noexcept {
-    const Origin origin{kName, Operation::kImport};
     // Before there is a copy, which would have to be closed.
-    if (Error error = CheckIsMemfd(this->sys(), fd.get(), origin); !error.ok()) return error;
-    Result<ScopedFd<Sys>> copy = this->Duplicate(fd, origin);
+    if (Error error = CheckIsMemfd(this->sys(), fd.get(), kImporting); !error.ok()) return error;
+    return ImportKnown(fd, block).error();
+  }
+  Result<BufferIdentity> ImportKnown(FdRef fd, Block& block) noexcept {
+    Result<ScopedFd<Sys>> copy = this->Duplicate(fd, kImporting);
     if (!copy.ok()) return copy.error();
-    const Result<SealedMemfd> facts = InspectMemfd(this->sys(), copy->get(), origin);
+    const Result<Inspected> seen = Inspect(FdRef(copy->get()));
+    if (!seen.ok()) return seen.error();
+    TakeOver(UniqueFd(copy->release()), *seen, block);
+    return seen->identity;
+  }
+  // As Import.
+  Result<Inspected> Inspect(FdRef fd) noexcept {
+    const Result<SealedMemfd> facts = InspectMemfd(this->sys(), fd.get(), kImporting, ordinary_);
     if (!facts.ok()) return facts.error();
-    this->FillForeign(block, *std::move(copy), facts->bytes, facts->writable, /*cached=*/true);
+    return Inspected{facts->identity, facts->bytes, facts->writable};
+  }
+  void TakeOver(UniqueFd fd, const Inspected& seen, Block& block) noexcept {
+    this->FillForeign(block, this->Own(fd.release()), seen.bytes, seen.writable, /*cached=*/true);
     block.Mark(Block::kNoSync);
-    return {};
   }
 
  private:
-  MemfdBackend(const Sys& sys, std::unique_ptr<typename Base::Shared> shared)
-      : Base(kName, sys, std::move(shared)), commit_(CommitsStrictly(sys)) {
+  static constexpr Origin kImporting{kName, Operation::kImport};
+
+  MemfdBackend(const Sys& sys, std::unique_ptr<typename Base::Shared> shared, uint64_t ordinary)
+      : Base(kName, sys, std::move(shared)), commit_(CommitsStrictly(sys)), ordinary_(ordinary) {
     this->AddHeap({.name = kName,
                    .type = HeapType::kSystem,
                    .properties = {.cpu_mappable = true,
@@ -149,6 +172,7 @@ class MemfdBackend : public BackendBase<Sys> {
   }
 
   const bool commit_;
+  const uint64_t ordinary_;  // the device of memfds of ordinary pages
 };
 static_assert(BackendCheck<MemfdBackend<>>::kOk);
 

@@ -9,14 +9,13 @@
 // as a program, too, if the kernel has that seal (Linux 6.3): some sandboxes, and
 // vm.memfd_noexec=2, allow no other memfd.
 //
-// Cost: three system calls to make, four before Linux 6.3; four to inspect. Thread-safe.
+// Cost: three system calls to make, four before Linux 6.3; three to inspect. Thread-safe.
 #ifndef ION_BACKENDS_SEALED_MEMFD_H_
 #define ION_BACKENDS_SEALED_MEMFD_H_
 
 #include <fcntl.h>
 #include <linux/memfd.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -31,6 +30,7 @@
 #include "ion/base/kernel_text.h"
 #include "ion/base/linux_release.h"
 #include "ion/base/syscalls.h"
+#include "ion/buffer_identity.h"
 
 #ifndef F_SEAL_FUTURE_WRITE  // Linux 5.1
 #define F_SEAL_FUTURE_WRITE 0x0010
@@ -133,12 +133,10 @@ Result<ScopedFd<Sys>> MakeSealedMemfd(const Sys& sys, ErrorSink& errors, const O
   return memfd;
 }
 
-// statfs.f_type of an ordinary memfd (the kernel's TMPFS_MAGIC).
-inline constexpr uint32_t kTmpfsMagic = 0x01021994;
-
 struct SealedMemfd {
   uint64_t bytes;
   bool writable;
+  BufferIdentity identity;
 };
 
 // True if nobody can write to the memfd any more, by whatever descriptor or mapping: a mapping of
@@ -165,33 +163,33 @@ Error CheckIsMemfd(const Sys& sys, int fd, const Origin& origin) noexcept {
 // Inspects a descriptor from elsewhere. EINVAL: not a memfd, empty, not sealed against shrinking
 // (its owner could cut it under our mapping), or of huge pages (a hole that its owner makes there
 // is SIGBUS for us; in an ordinary memfd it reads as zero). EFBIG: more than this process can map.
+// `ordinary`: the device of the kernel's memfds of ordinary pages, which are all of one file system
+// (st_dev of fstat).
 template <Syscalls Sys>
-Result<SealedMemfd> InspectMemfd(const Sys& sys, int fd, const Origin& origin) noexcept {
+Result<SealedMemfd> InspectMemfd(const Sys& sys, int fd, const Origin& origin,
+                                 uint64_t ordinary) noexcept {
   const long seals = sys.Fcntl(fd, F_GET_SEALS, 0);
   if (Failed(seals)) return NotAMemfd(seals, origin);
   if ((seals & F_SEAL_SHRINK) == 0) {
     return Error(EINVAL, "F_GET_SEALS: no F_SEAL_SHRINK, so its owner could cut it under us",
                  origin, "the owner must seal it: fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK)");
   }
-  struct statfs fs {};
-  if (const long answer = sys.Fstatfs(fd, &fs); Failed(answer)) {
-    return Error(ErrnoFrom(answer), "fstatfs", origin);
-  }
-  if (static_cast<uint32_t>(fs.f_type) != kTmpfsMagic) {
-    return Error(EINVAL, "fstatfs: not in ordinary pages", origin,
-                 "the owner must make it without MFD_HUGETLB");
-  }
-  const long mode = sys.Fcntl(fd, F_GETFL, 0);
-  if (Failed(mode)) return Error(ErrnoFrom(mode), "F_GETFL", origin);
   struct stat status {};
   if (const long answer = sys.Fstat(fd, &status); Failed(answer)) {
     return Error(ErrnoFrom(answer), "fstat", origin);
   }
+  if (status.st_dev != ordinary) {
+    return Error(EINVAL, "fstat: not in ordinary pages", origin,
+                 "the owner must make it without MFD_HUGETLB");
+  }
+  const long mode = sys.Fcntl(fd, F_GETFL, 0);
+  if (Failed(mode)) return Error(ErrnoFrom(mode), "F_GETFL", origin);
   if (status.st_size <= 0) return Error(EINVAL, "the memfd is empty", origin);
   if (status.st_size > PTRDIFF_MAX) return Error(EFBIG, "fstat: past the address space", origin);
   const bool sealed = (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) != 0;
   return SealedMemfd{static_cast<uint64_t>(status.st_size),
-                     !sealed && (mode & O_ACCMODE) == O_RDWR};
+                     !sealed && (mode & O_ACCMODE) == O_RDWR,
+                     {.device = status.st_dev, .inode = status.st_ino}};
 }
 
 }  // namespace ion

@@ -51,8 +51,11 @@ template <Syscalls Sys = LinuxSyscalls>
 class UdmabufBackend : public DmaBufBackend<Sys> {
  public:
   static constexpr const char* kName = "udmabuf";
-  static constexpr BackendCaps kCaps = {
-      .composes = true, .proves_unshared = true, .fences = true, .compares = true};
+  static constexpr BackendCaps kCaps = {.composes = true,
+                                        .proves_unshared = true,
+                                        .fences = true,
+                                        .compares = true,
+                                        .inspects = true};
 
   struct Options {
     Sys sys = {};

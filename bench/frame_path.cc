@@ -412,8 +412,7 @@ class HandlePeer {
     UniqueFd fd;
     absl::Status status = side_.Receive(socket, message, fd);
     if (!status.ok()) return status;
-    const absl::StatusOr<Handle> handle = side_.client->Import(fd.borrow());
-    Close(*side_.calls, std::move(fd));
+    const absl::StatusOr<Handle> handle = side_.client->Import(std::move(fd));
     if (!handle.ok()) return handle.status();
     if (kReads) {
       const auto mapping = side_.client->Map<MapMode::kReadOnly>(*handle);

@@ -6,8 +6,8 @@
 // ProvenMemfd: memfds that count as proven unshared when their last handle goes, so that a machine
 // without dma-bufs can measure the way of shared memory through the pools. Its proof makes the
 // system calls of the proof for dma-bufs (backends/dma_buf_backend.h) and takes any answer for yes:
-// use it only if every peer has closed all that it received. MakeHandle and Import make those of a
-// memfd, which are two fewer for each look at an identity.
+// use it only if every peer has closed all that it received. MakeHandle makes two fewer than of a
+// dma-buf, and Import three fewer.
 //
 // Not for users.
 //
@@ -35,7 +35,8 @@ namespace ion::bench {
 template <Syscalls Sys = LinuxSyscalls>
 class ProvenMemfd : public MemfdBackend<Sys> {
  public:
-  static constexpr BackendCaps kCaps = {.proves_unshared = true, .compares = true};
+  static constexpr BackendCaps kCaps = {
+      .proves_unshared = true, .compares = true, .inspects = true};
 
   static Result<ProvenMemfd> Open(const typename MemfdBackend<Sys>::Options& options) noexcept {
     Result<MemfdBackend<Sys>> opened = MemfdBackend<Sys>::Open(options);

@@ -65,6 +65,7 @@ struct BackendCaps {
   bool fences = false;           // IsIdle, AwaitFences: devices' fences are on its buffers
   bool compares = false;         // SameBuffer: two descriptors of one identity are one buffer's
   bool relists = false;          // LookAgain: heaps that have come since Open are appended
+  bool inspects = false;         // Inspect and its kin: one look tells all that an import needs
 
   friend constexpr bool operator==(const BackendCaps&, const BackendCaps&) = default;
 };
@@ -74,6 +75,13 @@ struct PageRange {
   FdRef memfd;
   uint64_t offset = 0;
   uint64_t bytes = 0;
+};
+
+// The facts of a descriptor from elsewhere that Identify and Import ask for, by one look.
+struct Inspected {
+  BufferIdentity identity;
+  uint64_t bytes = 0;
+  bool writable = false;
 };
 
 // It has a name, and says what it can do; it is moved into a Manager. Its errors have the name that
@@ -208,6 +216,18 @@ template <class B>
 concept HasSameBuffer = requires(const B& b, FdRef fd) {
   { b.SameBuffer(fd, fd) } noexcept -> std::same_as<bool>;
 };
+// Inspect takes a descriptor as Import does, with the same errors, and neither copies nor fills.
+// TakeOver fills an empty block with an inspected descriptor, and asks the kernel nothing.
+// ImportKnown is an Import of a descriptor to which Identify gave a known identity; it returns that
+// of the copy. IsSameFile: two descriptors certainly lead to one buffer, whatever they are.
+template <class B>
+concept HasInspect =
+    requires(B& b, const B& c, FdRef fd, UniqueFd own, const Inspected& seen, Block& block) {
+      { b.Inspect(fd) } noexcept -> std::same_as<Result<Inspected>>;
+      { b.TakeOver(std::move(own), seen, block) } noexcept -> std::same_as<void>;
+      { b.ImportKnown(fd, block) } noexcept -> std::same_as<Result<BufferIdentity>>;
+      { c.IsSameFile(fd, fd) } noexcept -> std::same_as<bool>;
+    };
 // Returns true if all fences of a filled block are signalled, so that CPU access to it begins
 // without a wait. Never waits.
 template <class B>
@@ -253,11 +273,14 @@ concept BackendFenceHook =
 template <class B>
 concept BackendCompareHook = !B::kCaps.compares || internal::HasSameBuffer<B>;
 template <class B>
+concept BackendInspectHook = !B::kCaps.inspects || internal::HasInspect<B>;
+template <class B>
 concept BackendRelistHook =
     internal::HookRule<B::kCaps.relists, internal::HasLookAgain<B>, internal::NamesLookAgain<B>>;
 template <class B>
-concept BackendHooks = BackendComposeHook<B> && BackendCustomHook<B> && BackendProofHook<B> &&
-                       BackendFenceHook<B> && BackendCompareHook<B> && BackendRelistHook<B>;
+concept BackendHooks =
+    BackendComposeHook<B> && BackendCustomHook<B> && BackendProofHook<B> && BackendFenceHook<B> &&
+    BackendCompareHook<B> && BackendRelistHook<B> && BackendInspectHook<B>;
 
 template <class B>
 concept Backend = BackendIdentity<B> && BackendOpen<B> && BackendHeaps<B> && BackendAllocate<B> &&
@@ -319,6 +342,11 @@ struct BackendCheck {
   static_assert(!BackendIdentity<B> || BackendCompareHook<B>,
                 "ion: kCaps.compares needs a public `bool SameBuffer(FdRef, FdRef) const "
                 "noexcept`: it is missing, private, or has another signature");
+  static_assert(!BackendIdentity<B> || BackendInspectHook<B>,
+                "ion: kCaps.inspects needs `Result<Inspected> Inspect(FdRef) noexcept`, `void "
+                "TakeOver(UniqueFd, const Inspected&, Block&) noexcept`, `Result<BufferIdentity> "
+                "ImportKnown(FdRef, Block&) noexcept` and `bool IsSameFile(FdRef, FdRef) const "
+                "noexcept`: one is missing, private, or has another signature");
   static_assert(
       !BackendIdentity<B> || BackendRelistHook<B>,
       "ion: kCaps.relists and `bool LookAgain() noexcept` go together: declare both, or neither; a "

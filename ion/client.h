@@ -47,6 +47,7 @@
 #include "ion/base/bytes.h"
 #include "ion/base/check.h"
 #include "ion/base/error.h"
+#include "ion/base/fd.h"
 #include "ion/base/status.h"
 #include "ion/base/with_memory.h"
 #include "ion/block.h"
@@ -295,31 +296,31 @@ class Client {
   // untrusted sender allocates its pages. Asks no file server, and holds no lock meanwhile.
   absl::StatusOr<Handle> Import(FdRef fd, CallSite where = CallSite::Here()) noexcept {
     State& self = state();
-    if (self.core.InChild()) {
-      return ToStatus(Core::InheritedError({kBackendName, Operation::kImport}));
-    }
+    if (self.core.InChild()) return ToStatus(Core::InheritedError(kImporting));
+    if (const Handle next = self.FindNext(fd); next != Handle()) return next;
     // No lock while it is looked at.
     const Result<BufferIdentity> identity = self.core.backend().Identify(fd, Operation::kImport);
     if (!identity.ok()) return ToStatus(identity.error());
-    {
-      std::lock_guard lock(self.mutex);
-      HandleTable::Entry* entry = self.Find(*identity, fd);
-      if (entry != nullptr && LeaseAccess::BlockOf(entry->lease).writable) {
-        return self.handles.AddReference(*entry);
-      }
+    if (const Handle known = self.FindWritable(*identity, fd); known != Handle()) return known;
+    return self.Import({.fd = fd, .known = identity->known()}, where);
+  }
+  // The same of a descriptor that is given away, as one that was received: it is not copied, so two
+  // calls to the kernel fewer. It is closed at once if the memory has a handle, and after an error
+  // (a close may wait for the program that serves a file; no lock is held).
+  absl::StatusOr<Handle> Import(UniqueFd fd, CallSite where = CallSite::Here()) noexcept {
+    if constexpr (Core::kInspects) {
+      State& self = state();
+      if (self.core.InChild()) return ToStatus(Core::InheritedError(kImporting));
+      const Handle next = self.FindNext(fd.borrow());
+      if (next != Handle()) return next;
+      const Result<Inspected> seen = self.core.backend().Inspect(fd.borrow());
+      if (!seen.ok()) return ToStatus(seen.error());
+      const Handle known = self.FindWritable(seen->identity, fd.borrow());
+      if (known != Handle()) return known;
+      return self.Import({.fd = fd.borrow(), .own = std::move(fd), .seen = *seen}, where);
+    } else {
+      return Import(fd.borrow(), where);
     }
-    Result<internal::Imported> imported = self.core.home().import(self.core, fd, self.asker, where);
-    if (imported.error().code() == EDQUOT && internal::AtMostBuffers(self.asker)) {
-      return internal::PastBuffers(Operation::kImport, kBackendName, self.asker);
-    }
-    if (imported.error().code() == EDQUOT) {
-      return internal::PastQuota(Operation::kImport, kBackendName, self.asker,
-                                 imported.error().bytes());
-    }
-    if (!imported.ok()) return ToStatus(imported.error());
-    absl::StatusOr<Handle> handle = self.Adopt(*imported);
-    self.Release(std::move(imported->lease));
-    return handle;
   }
 
   // ion_free: drops one count of the handle; with the last the memory goes back, but for mappings
@@ -371,6 +372,7 @@ class Client {
 
  private:
   using State = internal::ClientState<Core, ClientRef::Ops>;
+  static constexpr Origin kImporting{kBackendName, Operation::kImport};
 
   // The client of a ClientRef, which does not end it.
   static Client Borrowed(void* client) noexcept {
@@ -404,6 +406,10 @@ class Client {
                         const Handle& of) noexcept { return Borrowed(client).ShareRange(of); },
       .import = [](void* client, FdRef fd,
                    CallSite where) noexcept { return Borrowed(client).Import(fd, where); },
+      .import_own =
+          [](void* client, UniqueFd fd, CallSite where) noexcept {
+            return Borrowed(client).Import(std::move(fd), where);
+          },
       .free = [](void* client, const Handle& of) noexcept { return Borrowed(client).Free(of); },
       .map_read_only =
           [](void* client, const Handle& of, MapRange range) noexcept {

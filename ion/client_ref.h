@@ -92,6 +92,9 @@ class ClientRef {
   absl::StatusOr<Handle> Import(FdRef fd, CallSite where = CallSite::Here()) const noexcept {
     return ops().import(client_, fd, where);
   }
+  absl::StatusOr<Handle> Import(UniqueFd fd, CallSite where = CallSite::Here()) const noexcept {
+    return ops().import_own(client_, static_cast<UniqueFd&&>(fd), where);
+  }
   // As Client::Free.
   absl::Status Free(const Handle& handle) const noexcept { return ops().free(client_, handle); }
   // As Client::Map.
@@ -134,6 +137,7 @@ class ClientRef {
     absl::StatusOr<UniqueFd> (*share)(void*, const Handle&) noexcept;
     absl::StatusOr<SharedRange> (*share_range)(void*, const Handle&) noexcept;
     absl::StatusOr<Handle> (*import)(void*, FdRef, CallSite) noexcept;
+    absl::StatusOr<Handle> (*import_own)(void*, UniqueFd, CallSite) noexcept;
     absl::Status (*free)(void*, const Handle&) noexcept;
     absl::StatusOr<ReadOnlyMapping> (*map_read_only)(void*, const Handle&, MapRange) noexcept;
     absl::StatusOr<WritableMapping> (*map_writable)(void*, const Handle&, MapRange) noexcept;

@@ -55,7 +55,8 @@ class HandleTable {
     BufferIdentity identity;  // set by SetIdentity
     uint32_t count = 0;       // 0: free
     uint32_t generation = 0;
-    uint32_t next = kNone;  // the next free one, or the next of its bucket
+    uint32_t next = kNone;   // the next free one, or the next of its bucket
+    uint32_t after = kNone;  // the one that came after it, the last time (Came)
   };
 
   // `client` is the AccountId's bits: never used again. `generation`: the last one that the entries
@@ -123,6 +124,22 @@ class HandleTable {
     }
     return nullptr;
   }
+  // Buffers that are known come again and again, often in the same order, as those of a ring. Came
+  // tells of one that was found, or was added just now. Returns the one that should be next, if the
+  // one before it was known and right; else nullptr.
+  Entry* Expected() noexcept {
+    if (!in_order_) return nullptr;
+    const uint32_t at = entries_[last_].after;
+    return entries_[at].count == 0 || entries_[at].count == UINT32_MAX ? nullptr : &entries_[at];
+  }
+  void Came(const Entry& entry, bool known) noexcept {
+    const uint32_t at = IndexOf(entry);
+    const bool right = last_ != kNone && std::exchange(entries_[last_].after, at) == at;
+    in_order_ = known && right;
+    last_ = at;
+  }
+  // Another one came.
+  void LoseOrder() noexcept { in_order_ = false; }
   // Its handle, with its count raised.
   Handle AddReference(Entry& entry) noexcept {
     ++entry.count;
@@ -198,6 +215,8 @@ class HandleTable {
   uint32_t used_ = 0;
   uint32_t capacity_ = 0;
   uint32_t free_ = kNone;
+  uint32_t last_ = kNone;  // that came
+  bool in_order_ = false;  // `after` of the one before it was right
 };
 
 }  // namespace ion

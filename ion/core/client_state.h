@@ -22,6 +22,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "ion/base/error.h"
+#include "ion/base/fd.h"
 #include "ion/base/status.h"
 #include "ion/block.h"
 #include "ion/buffer.h"
@@ -136,6 +137,47 @@ struct ClientState : SharedBufferOwner {
       return share.ok() && core.AreOne(share->borrow(), fd);
     });
   }
+  // A handle of the memory, with its count raised, if the client has one of a descriptor that may be
+  // written through; else the empty Handle.
+  Handle FindWritable(const BufferIdentity& buffer, FdRef fd) noexcept {
+    std::lock_guard lock(mutex);
+    HandleTable::Entry* const entry = Find(buffer, fd);
+    if (entry == nullptr || !LeaseAccess::BlockOf(entry->lease).writable) return {};
+    handles.Came(*entry, /*known=*/true);
+    return handles.AddReference(*entry);
+  }
+  // The same, if the descriptor leads to the memory that comes next in order: a single question to
+  // the kernel, which asks no file server.
+  Handle FindNext(FdRef fd) noexcept {
+    if constexpr (Core::kInspects) {
+      std::lock_guard lock(mutex);
+      HandleTable::Entry* const next = handles.Expected();
+      if (next == nullptr) return {};
+      const Block& block = LeaseAccess::BlockOf(next->lease);
+      if (!block.writable || core.SharesItsDescriptor(block) ||
+          !core.backend().IsSameFile(FdRef(block.fd), fd)) {
+        handles.LoseOrder();
+        return {};
+      }
+      handles.Came(*next, /*known=*/true);
+      return handles.AddReference(*next);
+    }
+    return {};
+  }
+  // Imports memory of which no handle was found.
+  absl::StatusOr<Handle> Import(ImportSource source, CallSite where) noexcept {
+    Result<Imported> imported = core.home().import(core, source, asker, where);
+    if (imported.error().code() == EDQUOT && AtMostBuffers(asker)) {
+      return PastBuffers(Operation::kImport, kBackendName, asker);
+    }
+    if (imported.error().code() == EDQUOT) {
+      return PastQuota(Operation::kImport, kBackendName, asker, imported.error().bytes());
+    }
+    if (!imported.ok()) return ToStatus(imported.error());
+    absl::StatusOr<Handle> handle = Adopt(*imported);
+    Release(std::move(imported->lease));
+    return handle;
+  }
   // Puts an import into the table. The caller releases the rest of `imported`, without the lock.
   absl::StatusOr<Handle> Adopt(Imported& imported) noexcept {
     const Block& block = LeaseAccess::BlockOf(imported.lease);
@@ -151,7 +193,9 @@ struct ClientState : SharedBufferOwner {
     if (!handles.Reserve()) {
       return ToStatus(Error(ENOMEM, "operator new: a handle", {kBackendName, Operation::kImport}));
     }
-    return handles.Add(std::move(imported.lease), imported.identity);
+    const Handle added = handles.Add(std::move(imported.lease), imported.identity);
+    handles.Came(*handles.Find(added), /*known=*/false);
+    return added;
   }
 
   bool AtMostHandles() const noexcept { return handles.in_use() >= most_handles; }

@@ -8,7 +8,7 @@
 //
 // Not for users.
 //
-// Cost: the backend's Import and Identify, and a look at each block that was lent.
+// Cost: the backend's Import and Identify, or its one look, and a look at each block that was lent.
 #ifndef ION_ION_CORE_IMPORTING_H_
 #define ION_ION_CORE_IMPORTING_H_
 
@@ -16,8 +16,10 @@
 #include <cstdint>
 #include <utility>
 
+#include "ion/backend.h"
 #include "ion/base/bytes.h"
 #include "ion/base/error.h"
+#include "ion/base/fd.h"
 #include "ion/block.h"
 #include "ion/buffer.h"
 #include "ion/buffer_identity.h"
@@ -34,26 +36,32 @@ struct Imported {
   BufferIdentity identity;
 };
 
+// The descriptor of an import: one that stays the caller's, or an inspected one (`own`), which
+// becomes the block's. If `own` is still valid after an error, it is the caller's to close.
+struct ImportSource {
+  FdRef fd;
+  bool known = false;  // Identify told the identity of `fd`
+  UniqueFd own = {};
+  Inspected seen = {};  // of `own`
+};
+
 template <class Core>
 class Importing {
  public:
   Importing(Core& core, const Asker& asker) noexcept : core_(core), asker_(asker) {}
 
   // EDQUOT: past a bound of the client.
-  Result<Imported> Run(FdRef fd, CallSite where) noexcept {
+  Result<Imported> Run(ImportSource& source, CallSite where) noexcept {
     const Origin origin{Core::kBackendName, Operation::kImport};
     if (AtMostBuffers(asker_)) return Error(EDQUOT, kPastBuffers, origin);
     Block* block = core_.blocks_.New();
     if (block == nullptr) return Error(ENOMEM, "operator new: a block", origin);
-    if (Error error = core_.backend_.Import(fd, *block); !error.ok()) {
+    const Result<BufferIdentity> identity = Fill(source, *block);
+    if (!block->filled()) {
       core_.blocks_.Delete(block);
-      return error;
+      return identity.error();
     }
     block->heap = Core::kImported;
-    // Here, as legacy ION identifies a buffer by a handle that lasts only as long as a block holds
-    // it.
-    const Result<BufferIdentity> identity =
-        core_.backend_.Identify(FdRef(block->fd), Operation::kImport);
     Error error = identity.ok() ? MarkLent(*identity, *block) : identity.error();
     LeaseToken token;
     if (error.ok()) error = Charge(*identity, *block, token);
@@ -68,6 +76,21 @@ class Importing {
   }
 
  private:
+  // The identity of the memory that the block has from then on. After an error the block is empty,
+  // or filled all the same.
+  Result<BufferIdentity> Fill(ImportSource& source, Block& block) noexcept {
+    if constexpr (Core::kInspects) {
+      if (source.own.valid()) {
+        core_.backend_.TakeOver(std::move(source.own), source.seen, block);
+        return source.seen.identity;
+      }
+      if (source.known) return core_.backend_.ImportKnown(source.fd, block);
+    }
+    if (Error error = core_.backend_.Import(source.fd, block); !error.ok()) return error;
+    // Here, as legacy ION identifies a buffer by a handle that lasts only as long as a block holds
+    // it.
+    return core_.backend_.Identify(FdRef(block.fd), Operation::kImport);
+  }
   // Memory that the Manager allocated is on the account of each client that has it, and once in the
   // Budget. EDQUOT, ENOMEM: one of them has no room for it.
   Error Charge(const BufferIdentity& identity, Block& import, LeaseToken& token) noexcept {

@@ -70,6 +70,7 @@ class ManagerCore {
   using Heaps = HeapSet<Order, B, Elements...>;
   static constexpr const char* kBackendName = B::kName;
   static constexpr bool kCustoms = B::kCaps.customs;
+  static constexpr bool kInspects = B::kCaps.inspects;
 
   // `bounds`: those of each heap's pools, by place.
   ManagerCore(B&& opened, const PoolBoundsOf<Elements...>& bounds) noexcept
@@ -90,7 +91,7 @@ class ManagerCore {
   struct Home {
     absl::StatusOr<Buffer> (*allocate)(ManagerCore&, const Request&, const Asker&,
                                        CallSite) noexcept;
-    Result<Imported> (*import)(ManagerCore&, FdRef, const Asker&, CallSite) noexcept;
+    Result<Imported> (*import)(ManagerCore&, ImportSource&, const Asker&, CallSite) noexcept;
     uint64_t (*held)(AccountId) noexcept;
     uint64_t (*trim)(ManagerCore&, uint64_t, GiveBack) noexcept;
     void (*tick)(ManagerCore&) noexcept;
@@ -580,8 +581,8 @@ class ManagerCore {
   static constexpr Home kHome = {
       .allocate = [](ManagerCore& core, const Request& request, const Asker& asker,
                      CallSite where) noexcept { return core.Allocate(request, asker, where); },
-      .import = [](ManagerCore& core, FdRef fd, const Asker& asker,
-                   CallSite where) noexcept { return Importing(core, asker).Run(fd, where); },
+      .import = [](ManagerCore& core, ImportSource& source, const Asker& asker,
+                   CallSite where) noexcept { return Importing(core, asker).Run(source, where); },
       .held = [](AccountId account) noexcept { return account.held(); },
       .trim = [](ManagerCore& core, uint64_t bytes,
                  GiveBack why) noexcept { return core.Trim(bytes, why); },

@@ -11,7 +11,7 @@ namespace ion::testing::faults {
              {"openat", "close", "read", "mmap", "munmap", "madvise MADV_DONTFORK",
               "madvise MADV_POPULATE_WRITE", "memfd_create MFD_NOEXEC_SEAL", "memfd_create",
               "ftruncate", "fcntl F_DUPFD_CLOEXEC", "fcntl F_GETFL", "kcmp", "fcntl F_ADD_SEALS",
-              "fstat", "fstatfs", "uname", "sysinfo"},
+              "fstat", "uname", "sysinfo"},
              {
                  {"fcntl F_GET_SEALS", {EBADF, EINVAL}},
              });

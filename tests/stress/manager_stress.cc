@@ -119,7 +119,7 @@ ino_t InodeOf(int fd) {
 // A memfd that can be proven to be nobody else's, because we know who has it.
 class KnownMemfd : public ion::MemfdBackend<> {
  public:
-  static constexpr ion::BackendCaps kCaps = {.proves_unshared = true};
+  static constexpr ion::BackendCaps kCaps = {.proves_unshared = true, .inspects = true};
 
   static ion::Result<KnownMemfd> Open(const Options& options) noexcept {
     ion::Result<MemfdBackend<>> opened = MemfdBackend<>::Open(options);
