@@ -13,7 +13,7 @@
 //   BM_FrameRingFd       plain; each message has the descriptor, whose inode finds its mapping
 //   BM_FrameFd           the same of SharedBuffers: Import and Free of a handle that the peer keeps
 //   BM_FrameRingMapped   plain; the peer maps each descriptor, and unmaps it
-//   BM_FrameHandle       a lease, MakeHandle, Share; Import and Free at the peer, which does not
+//   BM_FrameHandle       a lease, MakeHandle, Lend; Import and Free at the peer, which does not
 //                        read, as if its device did; Free, and a proof for the pool
 //   BM_FrameHandleRead   the same, mapped and read at the peer
 //
@@ -378,11 +378,9 @@ class HandleOwner {
     const absl::StatusOr<Handle> handle = side_.client->MakeHandle(*std::move(lease));
     if (!handle.ok()) return handle.status();
     handles_[index] = *handle;
-    absl::StatusOr<UniqueFd> fd = side_.client->Share(*handle);
-    if (!fd.ok()) return fd.status();
-    absl::Status status = side_.Send(socket, {index, value}, fd->borrow());
-    Close(*side_.calls, *std::move(fd));
-    return status;
+    return side_.client->Lend(*handle, [&](FdRef fd) {
+      return side_.Send(socket, {index, value}, fd);
+    });
   }
   absl::Status TakeBack(uint32_t index) { return side_.client->Free(handles_[index]); }
 

@@ -269,6 +269,17 @@ class Client {
     });
   }
 
+  // Returns f(FdRef), an absl::Status, for the memory's own descriptor, which is lent for the call:
+  // for a sendmsg or an ioctl by which the kernel takes a reference of its own. Two calls to the
+  // kernel fewer than Share, whose errors it returns. Another thread may free the handle meanwhile:
+  // the memory stays. No lock is held while f runs.
+  template <class F>
+  absl::Status Lend(const Handle& handle, F f) {
+    typename State::Loan loan;
+    const absl::Status lent = state().Lend(handle, loan);
+    return lent.ok() ? f(loan.fd()) : lent;
+  }
+
   // The range of the region that the handle's memory is, with a descriptor of the whole region: for
   // a peer that may see all of it. From here on no other trust domain gets memory of that region.
   // EPERM: another has some, or had; or it is physical memory.
@@ -402,6 +413,10 @@ class Client {
             return Borrowed(client).MakeHandle(std::move(lease));
           },
       .share = [](void* client, const Handle& of) noexcept { return Borrowed(client).Share(of); },
+      .lend =
+          [](void* client, const Handle& of, absl::Status (*f)(void*, FdRef), void* context) {
+            return Borrowed(client).Lend(of, [&](FdRef fd) { return f(context, fd); });
+          },
       .share_range = [](void* client,
                         const Handle& of) noexcept { return Borrowed(client).ShareRange(of); },
       .import = [](void* client, FdRef fd,

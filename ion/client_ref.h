@@ -84,6 +84,12 @@ class ClientRef {
   absl::StatusOr<UniqueFd> Share(const Handle& handle) const noexcept {
     return ops().share(client_, handle);
   }
+  // As Client::Lend.
+  template <class F>
+  absl::Status Lend(const Handle& handle, F f) const {
+    const auto call = [](void* at, FdRef fd) -> absl::Status { return (*static_cast<F*>(at))(fd); };
+    return ops().lend(client_, handle, call, &f);
+  }
   // As Client::ShareRange.
   absl::StatusOr<SharedRange> ShareRange(const Handle& handle) const noexcept {
     return ops().share_range(client_, handle);
@@ -135,6 +141,7 @@ class ClientRef {
     absl::Status (*prefill)(void*, const Request&, uint32_t, CallSite) noexcept;
     absl::StatusOr<Handle> (*make_handle)(void*, Buffer&&) noexcept;
     absl::StatusOr<UniqueFd> (*share)(void*, const Handle&) noexcept;
+    absl::Status (*lend)(void*, const Handle&, absl::Status (*f)(void*, FdRef), void* context);
     absl::StatusOr<SharedRange> (*share_range)(void*, const Handle&) noexcept;
     absl::StatusOr<Handle> (*import)(void*, FdRef, CallSite) noexcept;
     absl::StatusOr<Handle> (*import_own)(void*, UniqueFd, CallSite) noexcept;

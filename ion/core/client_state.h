@@ -127,6 +127,44 @@ struct ClientState : SharedBufferOwner {
     return fd;
   }
 
+  // A count of a handle for as long as its memory's own descriptor is lent, or a copy of it.
+  class Loan {
+   public:
+    Loan() = default;
+    Loan(const Loan&) = delete;
+    Loan& operator=(const Loan&) = delete;
+    ~Loan() {
+      if (of_ != nullptr) of_->Free(handle_).IgnoreError();
+    }
+    FdRef fd() const noexcept { return fd_; }
+
+   private:
+    friend ClientState;
+    ClientState* of_ = nullptr;
+    Handle handle_;
+    FdRef fd_;
+    UniqueFd copy_;
+  };
+  absl::Status Lend(const Handle& handle, Loan& loan) noexcept {
+    return With(handle, [&](HandleTable::Entry& entry) {
+      Block& block = LeaseAccess::BlockOf(entry.lease);
+      // An import may put a descriptor that may be written through in the place of one that may not.
+      const bool stays = block.writable && entry.count != UINT32_MAX;
+      if (!stays || core.SharesItsDescriptor(block)) {
+        Result<UniqueFd> copy = Share(entry);
+        if (!copy.ok()) return ToStatus(copy.error());
+        loan.copy_ = *std::move(copy);
+        loan.fd_ = loan.copy_.borrow();
+        return absl::OkStatus();
+      }
+      if (Error error = core.KnowAsOwn(block, entry.identity); !error.ok()) return ToStatus(error);
+      loan.of_ = this;
+      loan.handle_ = handles.AddReference(entry);
+      loan.fd_ = FdRef(block.fd);
+      return absl::OkStatus();
+    });
+  }
+
   // The handle's entry of the buffer that a descriptor leads to; nullptr: there is none, for
   // sure. Under the lock.
   HandleTable::Entry* Find(const BufferIdentity& buffer, FdRef fd) noexcept {

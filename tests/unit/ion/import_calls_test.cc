@@ -217,5 +217,55 @@ TEST_CASE("a descriptor that is given away and refused is closed") {
   CHECK(DescriptorLines() == before);
 }
 
+// --- a descriptor that is lent -------------------------------------------------------------------
+
+TEST_CASE("lending a handle's descriptor makes no call, and keeps the memory meanwhile") {
+  Side owner;
+  auto lease = owner.client().Allocate({.bytes = PageBytes()});
+  REQUIRE(lease.ok());
+  const auto handle = owner.client().MakeHandle(*std::move(lease));
+  REQUIRE(handle.ok());
+  owner.Calls();
+  const std::string before = DescriptorLines();
+  absl::Status status = owner.client().Lend(*handle, [&](FdRef fd) {
+    CHECK(owner.Calls() == 0);
+    CHECK(::fcntl(fd.get(), F_GETFD) >= 0);
+    CHECK(DescriptorLines() == before);
+    // Freed, as by another thread.
+    CHECK(owner.client().Free(*handle).ok());
+    CHECK(::fcntl(fd.get(), F_GETFD) >= 0);
+    return absl::AbortedError("as f says");
+  });
+  CHECK(status.code() == absl::StatusCode::kAborted);
+  // With the loan the last count has gone.
+  CHECK_FALSE(owner.client().Info(*handle).ok());
+  CHECK(DescriptorLines() != before);
+  bool called = false;
+  const ClientRef ref = owner.client();
+  CHECK_FALSE(ref.Lend(*handle,
+                       [&](FdRef) {
+                         called = true;
+                         return absl::OkStatus();
+                       })
+                  .ok());
+  CHECK_FALSE(called);
+}
+
+TEST_CASE("a descriptor that may be replaced meanwhile is lent as a copy") {
+  Side owner, peer;
+  auto buffer = owner.client().AllocateShared({.bytes = PageBytes()});
+  REQUIRE(buffer.ok());
+  const auto handle = peer.client().Import(ReopenedForReading(buffer->fd()));
+  REQUIRE(handle.ok());
+  const absl::Status status = peer.client().Lend(*handle, [&](FdRef fd) {
+    // The import closes the one that may only be read.
+    CHECK(peer.client().Import(buffer->fd()).ok());
+    CHECK(::fcntl(fd.get(), F_GETFL) >= 0);
+    CHECK((::fcntl(fd.get(), F_GETFL) & O_ACCMODE) == O_RDONLY);
+    return absl::OkStatus();
+  });
+  CHECK(status.ok());
+}
+
 }  // namespace
 }  // namespace ion::testing
