@@ -111,6 +111,9 @@ struct alignas(64) Block {
   static constexpr uint8_t kLeaving = 8;
   // Until the memory goes: CPU access to it begins and ends without a call of its backend or heap.
   static constexpr uint8_t kNoSync = 16;
+  // From MakeHandle or an import on, until it is recycled: another thread may end the lease while
+  // the memory is mapped.
+  static constexpr uint8_t kKept = 32;
 
   // Returns true if the block has the mark. Thread-safe, as Mark and ClearLent.
   bool Marked(uint8_t mark) const noexcept {

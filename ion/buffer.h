@@ -115,16 +115,35 @@ struct LeaseAccess {
   // Its release gives the memory back to the kernel.
   static void Retire(Buffer& buffer) noexcept {
     buffer.token_ = LeaseToken::Of(buffer.token_.account(), 0, 0);
+    buffer.block().Mark(Block::kKept);
   }
-  // Ends the lease: the memory goes back now, or with the last CpuMapping of it.
+  // Ends the lease: the memory goes back now, or with the last CpuMapping of it. Requires: the block
+  // is marked kKept (checked).
   static void Orphan(Buffer buffer) noexcept {
     Block& block = buffer.block();
+    ION_CHECK(block.Marked(Block::kKept), "a lease that no handle has was orphaned");
     __atomic_store_n(&block.orphan.word, buffer.token_.word, __ATOMIC_RELAXED);
     if (MappingCount(block).fetch_or(Block::kOrphaned, std::memory_order_acq_rel) != 0) {
       buffer.block_ = nullptr;
     } else {
       block.mappings = 0;
     }
+  }
+  // Counts one CpuMapping more, or one less. Returns what was there before, as MappingCount. Only a
+  // lease that is kept ends on another thread, so only its count takes locked instructions.
+  static uint16_t AddMapping(Block& block) noexcept {
+    internal::AtomicRef<uint16_t> count = MappingCount(block);
+    if (block.Marked(Block::kKept)) return count.fetch_add(1, std::memory_order_relaxed);
+    const uint16_t before = count.load(std::memory_order_relaxed);
+    count.store(static_cast<uint16_t>(before + 1), std::memory_order_relaxed);
+    return before;
+  }
+  static uint16_t DropMapping(Block& block) noexcept {
+    internal::AtomicRef<uint16_t> count = MappingCount(block);
+    if (block.Marked(Block::kKept)) return count.fetch_sub(1, std::memory_order_acq_rel);
+    const uint16_t before = count.load(std::memory_order_relaxed);
+    count.store(static_cast<uint16_t>(before - 1), std::memory_order_relaxed);
+    return before;
   }
   // The number of living CpuMappings of a block, and the bit kOrphaned.
   static internal::AtomicRef<uint16_t> MappingCount(Block& block) noexcept {

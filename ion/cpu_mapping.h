@@ -94,7 +94,7 @@ class [[nodiscard]] CpuMapping {
   friend class CpuAccess;
   CpuMapping(Block& block, std::byte* at, MapRange range) noexcept
       : block_(&block), at_(at), range_(range) {
-    const uint16_t alive = LeaseAccess::MappingCount(block).fetch_add(1, std::memory_order_relaxed);
+    const uint16_t alive = LeaseAccess::AddMapping(block);
     ION_CHECK(alive < Block::kOrphaned - 1, "32767 CpuMappings of one buffer are alive");
   }
   void Unmap() noexcept {
@@ -104,7 +104,7 @@ class [[nodiscard]] CpuMapping {
     const internal::SlabHeader& slab = internal::SlabOf(block);
     if (at_ != block.mapping) slab.ops->unmap(slab.owner, block, at_, range_.bytes);
     // From here on the block may be somebody else's, but for the last mapping of an orphan.
-    const uint16_t alive = LeaseAccess::MappingCount(block).fetch_sub(1, std::memory_order_acq_rel);
+    const uint16_t alive = LeaseAccess::DropMapping(block);
     if (alive != (Block::kOrphaned | 1)) return;
     block.mappings = 0;
     slab.release(slab.owner, block, block.orphan);

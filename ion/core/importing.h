@@ -62,6 +62,7 @@ class Importing {
       return identity.error();
     }
     block->heap = Core::kImported;
+    block->Mark(Block::kKept);
     Error error = identity.ok() ? MarkLent(*identity, *block) : identity.error();
     LeaseToken token;
     if (error.ok()) error = Charge(*identity, *block, token);

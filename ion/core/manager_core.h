@@ -478,7 +478,10 @@ class ManagerCore {
     if (!kRecycles || abandoned_.load(std::memory_order_relaxed)) return false;
     if (!recycling_.Owns(block)) return false;
     // First: once it lies in a pool it may be somebody else's.
-    if (shared) blocks_.Amend(block, [](BlockNote& note) { note.orphaned = false; });
+    if (shared) {
+      blocks_.Amend(block, [](BlockNote& note) { note.orphaned = false; });
+      block.Unmark(Block::kKept);
+    }
     return recycling_.ReleaseForReuse(block, shared);
   }
   // Returns how many bytes went back to the kernel. In a child all of it is the parent's.

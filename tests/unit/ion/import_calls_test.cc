@@ -10,9 +10,11 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -265,6 +267,38 @@ TEST_CASE("a descriptor that may be replaced meanwhile is lent as a copy") {
     return absl::OkStatus();
   });
   CHECK(status.ok());
+}
+
+// --- mappings ------------------------------------------------------------------------------------
+
+TEST_CASE("a handle that is freed on another thread while it is mapped gives its memory back") {
+  Side owner;
+  std::vector<Handle> handles;
+  std::atomic<uint32_t> mapped{0};
+  constexpr uint32_t kHandles = 200;
+  for (uint32_t i = 0; i < kHandles; ++i) {
+    auto lease = owner.client().Allocate({.bytes = PageBytes()});
+    REQUIRE(lease.ok());
+    const auto handle = owner.client().MakeHandle(*std::move(lease));
+    REQUIRE(handle.ok());
+    handles.push_back(*handle);
+  }
+  std::thread freeing([&] {
+    for (uint32_t i = 0; i < kHandles; ++i) {
+      while (mapped.load() <= i) {
+      }
+      CHECK(owner.client().Free(handles[i]).ok());
+    }
+  });
+  for (uint32_t i = 0; i < kHandles; ++i) {
+    const auto first = owner.client().Map<MapMode::kReadOnly>(handles[i]);
+    REQUIRE(first.ok());
+    mapped.store(i + 1);
+    while (owner.client().Map<MapMode::kReadOnly>(handles[i]).ok()) {
+    }
+  }
+  freeing.join();
+  CHECK(owner.manager[0].MakeReport().buffers.empty());
 }
 
 }  // namespace
