@@ -29,8 +29,12 @@ struct PlainScrubber {
       return Error(EACCES, "it cannot be zeroed: it has no writable mapping",
                    {B::kName, Operation::kRelease, {}, block.bytes});
     }
-    if (Error error = backend.BeginCpuAccess(block, Direction::kWrite); !error.ok()) return error;
+    const bool tells = !block.Marked(Block::kNoSync);
+    if (tells) {
+      if (Error error = backend.BeginCpuAccess(block, Direction::kWrite); !error.ok()) return error;
+    }
     std::memset(block.mapping, 0, static_cast<size_t>(block.bytes));
+    if (!tells) return {};
     return backend.EndCpuAccess(block, Direction::kWrite);
   }
 };
