@@ -173,6 +173,15 @@ struct Bad : BackendArchetype {
 static_assert(BackendCheck<Bad>::kOk);
 #endif
 
+// EXPECT inspects_without_hook: ion: kCaps.inspects needs `Result<Inspected> Inspect(
+#if defined(CASE_inspects_without_hook)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.inspects = true};
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
 // EXPECT relists_without_hook: ion: kCaps.relists and `bool LookAgain()
 #if defined(CASE_relists_without_hook)
 struct Bad : BackendArchetype {
