@@ -87,28 +87,7 @@ class Faults {
   // The call that was made to fail, if it was reached.
   const std::optional<Step>& failed() const { return failed_; }
 
- private:
-  template <Syscalls Kernel>
-  friend class FaultSyscallsOver;
-
-  void Opened(long fd, const char* path) {
-    std::lock_guard lock(mutex_);
-    if (!Failed(fd)) paths_[static_cast<int>(fd)] = path;
-  }
-  std::string PathOf(int fd) {
-    std::lock_guard lock(mutex_);
-    const auto at = paths_.find(fd);
-    return at == paths_.end() ? "" : at->second;
-  }
-  // Another file may be of this number from here on.
-  std::string Closed(int fd) {
-    std::string path = PathOf(fd);
-    std::lock_guard lock(mutex_);
-    paths_.erase(fd);
-    return path;
-  }
-
-  // What the call shall fail with, or 0.
+  // What the call shall fail with, or 0. For a policy with more calls.
   int Next(Step step) {
     std::lock_guard lock(mutex_);
     if (!on_) return 0;
@@ -128,6 +107,27 @@ class Faults {
     }
     if (interruptible) interrupted_ = 0;
     return 0;
+  }
+
+ private:
+  template <Syscalls Kernel>
+  friend class FaultSyscallsOver;
+
+  void Opened(long fd, const char* path) {
+    std::lock_guard lock(mutex_);
+    if (!Failed(fd)) paths_[static_cast<int>(fd)] = path;
+  }
+  std::string PathOf(int fd) {
+    std::lock_guard lock(mutex_);
+    const auto at = paths_.find(fd);
+    return at == paths_.end() ? "" : at->second;
+  }
+  // Another file may be of this number from here on.
+  std::string Closed(int fd) {
+    std::string path = PathOf(fd);
+    std::lock_guard lock(mutex_);
+    paths_.erase(fd);
+    return path;
   }
 
   std::mutex mutex_;
