@@ -75,6 +75,10 @@ test_usage() {
   run "$dev" frobnicate
   check 'an unknown command is named' complains 2 "there is no command 'frobnicate'"
   check 'and gives the help' complains 2 './dev demo'
+  run "$dev" run-with-ion --abi modern
+  check 'run-with-ion wants a program' complains 2 'which program?'
+  run "$dev" run-with-ion --abi new -- true
+  check 'and one of two interfaces' complains 2 "--abi is 'new'"
   run "$dev" help
   check 'help goes to stdout' says 0 './dev demo'
   check 'and fits on a screen' [ "$(wc -l <"$tmp/stdout")" -le 24 ]
