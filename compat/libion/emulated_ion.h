@@ -150,9 +150,9 @@ class EmulatedIon {
 
   // For pthread_atfork: no thread is inside a table while the process is copied.
   void BeforeFork() noexcept {
-    sigset_t all, before;
-    ::sigfillset(&all);
-    ::pthread_sigmask(SIG_SETMASK, &all, &before);
+    const sigset_t all = SignalsFromOutside();
+    sigset_t before;
+    ::pthread_sigmask(SIG_BLOCK, &all, &before);
     mutex_.lock();
     before_fork_ = before;
   }

@@ -116,11 +116,15 @@ static const struct ion_served* load_beside(void) {
   return functions == NULL ? NULL : functions();
 }
 
-/* Between enter and leave this thread takes no signal, so that no handler runs inside. */
+/* Between enter and leave this thread takes no signal but those of its own doing, so that no handler
+ * runs inside: compat/libion/signals_blocked.h. */
 static void enter(sigset_t* before) {
+  static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
   sigset_t all;
+  size_t i;
   sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, before);
+  for (i = 0; i < sizeof(own) / sizeof(own[0]); ++i) sigdelset(&all, own[i]);
+  pthread_sigmask(SIG_BLOCK, &all, before);
   inside = 1;
 }
 static void leave(const sigset_t* before) {

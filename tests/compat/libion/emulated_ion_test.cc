@@ -456,15 +456,22 @@ TEST_CASE("libion: a number that a forked child gave to another file is not take
   const LeakCheck leaks;
   const Client client;
   const int handle = client.Allocate();
+  const int other = client.Allocate();
+  const UniqueFd other_memory = client.Share(other);
+  struct stat memory {};
+  REQUIRE(::fstat(client.Share(handle).get(), &memory) == 0);
   const auto end = RunInChild([&]() -> std::string {
-    for (int fd = 3; fd < 64; ++fd) {
+    int replaced = 0;
+    for (int fd = 3; fd < 256; ++fd) {
       struct stat status {};
-      if (fd != client.fd() && ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
-        ::dup2(client.fd(), fd);
-      }
+      if (::fstat(fd, &status) != 0) continue;
+      if (status.st_dev != memory.st_dev || status.st_ino != memory.st_ino) continue;
+      replaced += ::dup2(other_memory.get(), fd) == fd;
     }
+    if (replaced == 0) return "its descriptor is not there";
     int shared = -1;
-    return Legacy().Share(client.fd(), handle, &shared) == -EINVAL ? "" : "it is another file";
+    if (Legacy().Share(client.fd(), other, &shared) != 0) return "the other is not there";
+    return Legacy().Share(client.fd(), handle, &shared) == -EINVAL ? "" : "it is other memory";
   });
   CHECK(end.text == "");
   (void)client.Share(handle);
@@ -514,12 +521,19 @@ TEST_CASE("libion: a descriptor that comes from another process is an empty clie
 
 TEST_CASE("libion: a socket of another's making is none of ours") {
   const LeakCheck leaks;
-  const UniqueFd plain(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  CHECK_FALSE(emulated.AbiOf(plain.get()).has_value());
-  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = "\0ion-client-xx"};
-  REQUIRE(::bind(plain.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0);
-  CHECK_FALSE(emulated.AbiOf(plain.get()).has_value());
-  CHECK(emulated.Ioctl(plain.get(), ION_IOC_FREE, nullptr) == -ENOTTY);
+  // Of the same length: another beginning, and another interface.
+  for (const std::string_view begin :
+       {std::string_view("\0ion-clieNt-l", 13), std::string_view("\0ion-client-x", 13)}) {
+    const UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    CHECK_FALSE(emulated.AbiOf(socket.get()).has_value());
+    IonKey key;
+    begin.copy(key.name, begin.size());
+    const IonSocketName name = key.address();
+    REQUIRE(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&name.address), name.bytes) ==
+            0);
+    CHECK_FALSE(emulated.AbiOf(socket.get()).has_value());
+    CHECK(emulated.Ioctl(socket.get(), ION_IOC_FREE, nullptr) == -ENOTTY);
+  }
 }
 
 TEST_CASE("libion: a child by vfork may not touch its parent's clients") {

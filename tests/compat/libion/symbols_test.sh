@@ -13,7 +13,7 @@ passed=0 failed=0
 exports() {
   local library=$1 found
   shift
-  found=$(nm -D --defined-only "$library" | awk '{ print $3 }' | sort)
+  found=$(nm -D --defined-only --extern-only "$library" | awk '{ print $3 }' | sort)
   if [[ $found == "$(printf '%s\n' "$@" | sort)" ]]; then
     passed=$((passed + 1))
   else
