@@ -11,7 +11,7 @@ compiler_flags() {
   local external
   bazel build --nobuild //... 2>/dev/null || return
   external=$(bazel info output_base 2>/dev/null)/external
-  printf '%s\n' -xc++ -std=c++20 -iquote. \
+  printf '%s\n' -xc++ -std=c++20 -iquote. -Icompat/include \
     "-isystem$external/com_google_absl" \
     "-isystem$external/com_github_google_benchmark/include" \
     "-isystem$external/doctest" \

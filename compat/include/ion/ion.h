@@ -13,8 +13,8 @@
  * Each function returns 0 or a value, or a negative errno. A null pointer is EINVAL and a wild one
  * EFAULT. Thread-safe.
  */
-#ifndef ION_COMPAT_ION_ION_H_
-#define ION_COMPAT_ION_ION_H_
+#ifndef ION_COMPAT_INCLUDE_ION_ION_H_
+#define ION_COMPAT_INCLUDE_ION_ION_H_
 
 #include <linux/ion.h>
 #include <sys/types.h>
@@ -75,4 +75,4 @@ int ion_is_using_modular_heaps(int fd);
 }
 #endif
 
-#endif /* ION_COMPAT_ION_ION_H_ */
+#endif /* ION_COMPAT_INCLUDE_ION_ION_H_ */

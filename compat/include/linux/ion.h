@@ -6,8 +6,8 @@
  * ION's user interface with handles, Linux 3.10 to 4.11. Our own definitions, for programs that
  * include <linux/ion.h> and whose kernel headers have none. C and C++.
  */
-#ifndef ION_COMPAT_LINUX_ION_H_
-#define ION_COMPAT_LINUX_ION_H_
+#ifndef ION_COMPAT_INCLUDE_LINUX_ION_H_
+#define ION_COMPAT_INCLUDE_LINUX_ION_H_
 
 #include <stddef.h>
 #include <sys/ioctl.h>
@@ -88,4 +88,4 @@ ION_COMPAT_ASSERT(ION_IOC_CUSTOM == (sizeof(long) == 8 ? 0xc0104906u : 0xc008490
 ION_COMPAT_ASSERT(ION_IOC_SYNC == 0xc0084907u);
 #undef ION_COMPAT_ASSERT
 
-#endif /* ION_COMPAT_LINUX_ION_H_ */
+#endif /* ION_COMPAT_INCLUDE_LINUX_ION_H_ */

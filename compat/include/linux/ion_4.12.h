@@ -6,8 +6,8 @@
  * ION's user interface without handles, Linux 4.12 to 5.10, under the names of AOSP's libion, so
  * that a program may include <linux/ion.h> as well. Our own definitions. C and C++.
  */
-#ifndef ION_COMPAT_LINUX_ION_4_12_H_
-#define ION_COMPAT_LINUX_ION_4_12_H_
+#ifndef ION_COMPAT_INCLUDE_LINUX_ION_4_12_H_
+#define ION_COMPAT_INCLUDE_LINUX_ION_4_12_H_
 
 #include <linux/types.h>
 #include <stddef.h>
@@ -73,4 +73,4 @@ ION_COMPAT_ASSERT(ION_IOC_HEAP_QUERY == 0xc0184908u);
 ION_COMPAT_ASSERT(ION_IOC_ABI_VERSION == 0x80044909u);
 #undef ION_COMPAT_ASSERT
 
-#endif /* ION_COMPAT_LINUX_ION_4_12_H_ */
+#endif /* ION_COMPAT_INCLUDE_LINUX_ION_4_12_H_ */
