@@ -208,5 +208,39 @@ layer() {
 layer 'an include along an arrow is well' 0 ion/a.h '#include "ion/base/b.h"'
 layer 'one that no arrow allows is not' 1 ion/base/b.h '#include "ion/a.h"'
 layer 'nor is a name that does not begin with ion/' 1 ion/a.h '#include "policies/p.h"'
+
+# The tree has two headers, one of which a link leads to, and an old path; Bazel has both headers, and a part of Abseil.
+fake git <<<$'#!/bin/sh\ncase "$*" in *ion/*) echo ion/base/one.h ;; *) echo policies/two.h policies/old.h | tr " " "\\n" ;; esac'
+fake bazel <<<$'#!/bin/sh
+case "$*" in
+  *hdrs*) printf "//ion:base/one.h\\n//ion:policies/two.h\\n//policies:old.h\\n" ;;
+  *) printf "//ion:one\\n@com_google_absl//absl/status:statusor\\n" ;;
+esac'
+mkdir "$tmp/root/policies"
+echo '// Deprecated: include "ion/policies/two.h". Until 0.3.' >"$tmp/root/policies/old.h"
+echo >"$tmp/root/policies/two.h"
+
+# lists WHAT WANTED OWN LINKED ABSEIL: what list_differences says of these lists, with ; for the ends of lines.
+lists() {
+  printf '%s = [\n    "%s",\n]\n' OWN "$3" LINKED "$4" ABSEIL "$5" >"$tmp/root/ion/linked.bzl"
+  status=0
+  asked=
+  (cd "$tmp/root" && bash -euo pipefail -c '. tools/lists.bash; list_differences') 2>&1 | sed 's|^ion/linked.bzl: ||' >"$tmp/stdout"
+  [[ $(paste -sd ';' "$tmp/stdout") == "$2" ]] || status=differs
+  check "$1" 0 ''
+}
+lists 'lists that agree with the tree and with Bazel are well' '' base/one.h policies/two.h status:statusor
+lists 'a header that is not listed is told' \
+  "OWN lacks base/one.h, which is in the tree;OWN has base/zero.h, which is not in the tree;OWN or LINKED lacks base/one.h, which is in Bazel's targets;OWN or LINKED has base/zero.h, which is not in Bazel's targets" \
+  base/zero.h policies/two.h status:statusor
+lists 'and one that is an old path' \
+  "LINKED has policies/old.h, which is not in the tree;LINKED lacks policies/two.h, which is in the tree;OWN or LINKED has policies/old.h, which is not in Bazel's targets;OWN or LINKED lacks policies/two.h, which is in Bazel's targets" \
+  base/one.h policies/old.h status:statusor
+lists 'so is a part of Abseil' \
+  "ABSEIL has status:status, which is not in Bazel's targets;ABSEIL lacks status:statusor, which is in Bazel's targets" \
+  base/one.h policies/two.h status:status
+fake bazel <<<$'#!/bin/sh\nexit 7'
+lists 'a Bazel that loads nothing is told' 'Bazel does not load the targets of the library: run bazel query //ion:all' \
+  base/one.h policies/two.h status:statusor
 echo "$passed passed, $failed failed, 0 skipped"
 ((failed == 0))

@@ -5,7 +5,7 @@
 #
 # The commands that build one program and run it: demo, guest, check. Sourced by `dev`.
 
-readonly check_packages=(clang clang-format-16 clang-tidy git)
+readonly check_packages=(blueprint-tools clang clang-format-16 clang-tidy git)
 
 # Takes --guest VERSION out of a command's arguments; leaves kernel and the array remaining.
 take_guest() {
