@@ -34,7 +34,7 @@
 #include "ion/block.h"
 #include "ion/cpu_sync.h"
 #include "ion/dma_buf_holders.h"
-#include "third_party/ion_uapi/dma_buf.h"
+#include "ion/uapi/dma_buf.h"
 
 namespace ion {
 

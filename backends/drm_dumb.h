@@ -52,7 +52,7 @@
 #include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
-#include "third_party/ion_uapi/drm.h"
+#include "ion/uapi/drm.h"
 
 namespace ion {
 

@@ -36,7 +36,7 @@
 #include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "ion/base/with_memory.h"
-#include "third_party/ion_uapi/ion.h"
+#include "ion/uapi/ion.h"
 
 namespace ion {
 

@@ -61,7 +61,7 @@
 #include "ion/backends/ion_node.h"
 #include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
-#include "third_party/ion_uapi/ion_legacy.h"
+#include "ion/uapi/ion_legacy.h"
 
 namespace ion {
 

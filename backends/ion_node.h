@@ -35,7 +35,7 @@
 #include "ion/base/syscalls.h"
 #include "ion/heap_id.h"
 #include "ion/request.h"
-#include "third_party/ion_uapi/ion.h"
+#include "ion/uapi/ion.h"
 
 namespace ion {
 

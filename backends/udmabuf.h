@@ -43,7 +43,7 @@
 #include "ion/base/node_hint.h"
 #include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
-#include "third_party/ion_uapi/dma_buf.h"
+#include "ion/uapi/dma_buf.h"
 
 namespace ion {
 

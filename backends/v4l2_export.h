@@ -55,7 +55,7 @@
 #include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
-#include "third_party/ion_uapi/v4l2.h"
+#include "ion/uapi/v4l2.h"
 
 namespace ion {
 

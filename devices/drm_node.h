@@ -57,7 +57,7 @@
 #include "ion/devices/node_file.h"
 #include "ion/image_layout.h"
 #include "ion/pixel_format.h"
-#include "third_party/ion_uapi/drm.h"
+#include "ion/uapi/drm.h"
 
 namespace ion {
 

@@ -75,7 +75,7 @@
 #include "ion/devices/node_file.h"
 #include "ion/image_layout.h"
 #include "ion/pixel_format.h"
-#include "third_party/ion_uapi/v4l2.h"
+#include "ion/uapi/v4l2.h"
 
 namespace ion {
 

@@ -205,6 +205,12 @@ LINKED = [
     "policies/size_classes.h",
     "policies/system_contig_heap.h",
     "policies/system_heap.h",
+    "uapi/dma_buf.h",
+    "uapi/drm.h",
+    "uapi/ion.h",
+    "uapi/ion_legacy.h",
+    "uapi/sync_file.h",
+    "uapi/v4l2.h",
 ]
 
 # Of Abseil: PACKAGE:TARGET. CMake calls the last absl::core_headers, pkg-config and Meson absl_core_headers.

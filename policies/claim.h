@@ -87,9 +87,9 @@ inline constexpr char kHowToVouch[] =
 //
 // ENODEV: there is none. EINVAL: it is of another type, promises less alignment, or is known to
 // differ from a property that the spec vouches for. Otherwise the reason for which it cannot be
-// used. `linux` limits the advice to that kernel's interfaces.
+// used. `release` limits the advice to that kernel's interfaces.
 inline Result<uint32_t> ClaimKernelHeap(std::span<const KernelHeap> heaps, const HeapSpec& spec,
-                                        const char* backend, LinuxRelease linux = {}) noexcept {
+                                        const char* backend, LinuxRelease release = {}) noexcept {
   const std::optional<uint32_t> found = FindKernelHeap(heaps, spec);
   // The same for each of several specs that want one more than there is.
   const auto there_is_one = [&] {
@@ -117,7 +117,7 @@ inline Result<uint32_t> ClaimKernelHeap(std::span<const KernelHeap> heaps, const
                        : "the backend has no heap of this type",
         {backend, Operation::kOpen, HeapTypeName(spec.type)},
         spec.type != HeapType::kDma ? "take another backend, or the name of a heap that is there"
-        : linux.IsBefore(5, 6)
+        : release.IsBefore(5, 6)
             ? "contiguous memory comes from ION's heaps of CMA, with a CMA region (cma=64M "
               "on the kernel's command line); or take the name of a heap that is there"
             : "contiguous memory comes from dma_heap, with CONFIG_DMABUF_HEAPS_CMA=y and "

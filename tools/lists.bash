@@ -9,7 +9,7 @@
 #   listed NAME         prints the elements of a list, one a line
 #   list_differences    prints a line for each difference between the lists, the tree and Bazel's targets
 
-readonly build_lists=ion/linked.bzl linked_folders=(backends devices platforms policies)
+readonly build_lists=ion/linked.bzl linked_folders=(backends devices platforms policies third_party/ion_uapi)
 
 listed() {
   awk -v begin="$1 = [" '$0 == begin { inside = 1; next } $0 == "]" { inside = 0 } inside && /^ *"/ { gsub(/[ ",]/, ""); print }' \
@@ -20,11 +20,14 @@ listed() {
 own_in_tree() { git ls-files --cached --others --exclude-standard -- 'ion/*.h' | sed 's|^ion/||' | sort -u; }
 linked_in_tree() {
   git ls-files --cached --others --exclude-standard -- "${linked_folders[@]/%//*.h}" |
-    xargs -r -d '\n' grep -sLE '^// Deprecated: include "' | sort -u
+    xargs -r -d '\n' grep -sLE '^// Deprecated: include "' | sed 's|^third_party/ion_uapi/|uapi/|' | sort -u
 }
 
 # labels ATTRIBUTE: of the library's targets in Bazel. Fails if Bazel cannot load them.
-labels() { bazel query "labels($1, kind(cc_library, //ion:* + //backends:* + //devices:* + //platforms:* + //policies:*))" 2>/dev/null; }
+labels() {
+  local targets='//ion:* + //backends:* + //devices:* + //platforms:* + //policies:* + //third_party:ion_uapi'
+  bazel query "labels($1, kind(cc_library, $targets))" 2>/dev/null
+}
 
 # compare LIST OTHER: of two sorted lists, on descriptors 3 and 4.
 compare() {

@@ -40,8 +40,8 @@
 #include "ion/base/poll_until.h"
 #include "ion/base/status.h"
 #include "ion/base/syscalls.h"
-#include "third_party/ion_uapi/dma_buf.h"
-#include "third_party/ion_uapi/sync_file.h"
+#include "ion/uapi/dma_buf.h"
+#include "ion/uapi/sync_file.h"
 
 namespace ion {
 namespace internal {

@@ -58,9 +58,10 @@ strict_gcc() { compile g++ "${strict[@]}"; }
 
 strict_clang() { compile clang++ "${strict[@]}"; }
 
-late_gcc() { compile g++ -std=c++2b -fno-exceptions -fno-rtti "${strict[@]}"; }
+# In the compiler's own dialect, which CMake takes by default, `linux` is a macro.
+late_gcc() { compile g++ -std=gnu++2b -fno-exceptions -fno-rtti "${strict[@]}"; }
 
-late_clang() { compile clang++ -std=c++2b -fno-exceptions -fno-rtti "${strict[@]}"; }
+late_clang() { compile clang++ -std=gnu++2b -fno-exceptions -fno-rtti "${strict[@]}"; }
 
 # A template of Abseil's with a constraint has another symbol with clang 18 and newer than with g++, whose Abseil then lacks it.
 linked_gcc() {

@@ -18,7 +18,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "third_party/ion_uapi/ion.h"
+#include "ion/uapi/ion.h"
 
 namespace ion_uapi {
 

@@ -29,10 +29,11 @@ require_home() {
 # file that has its target.
 require_links() {
   local link target
-  for link in "$root"/ion/{backends,devices,platforms,policies}; do
+  for link in "$root"/ion/{backends,devices,platforms,policies,uapi}; do
     [[ -f $link && ! -L $link ]] || continue
     target=$(<"$link")
-    [[ $target == "../${link##*/}" ]] || die "$status_usage" "ion/${link##*/} has something else than a link: restore it, git checkout ion"
+    [[ $target == "../${link##*/}" || $target == "../third_party/ion_${link##*/}" ]] ||
+      die "$status_usage" "ion/${link##*/} has something else than a link: restore it, git checkout ion"
     say "ion/${link##*/} is a file, as this checkout has no symbolic links: it is made a link"
     ln -sf "$target" "$link"
   done

@@ -21,6 +21,9 @@ readonly peer_packages=(libavutil-dev libdrm-dev libgstreamer-plugins-base1.0-de
 # The contenders of the benchmarks.
 readonly bench_packages=(libboost-dev libconcurrentqueue-dev libdpdk-dev libgstreamer1.0-dev pkg-config)
 
+# The other build systems of tests/embedding.
+readonly embedding_packages=(cmake libabsl-dev meson ninja-build pkg-config)
+
 no_install=no
 
 # Takes --no-install out of a command's arguments, and leaves the array remaining; arguments after -- are not ours.

@@ -73,7 +73,7 @@ count_program() {
   end_part "$name"
 }
 
-test_embedding() { count_program embedding 'build and test a workspace that embeds this one' "$root/tests/embedding/run"; }
+test_embedding() { count_program embedding 'build and test projects that embed this one' "$root/tests/embedding/run"; }
 
 # have_kernel NAME KERNEL: boots the kernel once, which builds it if it is not cached. If it does not boot, counts the part NAME
 # as skipped or failed, and returns 1.
@@ -142,7 +142,10 @@ test_packages() {
   case $test_config in clang | noexcept | asan | tsan) needed+=("${clang_packages[@]}") ;; esac
   [[ -n $test_config || " $* " != *' host '* ]] || needed+=("${compile_packages[@]}" "${peer_packages[@]}")
   for part in "$@"; do
-    case $part in harness | guest) mapfile -t -O "${#needed[@]}" needed < <(guest_packages) ;; esac
+    case $part in
+      embedding) needed+=("${embedding_packages[@]}") ;;
+      harness | guest) mapfile -t -O "${#needed[@]}" needed < <(guest_packages) ;;
+    esac
   done
   need_packages "${needed[@]}" || [[ $no_install == no && -z $(missing_packages "${build_packages[@]}") ]] || exit "$status_packages"
 }
