@@ -58,7 +58,6 @@
 #include "ion/core/account.h"
 #include "ion/core/client_state.h"
 #include "ion/core/importing.h"
-#include "ion/core/manager_core.h"
 #include "ion/core/refusals.h"
 #include "ion/cpu_mapping.h"
 #include "ion/handle.h"
@@ -92,7 +91,8 @@ struct ClientOptions {
   bool recycle_as_is = false;
 };
 
-// Core: internal::ManagerCore of the Manager that made it.
+// Core: internal::ManagerCore of the Manager that made it. A file that names a Manager includes
+// ion/manager.h; this header alone is for templates over clients, and is the cheaper one.
 template <class Core>
 class Client {
  public:

@@ -14,12 +14,14 @@
 #define ION_ION_BASE_ERROR_H_
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <new>
 #include <optional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
-#include <variant>
 
 namespace ion {
 
@@ -202,35 +204,84 @@ class [[nodiscard]] Error {
 };
 static_assert(std::is_trivially_copyable_v<Error>);
 
+namespace internal {
+
+// The state of a Result: a union and its mark, as compilers take several times as long for a
+// std::variant. Trivially copyable if T is.
+template <class T, bool = std::is_trivially_copyable_v<T>>
+struct ResultState {
+  explicit ResultState(T made) noexcept : value(std::move(made)), ok(true) {}
+  explicit ResultState(const Error& failure) noexcept : error(failure), ok(false) {}
+
+  union {
+    T value;
+    Error error;
+  };
+  bool ok;
+};
+template <class T>
+struct ResultState<T, false> {
+  explicit ResultState(T made) noexcept : value(std::move(made)), ok(true) {}
+  explicit ResultState(const Error& failure) noexcept : error(failure), ok(false) {}
+  ResultState(ResultState&& other) noexcept : ok(other.ok) { Take(std::move(other)); }
+  ResultState(const ResultState& other)
+    requires std::is_copy_constructible_v<T>
+      : ok(other.ok) {
+    Take(other);
+  }
+  ResultState& operator=(ResultState other) noexcept {
+    if (ok) value.~T();
+    ok = other.ok;
+    Take(std::move(other));
+    return *this;
+  }
+  ~ResultState() {
+    if (ok) value.~T();
+  }
+
+  union {
+    T value;
+    Error error;
+  };
+  bool ok;
+
+ private:
+  // Requires: `ok` is the other's, and neither member is alive.
+  template <class Other>
+  void Take(Other&& other) {
+    if (ok) {
+      ::new (static_cast<void*>(std::addressof(value))) T(std::forward<Other>(other).value);
+    } else {
+      ::new (static_cast<void*>(std::addressof(error))) Error(other.error);
+    }
+  }
+};
+
+}  // namespace internal
+
 // A T, or the Error that prevented it. Reading the one that is not there is undefined: ask ok().
 template <class T>
 class [[nodiscard]] Result {
  public:
   // Both implicit, so that a function can return either.
   // NOLINTNEXTLINE(google-explicit-constructor)
-  Result(T value) noexcept : state_(std::in_place_index<1>, std::move(value)) {}
+  Result(T value) noexcept : state_(std::move(value)) {}
   // NOLINTNEXTLINE(google-explicit-constructor)
-  Result(const Error& error) noexcept : state_(std::in_place_index<0>, error) {}
+  Result(const Error& error) noexcept : state_(error) {}
 
-  bool ok() const noexcept { return state_.index() == 1; }
-  // No error where ok().
-  Error error() const noexcept { return ok() ? Error() : *std::get_if<0>(&state_); }
-  T& operator*() & noexcept { return Get(state_); }
-  const T& operator*() const& noexcept { return Get(state_); }
-  T&& operator*() && noexcept { return std::move(Get(state_)); }
-  T* operator->() noexcept { return &Get(state_); }
-  const T* operator->() const noexcept { return &Get(state_); }
+  // Returns true if the value is there.
+  bool ok() const noexcept { return state_.ok; }
+  // Returns the error; no error if ok().
+  Error error() const noexcept { return ok() ? Error() : state_.error; }
+  // The value. Requires: ok().
+  T& operator*() & noexcept { return state_.value; }
+  const T& operator*() const& noexcept { return state_.value; }
+  T&& operator*() && noexcept { return std::move(state_.value); }
+  T* operator->() noexcept { return std::addressof(state_.value); }
+  const T* operator->() const noexcept { return std::addressof(state_.value); }
 
  private:
-  // Does not test the caller's promise.
-  template <class State>
-  static auto& Get(State& state) noexcept {
-    auto* value = std::get_if<1>(&state);
-    if (value == nullptr) __builtin_unreachable();
-    return *value;
-  }
-
-  std::variant<Error, T> state_;
+  internal::ResultState<T> state_;
 };
 
 }  // namespace ion

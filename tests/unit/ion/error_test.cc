@@ -105,6 +105,29 @@ TEST_CASE("Result: gives a value away that cannot be copied") {
   CHECK(*taken == 7);
 }
 
+TEST_CASE("Result: is assigned a value or an error, whatever it was") {
+  const auto kept = std::make_shared<int>(7);
+  Result<std::shared_ptr<int>> result = kept;
+  const Result<std::shared_ptr<int>> copy = result;
+  CHECK(kept.use_count() == 3);
+  result = Denied();
+  CHECK(!result.ok());
+  CHECK(result.error().code() == EACCES);
+  CHECK(kept.use_count() == 2);
+  result = copy;
+  CHECK(*result == kept);
+  CHECK(result.error().ok());
+  Result<std::shared_ptr<int>> moved = std::move(result);
+  CHECK(*moved == kept);
+  CHECK(kept.use_count() == 3);
+}
+
+TEST_CASE("Result: is trivially copyable if its value is") {
+  static_assert(std::is_trivially_copyable_v<Result<uint64_t>>);
+  static_assert(std::is_copy_constructible_v<Result<std::string>>);
+  static_assert(!std::is_copy_constructible_v<Result<std::unique_ptr<int>>>);
+}
+
 TEST_CASE("ToStatus: keeps every errno") {
   for (int code = 1; code <= kLastErrno; ++code) {
     const absl::Status status = ion::ToStatus(Error(code, "open", {"memfd", Operation::kOpen}));
