@@ -26,6 +26,7 @@
 #include "ion/block.h"
 #include "ion/buffer.h"
 #include "ion/core/asker.h"
+#include "ion/core/reasons.h"
 #include "ion/core/refusals.h"
 #include "ion/core/region_domain.h"
 #include "ion/heap_id.h"
