@@ -305,6 +305,34 @@ TEST_CASE("libion: bad pointers are answered, and nothing stays behind") {
   CHECK(emulated.held_bytes() == held);
 }
 
+TEST_CASE("libion: an answer that cannot be written leaves nothing behind") {
+  const LeakCheck leaks;
+  const Client client;
+  const int handle = client.Allocate();
+  const uint64_t held = emulated.held_bytes();
+  void* const page =
+      ::mmap(nullptr, PageBytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(page != MAP_FAILED);
+  // The argument can be read only.
+  const auto ask = [&](int fd, unsigned long request, const auto& data) {
+    ::mprotect(page, PageBytes(), PROT_READ | PROT_WRITE);
+    std::memcpy(page, &data, sizeof(data));
+    ::mprotect(page, PageBytes(), PROT_READ);
+    return emulated.Ioctl(fd, request, page);
+  };
+  const UniqueFd modern(static_cast<int>(emulated.Open(Abi::kModern, O_CLOEXEC)));
+  const UniqueFd heap(static_cast<int>(emulated.Open(Abi::kDmaHeap, O_CLOEXEC)));
+  CHECK(ask(client.fd(), ION_IOC_ALLOC, ion_allocation_data{Bytes(), 0, kSystem, 0, 0}) == -EFAULT);
+  CHECK(ask(client.fd(), ION_IOC_SHARE, ion_fd_data{handle, -1}) == -EFAULT);
+  CHECK(ask(modern.get(), ION_IOC_NEW_ALLOC, ion_new_allocation_data{Bytes(), kSystem, 0, 0, 0}) ==
+        -EFAULT);
+  CHECK(ask(modern.get(), ION_IOC_HEAP_QUERY, ion_heap_query{}) == -EFAULT);
+  CHECK(ask(heap.get(), DMA_HEAP_IOCTL_ALLOC,
+            dma_heap_allocation_data{Bytes(), 0, O_RDWR | O_CLOEXEC, 0}) == -EFAULT);
+  CHECK(::munmap(page, PageBytes()) == 0);
+  CHECK(emulated.held_bytes() == held);
+}
+
 TEST_CASE("libion: bad descriptors, handles, masks and sizes are answered as the kernel does") {
   const LeakCheck leaks;
   const Client client;
