@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 # Copyright the ion authors
 #
-# Usage: debian_source.sh PACKAGE CACHE
-# Unpacks Debian's source package PACKAGE into the current directory. The package itself is kept in CACHE/PACKAGE, so
-# that only the first run needs the network.
+# Usage: debian_source.sh PACKAGE CACHE [SUITE]
+# Unpacks Debian's source package PACKAGE into the current directory, that of the machine's own suite or of SUITE. The package
+# itself is kept in CACHE/PACKAGE, so that only the first run needs the network.
 #
 # apt verifies the archive's signature and the sum of the .dsc when it fetches; dpkg-source verifies the sums that the
 # .dsc states, each time. A kept package that fails the latter is fetched anew; of the former nothing is left, so a
@@ -16,6 +16,7 @@ set -euo pipefail
 
 package=$1
 cache=$2
+suite=${3:-}
 
 fail() {
   echo "debian_source: $*" >&2
@@ -26,12 +27,16 @@ need() {
   command -v "$1" >/dev/null || fail "$1 is missing: install the Debian package '$2'."
 }
 
+source_repositories() {
+  if [[ -z $suite ]]; then machine_repositories deb-src; else suite_repository "$suite" | sed 's/^deb /deb-src /'; fi
+}
+
 fetch() {
   need apt-get apt
   local new="$cache/$package.new"
   rm -rf "$new"
   mkdir -p "$new" "$cache/apt"
-  machine_repositories deb-src >"$cache/apt/sources.list"
+  source_repositories >"$cache/apt/sources.list"
   [[ -s "$cache/apt/sources.list" ]] ||
     fail "apt knows no repository: add one to /etc/apt/sources.list.d, then run apt-get update."
   private_apt "$cache/apt" apt-get update >&2 || fail "apt-get update failed: check the network and the machine's apt sources (above)."

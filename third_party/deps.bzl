@@ -23,13 +23,17 @@ def _maybe(rule, name, **kwargs):
     if not native.existing_rule(name):
         rule(name = name, **kwargs)
 
-def ion_deps():
-    """Declares each repository that the workspace does not have yet."""
-    _maybe(debian_source, "com_google_absl", package = "abseil")
-    _maybe(debian_source, "com_github_google_benchmark", package = "benchmark")
-    _maybe(debian_source, "doctest", package = "doctest")
-    _maybe(linux_uapi, "ion_linux_uapi", headers = ["dma-buf", "dma-heap", "udmabuf"])
-    _maybe(
+def _declare(rule, name, **kwargs):
+    rule(name = name, **kwargs)
+
+def system_repositories(declare = _declare):
+    """Declares what the system has: libraries that tests, benchmarks and examples use if they are there.
+
+    Args:
+      declare: a function of a rule, a name and the rule's arguments.
+    """
+    declare(linux_uapi, "ion_linux_uapi", headers = ["dma-buf", "dma-heap", "udmabuf"])
+    declare(
         system_library,
         "ion_png",
         library = "png",
@@ -37,36 +41,36 @@ def ion_deps():
         define = "ION_HAVE_PNG",
         linkopts = ["-lpng", "-lz", "-lm"],
     )
-    _maybe(
+    declare(
         system_library,
         "ion_boost_lockfree",
         library = "boost_lockfree",
         header = "/usr/include/boost/lockfree/stack.hpp",
         define = "ION_HAVE_BOOST_LOCKFREE",
     )
-    _maybe(
+    declare(
         system_library,
         "ion_concurrentqueue",
         library = "concurrentqueue",
         header = "/usr/include/concurrentqueue/concurrentqueue.h",
         define = "ION_HAVE_CONCURRENTQUEUE",
     )
-    _maybe(
+    declare(
         system_library,
         "ion_nlohmann_json",
         library = "nlohmann_json",
         header = "/usr/include/nlohmann/json.hpp",
         define = "ION_HAVE_NLOHMANN_JSON",
     )
-    _maybe(dpdk, "ion_dpdk")
-    _maybe(
+    declare(dpdk, "ion_dpdk")
+    declare(
         pkg_config_library,
         "ion_libavutil",
         library = "libavutil",
         package = "libavutil",
         define = "ION_HAVE_LIBAVUTIL",
     )
-    _maybe(
+    declare(
         pkg_config_library,
         "ion_gstreamer_video",
         library = "gstreamer_video",
@@ -74,14 +78,14 @@ def ion_deps():
         define = "ION_HAVE_GSTREAMER_VIDEO",
         include_ends = ["/gstreamer-1.0", "/glib-2.0", "/glib-2.0/include"],
     )
-    _maybe(
+    declare(
         system_library,
         "ion_libdrm",
         library = "libdrm",
         header = "/usr/include/libdrm/drm_fourcc.h",
         define = "ION_HAVE_LIBDRM",
     )
-    _maybe(
+    declare(
         pkg_config_library,
         "ion_gstreamer",
         library = "gstreamer",
@@ -89,6 +93,13 @@ def ion_deps():
         define = "ION_HAVE_GSTREAMER",
         include_ends = ["/gstreamer-1.0", "/glib-2.0", "/glib-2.0/include"],
     )
+
+def ion_deps():
+    """Declares each repository that the workspace does not have yet."""
+    _maybe(debian_source, "com_google_absl", package = "abseil")
+    _maybe(debian_source, "com_github_google_benchmark", package = "benchmark")
+    _maybe(debian_source, "doctest", package = "doctest")
+    system_repositories(_maybe)
     _maybe(debian_platforms, "platforms")
     _maybe(rules_cc_shim, "rules_cc")
     _maybe(coverage_stub, "remote_coverage_tools")

@@ -27,8 +27,11 @@ with_privilege() {
 
 # enter DIRECTORY CMD…: chroot as root, with the environment of nobody.
 enter() {
+  # Some packages, Java's among them, can be configured only with a /proc. It is this shell's own, and goes with it.
+  # shellcheck disable=SC2016  # The inner shell expands these.
   with_privilege env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive \
-    ${http_proxy:+"http_proxy=$http_proxy"} chroot "$@"
+    ${http_proxy:+"http_proxy=$http_proxy"} unshare --mount --propagation private -- \
+    bash -euc 'mount -t proc proc "$1/proc" && exec chroot "$@"' enter "$@"
 }
 
 mirror_of() (

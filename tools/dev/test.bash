@@ -151,7 +151,7 @@ test_packages() {
 }
 
 test_command() {
-  local parts=(host embedding harness guest) words=() part kernel
+  local parts=(host embedding harness guest newer) words=() part each kernel
   while (($#)); do
     case $1 in
       --config=?*) test_config=${1#--config=} ;;
@@ -162,18 +162,19 @@ test_command() {
   done
   part=${words[0]:-} kernel=${words[1]:-}
   case $part in
-    '') ;;
-    host | embedding | harness | guest) parts=("$part") ;;
+    '' | all) ;;
+    host | embedding | harness | guest | newer) parts=("$part") ;;
     *) test_usage "there is no part '$part'" ;;
   esac
   [[ -z $kernel || $part == guest ]] && ((${#words[@]} <= 2)) || test_usage "'${words[-1]}' is one word too many"
   [[ -z $test_config || $part == host ]] || test_usage "--config goes with ./dev test host"
   test_packages "${parts[@]}"
 
-  for part in "${parts[@]}"; do
-    case $part in
+  for each in "${parts[@]}"; do
+    case $each in
       guest) for kernel in ${kernel:-$(kernels)}; do test_guest "$kernel"; done ;;
-      *) "test_$part" ;;
+      newer) if [[ -n $part ]]; then test_newer; else skip_part newer 'it takes a root of another suite: ./dev test newer, or all'; fi ;;
+      *) "test_$each" ;;
     esac
   done
   bound_build_cache
