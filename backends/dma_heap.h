@@ -33,7 +33,6 @@
 #include <cstdint>
 #include <cstring>
 #include <iterator>
-#include <list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -131,6 +130,13 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
                  std::string directory) noexcept
       : DmaBufBackend<Sys>(kName, sys, std::move(shared)), directory_(std::move(directory)) {}
 
+  // Not constexpr, as std::ranges::sort is: compilers instantiate that for every file that includes
+  // this header, and a function like this one only where a backend is opened.
+  template <class List>
+  static void Sort(List& list) {
+    std::ranges::sort(list);
+  }
+
   // Its entries, sorted.
   Error ReadDirectory(std::vector<std::string>& names) {
     const Origin origin{kName, Operation::kOpen, directory_};
@@ -151,7 +157,7 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
         at += entry->d_reclen;
       }
     }
-    std::ranges::sort(names);
+    Sort(names);
     return {};
   }
 
@@ -324,14 +330,14 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
     if (group.size() == 1 && (first.name == first.entry || first.name.empty())) {
       return traits.aliases;
     }
-    Names* const names = &names_.emplace_back();
+    Names* const names = names_.emplace_back(std::make_unique<Names>()).get();
     for (const Node* node : group) {
       names->texts.push_back(node->entry);
       if (!node->name.empty()) names->texts.push_back(node->name);
     }
     names->views.assign(names->texts.begin(), names->texts.end());
     names->views.insert(names->views.end(), traits.aliases.begin(), traits.aliases.end());
-    std::ranges::sort(names->views);
+    Sort(names->views);
     names->views.erase(std::unique(names->views.begin(), names->views.end()), names->views.end());
     return names->views;
   }
@@ -381,9 +387,9 @@ class DmaHeapBackend : public DmaBufBackend<Sys> {
   };
 
   std::string directory_;
-  std::vector<Seen> seen_;            // under list_mutex
-  std::vector<ScopedFd<Sys>> nodes_;  // of heaps(), in the same order
-  std::list<Names> names_;            // that heaps() point at
+  std::vector<Seen> seen_;                     // under list_mutex
+  std::vector<ScopedFd<Sys>> nodes_;           // of heaps(), in the same order
+  std::vector<std::unique_ptr<Names>> names_;  // that heaps() point at
 };
 static_assert(BackendCheck<DmaHeapBackend<>>::kOk);
 
