@@ -43,7 +43,7 @@ class OwnDeviceMemory {
                 "ion: the callable is `Result<UniqueFd>(uint64_t bytes) noexcept`");
 
  public:
-  static constexpr Sample kSamples[] = {Sample::kOwn};
+  static constexpr Sample kSamples[1] = {Sample::kOwn};
 
   explicit OwnDeviceMemory(Export make, const Sys& sys = {}) noexcept
       : make_(std::move(make)), sys_(sys) {}

@@ -50,7 +50,7 @@ namespace ion {
 template <Syscalls Sys = LinuxSyscalls>
 class PageMemory {
  public:
-  static constexpr Sample kSamples[] = {Sample::kForward, Sample::kReversed};
+  static constexpr Sample kSamples[2] = {Sample::kForward, Sample::kReversed};
 
   using Options = typename UdmabufBackend<Sys>::Options;
 

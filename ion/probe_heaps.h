@@ -70,7 +70,7 @@ Error LendBuffer(ClientRef client, HeapId heap, uint64_t bytes, bool contiguous,
 // (ion/guarantees.h). Memory that is known not to be is refused.
 class HeapMemory {
  public:
-  static constexpr Sample kSamples[] = {Sample::kContiguous};
+  static constexpr Sample kSamples[1] = {Sample::kContiguous};
 
   HeapMemory(ClientRef client, HeapId heap) noexcept : client_(client), heap_(heap) {}
 

@@ -74,10 +74,11 @@ template class ion::CpuAccess<ion::Direction::kReadWrite>;
 template class ion::CpuMapping<ion::MapMode::kReadOnly>;
 template class ion::CpuMapping<ion::MapMode::kWritable>;
 
-namespace {
+namespace ion_use {
 
+// Of no unnamed namespace: nothing calls it.
 template <class M>
-[[maybe_unused]] absl::Status Use(M& manager) {
+absl::Status Use(M& manager) {
   absl::StatusOr<typename M::Client> client = manager.CreateClient({.name = "client"});
   if (!client.ok()) return client.status();
   absl::StatusOr<ion::Buffer> lease = client->Allocate({.bytes = 1});
@@ -114,4 +115,4 @@ template <class M>
 template absl::Status Use(Whole&);
 template absl::Status Use(Any&);
 
-}  // namespace
+}  // namespace ion_use

@@ -383,8 +383,8 @@ TEST_CASE("IonLegacyBackend: a board's own command goes to ION_IOC_CUSTOM") {
   Fixture f;
   auto backend = f.Open();
   REQUIRE(Told(backend.error()) == "ok");
-  CHECK(Told(backend->Custom(7, UINT64_MAX)) == "ok");
-  CHECK(f.driver.custom == std::pair{7u, UINT64_MAX});
+  CHECK(Told(backend->Custom(7, SIZE_MAX)) == "ok");
+  CHECK(f.driver.custom == std::pair{7u, uint64_t{SIZE_MAX}});
 }
 
 TEST_CASE("IonLegacyBackend: a 32-bit program's layout, whose argument holds no more than a word") {
@@ -407,7 +407,8 @@ TEST_CASE("IonLegacyBackend: a 32-bit program gets no part of what its word cann
   const size_t before = f.driver.allocations.size();
   Block block;
   const Error error = backend->Allocate(1, 4096_MiB + PageBytes(), Flags::kNone, {}, block);
-  CHECK(Kind(error) == "ENOMEM allocate");
+  // A 32-bit test asks for more than there are addresses.
+  CHECK(Kind(error) == (sizeof(size_t) == 4 ? "EINVAL allocate" : "ENOMEM allocate"));
   CHECK(f.driver.allocations.size() == before);
 }
 
@@ -420,7 +421,7 @@ TEST_CASE("IonLegacyBackend: a layout of pointers, and one with its fields in an
     REQUIRE(Told(backend->Allocate(0, 1, Flags::kCached, {}, block)) == "ok");
     CHECK(f.driver.allocations.back().flags ==
           (ion_uapi::kFlagCached | ion_uapi::kFlagCachedNeedsSync));
-    CHECK(block.cookie > UINT32_MAX);
+    if constexpr (sizeof(uintptr_t) > 4) CHECK(block.cookie > UINT32_MAX);
     CHECK(Told(backend->Release(block)) == "ok");
   };
   Fixture<Pointers> pointers;
