@@ -45,8 +45,8 @@
 #include "ion/base/memory_limit.h"
 #include "ion/base/status.h"
 #include "ion/base/syscalls.h"
-#include "third_party/ion_uapi/dma_buf.h"
-#include "third_party/ion_uapi/ion_legacy.h"
+#include "ion/uapi/dma_buf.h"
+#include "ion/uapi/ion_legacy.h"
 
 namespace ion::compat {
 

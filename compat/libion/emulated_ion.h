@@ -69,9 +69,9 @@
 #include "ion/heap_id.h"
 #include "ion/platforms/heaps.h"
 #include "ion/request.h"
-#include "third_party/ion_uapi/dma_buf.h"
-#include "third_party/ion_uapi/ion.h"
-#include "third_party/ion_uapi/ion_legacy.h"
+#include "ion/uapi/dma_buf.h"
+#include "ion/uapi/ion.h"
+#include "ion/uapi/ion_legacy.h"
 
 namespace ion::compat {
 

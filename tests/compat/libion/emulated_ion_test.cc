@@ -44,11 +44,11 @@
 #include "ion/base/bytes.h"
 #include "ion/base/fd.h"
 #include "ion/base/fd_socket.h"
+#include "ion/uapi/ion.h"
+#include "ion/uapi/ion_legacy.h"
 #include "tests/support/child.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/leak_check.h"
-#include "third_party/ion_uapi/ion.h"
-#include "third_party/ion_uapi/ion_legacy.h"
 
 namespace ion::compat {
 namespace {
