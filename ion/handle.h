@@ -130,6 +130,7 @@ class HandleTable {
   Entry* Expected() noexcept {
     if (!in_order_) return nullptr;
     const uint32_t at = entries_[last_].after;
+    if (at == kNone) return nullptr;
     return entries_[at].count == 0 || entries_[at].count == UINT32_MAX ? nullptr : &entries_[at];
   }
   void Came(const Entry& entry, bool known) noexcept {
@@ -165,6 +166,11 @@ class HandleTable {
   // The lease of an entry whose count went to 0. Requires: the entry is in use.
   Buffer Remove(Entry& entry) noexcept {
     Unlink(entry);
+    if (IndexOf(entry) == last_) {
+      last_ = kNone;
+      in_order_ = false;
+    }
+    entry.after = kNone;
     entry.count = 0;
     entry.identity = {};
     --in_use_;
