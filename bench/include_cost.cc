@@ -143,7 +143,7 @@ std::vector<std::string> PublicHeaders(const fs::path& runfiles) {
 }
 
 void Register(const Compiler& compiler, const fs::path& runfiles) {
-  const auto add = [&](const std::string& name, std::vector<std::string> headers) {
+  const auto add = [&](const std::string& name, const std::vector<std::string>& headers) {
     return benchmark::RegisterBenchmark(
                name.c_str(),
                [&compiler, headers](benchmark::State& state) { Include(state, compiler, headers); })

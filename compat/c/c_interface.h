@@ -222,8 +222,7 @@ class CInterface {
         if (!created.ok()) return created.status();
         return Give(clients_, std::make_shared<ClientPart>(part, *std::move(created)), client);
       };
-      const absl::Status made =
-          internal::WithMemory(make, [] { return NoMemory(Operation::kClient); });
+      absl::Status made = internal::WithMemory(make, [] { return NoMemory(Operation::kClient); });
       if (!made.ok()) {
         const std::lock_guard lock(mutex_);
         --part->clients;
@@ -416,7 +415,7 @@ class CInterface {
                        const std::lock_guard client_lock(part->mutex);
                        const absl::StatusOr<Handle> handle = part->client.Import(FdRef(fd));
                        if (!handle.ok()) return handle.status();
-                       const absl::Status given =
+                       absl::Status given =
                            internal::WithMemory([&] { return AddImport(part, *handle, buffer); },
                                                 [] { return NoMemory(Operation::kImport); });
                        if (!given.ok()) part->client.Free(*handle).IgnoreError();
@@ -637,8 +636,8 @@ class CInterface {
         part = at->second;
         ++part->buffers;  // from here on it stays open
       }
-      const absl::Status made = internal::WithMemory([&]() -> absl::Status { return make(part); },
-                                                     [&] { return NoMemory(operation); });
+      absl::Status made = internal::WithMemory([&]() -> absl::Status { return make(part); },
+                                               [&] { return NoMemory(operation); });
       if (!made.ok()) {
         *buffer = nullptr;
         const std::lock_guard lock(mutex_);
