@@ -30,8 +30,8 @@ check "the status for an interface that is none" 1 "$status"
 check "its sentence" "c_buffer: any nosuch: open (no backend here has this name): EINVAL: name those of Options().order" "$refusal"
 
 declared=$(grep -oE '^int ion_c_[a-z_]+' "$header" | cut -d ' ' -f 2 | sed 's/$/@@ION_C_0.1/' | sort)
-check "the exported functions" "$declared" "$(nm -D --defined-only "$library" | awk '$2 == "T" { print $3 }' | sort)"
-check "what else is exported" "ION_C_0.1" "$(nm -D --defined-only "$library" | awk '$2 != "T" { print $3 }' | sort)"
+check "the exported functions" "$declared" "$(nm -Dg --defined-only "$library" | awk '$2 == "T" { print $3 }' | sort)"
+check "what else is exported" "ION_C_0.1" "$(nm -Dg --defined-only "$library" | awk '$2 != "T" { print $3 }' | sort)"
 
 echo "$passed passed, $failed failed, 0 skipped"
 exit "$((failed > 0))"

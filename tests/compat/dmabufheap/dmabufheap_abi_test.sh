@@ -40,7 +40,7 @@ DmabufHeapCpuSyncStart
 FreeDmabufHeapBufferAllocator
 MapDmabufHeapNameToIonHeap"
 check "the exported functions" "$exported" \
-  "$(nm -DC --defined-only "$library" | sed -E -e 's/^[0-9a-f]+ . //' -e 's/\[abi:cxx11\]//' -e 's/\(.*//' | sort)"
+  "$(nm -DCg --defined-only "$library" | sed -E -e 's/^[0-9a-f]+ . //' -e 's/\[abi:cxx11\]//' -e 's/\(.*//' | sort)"
 
 symbols="_ZN15BufferAllocator10CpuSyncEndEj8SyncTypeRKNSt3__18functionIFiiiPvEEES3_
 _ZN15BufferAllocator11AllocSystemEbmjm
