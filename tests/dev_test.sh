@@ -308,6 +308,58 @@ esac'
   check 'and what the guest said' says 1 'panicked: an example'
 }
 
+# A list of three rows. The first compiler has its package and refuses 32 bits, the second has none, the third is good.
+test_matrix() {
+  local copy=$tmp/matrix n
+  mkdir -p "$copy/ion" "$copy/tests/builds" "$tmp/cache"/root-{one,two}
+  cp -rL dev tools "$copy"
+  printf '%s\tsomelib\t%s\t%s\t%s\n' g++-1 one '20 20-m32' g++-1 clang-2 one 20 clang-2 g++-3 two '20-lto 23-bare' g++-3 >"$copy/tools/dev/matrix.tsv"
+  for n in {1..60}; do echo '// A header.' >"$copy/ion/$n.h"; done
+  echo 'int use;' >"$copy/tests/builds/use.cc"
+  printf '%s\n' before '<!-- ./dev matrix fills this table -->' '| an old row |' '<!-- the end of that table -->' after >"$copy/README.md"
+  fake dpkg-query <<'END'
+#!/bin/sh
+case $* in
+  *Version*) echo 20991231.0-1 ;;
+  *--admindir*) for package; do echo "installed $package"; done ;;
+  *) echo installed ;;
+esac
+END
+  fake sudo <<<$'#!/bin/sh\nwhile [ "$1" = -n ]; do shift; done\nexec "$@"'
+  fake unshare <<'END'
+#!/bin/sh
+case $* in
+  *'apt-cache policy clang-2') echo '  Candidate: (none)' ;;
+  *'apt-cache policy '*) echo '  Candidate: 1' ;;
+  *' g++-1 '*-m32*) echo 'a.h:1: error: too long' && exit 1 ;;
+esac
+echo "$*" >>"${0%/*}/../built"
+END
+  ION_CACHE=$tmp/cache run "$copy/dev" matrix
+  check 'the matrix counts its builds' ends 1 'matrix: 3 ok, 1 failed, 1 skipped'
+  check 'one that fails is named' says 1 'FAILED g++-1 somelib one 20-m32:'
+  check 'with its errors' says 1 'a.h:1: error: too long'
+  check 'a compiler that is not to be had is skipped, with the reason' says 1 "SKIPPED clang-2 somelib: Debian's one has no package clang-2"
+  check 'a build without exceptions has the options of one' grep -q -- ' g++-3 -std=c++2b -Wall .* -fno-exceptions -fno-rtti ' "$tmp/built"
+  check 'the table is in the README' grep -qxF '| g++-1 | somelib | one | 20991231 | ok |  | FAILED |  |  |  |  |  |' "$copy/README.md"
+  check 'in place of the old one' [ "$(grep -c 'an old row' "$copy/README.md")" = 0 ]
+  check 'between what was there' [ "$(sed -n '1p;$p' "$copy/README.md" | paste -sd ' ')" = 'before after' ]
+  ION_CACHE=$tmp/cache run "$copy/dev" matrix --check
+  check 'a failure in the table is found' complains 1 'README.md has another table'
+  fake unshare <<<$'#!/bin/sh\necho "  Candidate: 1"'
+  ION_CACHE=$tmp/cache run "$copy/dev" matrix 'g..-1 '
+  check 'some rows can be built alone' ends 0 'matrix: 2 ok, 0 failed, 0 skipped'
+  check 'and the others keep what they had' [ "$(grep -c '^| [cg].* somelib ' "$copy/README.md")" = 3 ]
+  ION_CACHE=$tmp/cache run "$copy/dev" matrix --check
+  check 'a table of the list is well' exited 0
+  sed -i 's/20-lto/23-lto/' "$copy/tools/dev/matrix.tsv"
+  ION_CACHE=$tmp/cache run "$copy/dev" matrix --check
+  check 'one of another list is not' complains 1 'README.md has another table'
+  run "$copy/dev" matrix nothing
+  check 'a pattern that no row matches is told' complains 2 "no row matches 'nothing'"
+  rm "$tmp/bin/unshare"
+}
+
 # A benchmark program that leaves the file it is asked for, and says what else it was given; a report that says how it was
 # called, and that a goal is missed.
 test_bench() {
@@ -432,6 +484,7 @@ test_counting
 test_build_cache
 test_guest_runner
 test_guest
+test_matrix
 test_bench
 test_compdb
 test_links

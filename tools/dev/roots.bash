@@ -9,6 +9,7 @@
 #
 #   need_root SUITE PACKAGE…   makes the root and installs what it lacks; if it cannot, returns 1 and sets root_refusal to the reason
 #   in_root SUITE CMD…         runs CMD in the root; see there
+#   root_offers SUITE PACKAGE  returns true if the suite has the package
 #   root_of SUITE              prints the path
 
 readonly root_packages=(debian-archive-keyring debootstrap)
@@ -25,13 +26,14 @@ with_privilege() {
   "${prefix[@]}" "$@"
 }
 
-# enter DIRECTORY CMD…: chroot as root, with the environment of nobody.
+# enter DIRECTORY CMD…: chroot as root, with an environment of its own.
 enter() {
+  local directory=$1
+  shift
   # Some packages, Java's among them, can be configured only with a /proc. It is this shell's own, and goes with it.
   # shellcheck disable=SC2016  # The inner shell expands these.
-  with_privilege env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive \
-    ${http_proxy:+"http_proxy=$http_proxy"} unshare --mount --propagation private -- \
-    bash -euc 'mount -t proc proc "$1/proc" && exec chroot "$@"' enter "$@"
+  with_privilege unshare --mount --propagation private -- bash -euc 'mount -t proc proc "$1/proc" && exec chroot "$@"' enter "$directory" \
+    env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C DEBIAN_FRONTEND=noninteractive ${http_proxy:+"http_proxy=$http_proxy"} "$@"
 }
 
 mirror_of() (
@@ -85,6 +87,9 @@ install_in_root() {
     enter "$directory" apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@" &&
     enter "$directory" apt-get clean
 }
+
+# Returns true if apt in the root knows a version of PACKAGE.
+root_offers() { grep -qE '^  Candidate: [^(]' <<<"$(enter "$(root_of "$1")" apt-cache policy "$2")"; }
 
 # The reason that a log of apt's or debootstrap's gives.
 reason_in() { grep -m 1 -E '^[EW]: ' "$1" || tail -n 1 "$1"; }
