@@ -3,7 +3,7 @@
 #
 # File: tools/dev/matrix.bash
 #
-# ./dev matrix: every public header, and what tests/builds/use.cc makes of them, compiled without a warning by the compilers of
+# ./dev matrix: every public header, and the uses of tests/builds/use.cc, compiled without a warning by the compilers of
 # several suites of Debian (matrix.tsv), each with its suite's Abseil, in the roots of roots.bash. Fills the table of README.md.
 # Sourced by `dev`.
 
@@ -17,10 +17,10 @@ readonly matrix_begin='<!-- ./dev matrix fills this table -->' matrix_end='<!-- 
 # Prints the rows whose first three columns, with blanks between them, match the pattern.
 matrix_rows() { awk -F '\t' -v pattern="$1" '!/^#/ && $1 " " $2 " " $3 ~ pattern' "$matrix_list"; }
 
-# Writes the two sources into the scratch directory: all headers, and those with what is made of them.
+# Writes the two sources into the scratch directory: all headers, and those with their uses.
 make_matrix_sources() {
   (cd "$root" && find -L ion -name '*.h' | LC_ALL=C sort | sed 's/.*/#include "&"/') >"$scratch/headers.cc"
-  [[ $(wc -l <"$scratch/headers.cc") -gt 50 ]] || die "$status_failed" "where are the headers? ion/ has links to backends/, devices/, platforms/ and policies/"
+  [[ $(wc -l <"$scratch/headers.cc") -gt 50 ]] || die "$status_failed" "no headers were found: ion/ has links to backends/, devices/, platforms/ and policies/"
   cat "$scratch/headers.cc" "$root/tests/builds/use.cc" >"$scratch/unit.cc"
 }
 
