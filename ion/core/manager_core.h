@@ -430,21 +430,21 @@ class ManagerCore {
   [[gnu::noinline]] void ReleaseToDepot(Block& block, LeaseToken token) noexcept {
     if (InChild()) return LetGo(block);
     if constexpr (kRecycles) {
+      // A device uses it: its recycler sets it aside, so that the next request does not find it.
+      bool in_use = false;
       if (token.pool() != 0 && token.lent()) {
         token = token.NotLent();
         // Others may hold an imported block, as a kept one.
         if (block.Marked(Block::kImported)) {
           token = LeaseToken::Of(token.account(), 0, 0);
-        } else if (HasPendingFence(backend_, block)) {
-          // Its recycler sets it aside: the next request does not find it.
-          return ReleaseSlow(block, token);
-        } else if (recycling_.template Release</*kToDepot=*/false>(block, token)) {
-          return;
+        } else {
+          in_use = HasPendingFence(backend_, block);
+          if (!in_use && recycling_.template Release</*kToDepot=*/false>(block, token)) return;
         }
       }
       // Once the block lies in a pool, somebody else may take it from there, and be our last owner.
       owners_.fetch_add(1, std::memory_order_relaxed);
-      if (abandoned_.load(std::memory_order_relaxed) ||
+      if (in_use || abandoned_.load(std::memory_order_relaxed) ||
           !recycling_.template Release</*kToDepot=*/true>(block, token)) {
         ReleaseSlow(block, token);
       }
