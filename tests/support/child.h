@@ -21,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <string>
@@ -29,6 +30,28 @@
 #include "ion/base/fd.h"
 
 namespace ion::testing {
+
+// Whether a child may allocate that was forked while other threads did: AddressSanitizer copies the
+// locks of its allocator as they were, and the child may wait for one without end.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool kAllocatesAmongThreads = false;
+#elif defined(__has_feature)
+inline constexpr bool kAllocatesAmongThreads = !__has_feature(address_sanitizer);
+#else
+inline constexpr bool kAllocatesAmongThreads = true;
+#endif
+
+// Ends this process after so many seconds, also where it blocks every signal that can be blocked.
+inline void EndAfter(int seconds) {
+  struct sigevent event {};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGKILL;
+  const itimerspec once{.it_interval = {}, .it_value = {.tv_sec = seconds, .tv_nsec = 0}};
+  timer_t timer;
+  if (::timer_create(CLOCK_MONOTONIC, &event, &timer) != 0 ||
+      ::timer_settime(timer, 0, &once, nullptr) != 0)
+    ::_exit(1);
+}
 
 struct ChildEnd {
   int exit_code = -1;  // 0: the function returned no sentence
@@ -89,7 +112,7 @@ class Child {
     const rlimit no_core{0, 0};
     ::setrlimit(RLIMIT_CORE, &no_core);
     ::dup2(text, STDERR_FILENO);
-    ::alarm(120);
+    EndAfter(120);
   }
 
   pid_t pid_ = -1;

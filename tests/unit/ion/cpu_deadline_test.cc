@@ -351,7 +351,7 @@ void WithDevice(Direction direction, F f) {
   }
   if (!Device().exists()) return Skip("no sw_sync");
   const ChildEnd end = RunInChild([&]() -> std::string {
-    ::alarm(60);
+    EndAfter(60);
     auto mine = Open<M>();
     auto client = Make(mine);
     Device device;

@@ -380,7 +380,7 @@ TEST_CASE_TEMPLATE("PooledHeap: a real fence that a lease leaves behind stops no
   f.client.reset();
   f.manager.reset();
   const ChildEnd end = RunInChild([]() -> std::string {
-    ::alarm(60);
+    EndAfter(60);
     return LeaveARealFence<P>();
   });
   if (end.text == "skip") return Skip("no DMA_BUF_IOCTL_IMPORT_SYNC_FILE");
