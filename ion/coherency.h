@@ -54,6 +54,7 @@
 #include "ion/base/direction.h"
 #include "ion/base/error.h"
 #include "ion/base/known.h"
+#include "ion/sync_counts.h"
 
 namespace ion {
 
@@ -78,13 +79,6 @@ enum class Holders : uint8_t {
 
 class CoherencyState {
  public:
-  struct Counts {
-    uint64_t begins = 0;         // sent
-    uint64_t ends = 0;           // sent
-    uint64_t elided_begins = 0;  // scopes that were opened without one
-    uint64_t elided_ends = 0;    // scopes that were closed without one, then or later
-  };
-
   // A buffer that nobody uses. `cached`: of the CPU's mapping.
   constexpr explicit CoherencyState(Known cached = {}) noexcept : cached_(cached) {}
 
@@ -185,7 +179,7 @@ class CoherencyState {
   }
 
   // The number of begins and ends that were sent, and left out.
-  constexpr const Counts& counts() const noexcept { return counts_; }
+  constexpr const SyncCounts& counts() const noexcept { return counts_; }
   // True if a scope of the CPU is open.
   constexpr bool open() const noexcept { return cpu_.any(); }
   // True if a device uses the buffer.
@@ -286,7 +280,7 @@ class CoherencyState {
     return {};
   }
 
-  Counts counts_;
+  SyncCounts counts_;
   Users cpu_;       // scopes of the CPU
   Users past_;      // devices past the caches
   Users snooping_;  // devices through them

@@ -131,6 +131,7 @@ OWN = [
     "slab.h",
     "status.h",
     "stream.h",
+    "sync_counts.h",
     "syscalls.h",
     "version.h",
     "wiped_pages.h",

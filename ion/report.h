@@ -10,6 +10,7 @@
 //   std::fputs(ion::HeapText(report, ion::HeapId{0}).c_str(), stderr);   // ION's heaps/<name>
 //   std::fputs(ion::ClientText(report, "camera").c_str(), stderr);       // ION's clients/<name>
 //   std::fputs(ion::PoolText(report).c_str(), stderr);
+//   std::fputs(ion::SyncText(report).c_str(), stderr);                   // flushes sent, left out
 //
 // Each buffer's line is consistent in itself; different lines may be of different moments. The data
 // has names as they were given; a text has them escaped (ion/base/printable.h).
@@ -35,6 +36,7 @@
 #include "ion/base/printable.h"
 #include "ion/heap_id.h"
 #include "ion/recycling.h"
+#include "ion/sync_counts.h"
 
 namespace ion {
 
@@ -56,6 +58,7 @@ struct BufferReport {
   const char* file = "";  // which line allocated or imported it
   uint32_t line = 0;
   bool orphaned = false;  // its client, or its handle, is gone: a lease or a mapping keeps it
+  std::optional<SyncCounts> syncs;  // none: no stream has it, so that each scope is told of
 };
 
 // The number of buffers that a client has, and its limit (ClientOptions::max_buffers): those of the
@@ -172,6 +175,21 @@ inline std::string PoolText(const Report& report) {
   }
   if (report.unpooled != 0) {
     absl::StrAppend(&text, "no pool was left for ", report.unpooled, " leases\n");
+  }
+  return text;
+}
+
+// The begins and ends of CPU access that the kernel was told of, and those that were left out: a line
+// for each buffer of a stream.
+inline std::string SyncText(const Report& report) {
+  std::string text = internal::Format("%16s %16s %12s %10s %10s %10s %10s\n", "client", "buffer",
+                                      "size", "begins", "ends", "no begin", "no end");
+  for (const BufferReport& buffer : report.buffers) {
+    if (!buffer.syncs.has_value()) continue;
+    internal::AppendFormat(&text, "%16s %16s %12d %10d %10d %10d %10d\n", Printable(buffer.client),
+                           Printable(buffer.name), buffer.bytes, buffer.syncs->begins,
+                           buffer.syncs->ends, buffer.syncs->elided_begins,
+                           buffer.syncs->elided_ends);
   }
   return text;
 }

@@ -34,6 +34,7 @@
 #include "ion/base/poll_until.h"
 #include "ion/block.h"
 #include "ion/buffer_identity.h"
+#include "ion/sync_counts.h"
 
 namespace ion {
 
@@ -50,6 +51,8 @@ struct LeaseOps {
   // Prints a line that names the block and its mappings: the program is about to end, as they
   // outlive their Buffer.
   void (*print_mapped)(void* owner, Block& block) noexcept;
+  // Reports show these for the block from here on; nullptr: none.
+  void (*count)(void* owner, Block& block, std::shared_ptr<const SharedSyncCounts> counts) noexcept;
 };
 
 // A client's name and process, kept as long as a buffer that it allocated lives.
@@ -85,12 +88,13 @@ struct BlockNote {
   char name[32] = {};  // as in the request, cut
   std::shared_ptr<const ClientIdentity> client;
   uint64_t bytes = 0;
-  int64_t born_ns = 0;           // as NowNs
-  CallSite where;                // of Allocate or Import
-  uint8_t heap = 0;              // index of its heap in the Manager
-  bool foreign = false;          // imported
-  bool orphaned = false;         // alive by a mapping alone
-  BufferIdentity identity = {};  // once somebody had to know it
+  int64_t born_ns = 0;                                  // as NowNs
+  CallSite where;                                       // of Allocate or Import
+  uint8_t heap = 0;                                     // index of its heap in the Manager
+  bool foreign = false;                                 // imported
+  bool orphaned = false;                                // alive by a mapping alone
+  BufferIdentity identity = {};                         // once somebody had to know it
+  std::shared_ptr<const SharedSyncCounts> counts = {};  // of the stream that has it
 
   // Sets the holder of a recycled lease that another client had; its name is not known.
   void SetHolder(const std::shared_ptr<const ClientIdentity>& holder) noexcept {

@@ -75,6 +75,7 @@
 #include "ion/image_layout.h"
 #include "ion/move_holder.h"
 #include "ion/slab.h"
+#include "ion/sync_counts.h"
 
 namespace ion {
 
@@ -450,9 +451,7 @@ class [[nodiscard]] BasicStream {
   const Choice& choice() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return state().choice(); }
   // The begins and ends of CPU access to a buffer that the kernel was told of, and those that were
   // left out because no device needed them.
-  CoherencyState::Counts cpu_counts(uint32_t buffer) const noexcept {
-    return state().counts(buffer);
-  }
+  SyncCounts cpu_counts(uint32_t buffer) const noexcept { return state().counts(buffer); }
   // Lines for a log: the memory and its moves, the attached devices, and for each buffer the begins
   // and ends of CPU access that were sent and left out. Empty: operator new had no memory.
   std::string Describe() const noexcept {

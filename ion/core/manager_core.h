@@ -229,6 +229,10 @@ class ManagerCore {
     if constexpr (B::kCaps.compares) return backend_.SameBuffer(a, b);
     return true;
   }
+  void Count(const Block& block, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
+    if (InChild()) return;
+    blocks_.Amend(block, [&](BlockNote& note) { note.counts.swap(counts); });
+  }
   // Shows a block as an orphan, if its lease outlives its client.
   void MarkOrphaned(const Block& block) noexcept {
     if (!InChild()) blocks_.Amend(block, [](BlockNote& note) { note.orphaned = true; });
@@ -580,6 +584,10 @@ class ManagerCore {
       .report = [](void* core,
                    const Error& error) noexcept { Of(core).backend_.errors().Report(error); },
       .print_mapped = [](void* core, Block& block) noexcept { PrintMapped(Of(core), block); },
+      .count =
+          [](void* core, Block& block, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
+            Of(core).Count(block, std::move(counts));
+          },
   };
   static constexpr Home kHome = {
       .allocate = [](ManagerCore& core, const Request& request, const Asker& asker,

@@ -32,6 +32,7 @@
 #include "ion/report.h"
 #include "ion/request.h"
 #include "ion/slab.h"
+#include "ion/sync_counts.h"
 
 namespace ion::internal {
 
@@ -74,7 +75,8 @@ Report MakeReport(Core& core) {
          .age_ns = now - note.born_ns,
          .file = note.where.file,
          .line = note.where.line,
-         .orphaned = note.orphaned || (known && !note.client->open.load())});
+         .orphaned = note.orphaned || (known && !note.client->open.load()),
+         .syncs = note.counts == nullptr ? std::nullopt : std::optional(note.counts->Get())});
   });
   return report;
 }

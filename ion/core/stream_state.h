@@ -22,6 +22,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -62,6 +63,7 @@
 #include "ion/plane_view.h"
 #include "ion/request.h"
 #include "ion/slab.h"
+#include "ion/sync_counts.h"
 
 namespace ion {
 
@@ -106,10 +108,10 @@ class StreamState {
     uint32_t mappings = 0;  // MovableMappings that live
     uint32_t scopes = 0;    // CPU scopes open
     CoherencyState coherency;
-    CoherencyState::Counts earlier;  // of memory that the buffer had before
-    bool published = false;          // its descriptor was given out
-    bool shared = false;             // a holder may have the descriptor of this memory
-    bool in_device = false;          // a device that was detached may use this memory still
+    SyncCounts earlier;      // of memory that the buffer had before
+    bool published = false;  // its descriptor was given out
+    bool shared = false;     // a holder may have the descriptor of this memory
+    bool in_device = false;  // a device that was detached may use this memory still
     // True if others may have the memory when the stream lets go of it.
     bool kept() const noexcept { return published || shared || in_device; }
   };
@@ -128,6 +130,7 @@ class StreamState {
         options_(options),
         name_(options.name),
         sys_(sys),
+        told_(std::make_shared<std::vector<SharedSyncCounts>>(options.buffers)),
         slots_(options.buffers) {
     options_.name = name_;
     attached_.reserve(kMostDevices);
@@ -261,9 +264,8 @@ class StreamState {
     if (absl::Status status = Commit(); !status.ok()) return status;
     Slot& slot = slots_[buffer];
     Block& block = LeaseAccess::BlockOf(slot.lease);
-    if (Error error = slot.coherency.Publish(holders, Begin(block), End(block)); !error.ok()) {
-      return ToStatus(error);
-    }
+    const Error error = slot.coherency.Publish(holders, Begin(block), End(block));
+    if (Tell(slot); !error.ok()) return ToStatus(error);
     slot.published = true;
     return slot.lease.fd();
   }
@@ -282,7 +284,7 @@ class StreamState {
       Error error = Shareable(block);
       if (error.ok())
         error = slot.coherency.Publish(ion::Holders::kUnknown, Begin(block), End(block));
-      if (!error.ok()) return ToStatus(error);
+      if (Tell(slot); !error.ok()) return ToStatus(error);
     }
     for (HandedBuffer& handed : made->buffers) Fill(handed);
     const Error error = holder.HandOver({made->buffers, generation_, image()}, Patience());
@@ -309,6 +311,7 @@ class StreamState {
     }
     for (Slot& slot : slots_) {
       UnmapCpu(slot);
+      Count(slot, nullptr);
       if (slot.kept()) LeaseAccess::Retire(slot.lease);
       taken.push_back(std::move(slot.lease));
     }
@@ -338,9 +341,8 @@ class StreamState {
     if (deadline != kNoDeadline && !slot.coherency.MustWait(direction)) {
       if (Error error = wait(slot.coherency.MayBegin(direction)); !error.ok()) return error;
     }
-    if (Error error = slot.coherency.Open(direction, Begin(block), End(block), wait); !error.ok()) {
-      return error;
-    }
+    const Error error = slot.coherency.Open(direction, Begin(block), End(block), wait);
+    if (Tell(slot); !error.ok()) return error;
     ++slot.scopes;
     return std::span<std::byte>(slot.at, static_cast<size_t>(slot.mapped_bytes));
   }
@@ -348,7 +350,9 @@ class StreamState {
     Slot& slot = slots_[buffer];
     Block& block = LeaseAccess::BlockOf(slot.lease);
     --slot.scopes;
-    return slot.coherency.Close(direction, Begin(block), End(block));
+    const Error error = slot.coherency.Close(direction, Begin(block), End(block));
+    Tell(slot);
+    return error;
   }
 
   // A device begins and ends its use of a buffer that it has mapped.
@@ -356,9 +360,8 @@ class StreamState {
     Slot& slot = slots_[buffer];
     Block& block = LeaseAccess::BlockOf(slot.lease);
     const DeviceUse use{direction, WayOf(device.device)};
-    if (Error error = slot.coherency.BeginDevice(use, Begin(block), End(block)); !error.ok()) {
-      return error;
-    }
+    const Error error = slot.coherency.BeginDevice(use, Begin(block), End(block));
+    if (Tell(slot); !error.ok()) return error;
     ++device.uses[buffer];
     return {};
   }
@@ -366,18 +369,14 @@ class StreamState {
     Slot& slot = slots_[buffer];
     Block& block = LeaseAccess::BlockOf(slot.lease);
     --device.uses[buffer];
-    return slot.coherency.EndDevice({direction, WayOf(device.device)}, Begin(block), End(block));
+    const DeviceUse use{direction, WayOf(device.device)};
+    const Error error = slot.coherency.EndDevice(use, Begin(block), End(block));
+    Tell(slot);
+    return error;
   }
   // The begins and ends that the kernel was told of, and those that were left out.
-  CoherencyState::Counts counts(uint32_t buffer) const noexcept {
-    if (buffer >= slots_.size()) return {};
-    const CoherencyState::Counts& now = slots_[buffer].coherency.counts();
-    CoherencyState::Counts all = slots_[buffer].earlier;
-    all.begins += now.begins;
-    all.ends += now.ends;
-    all.elided_begins += now.elided_begins;
-    all.elided_ends += now.elided_ends;
-    return all;
+  SyncCounts counts(uint32_t buffer) const noexcept {
+    return buffer < slots_.size() ? CountsOf(slots_[buffer]) : SyncCounts();
   }
 
   // Ends an attachment that nobody refers to any more.
@@ -407,7 +406,7 @@ class StreamState {
                       " buffers mapped, ", uses, " in use\n");
     }
     for (uint32_t i = 0; committed() && i < options_.buffers; ++i) {
-      const CoherencyState::Counts told = counts(i);
+      const SyncCounts told = counts(i);
       absl::StrAppend(&text, "  buffer ", i, ": ", told.begins, " begins and ", told.ends,
                       " ends of CPU access sent, ", told.elided_begins, " and ", told.elided_ends,
                       " left out\n");
@@ -450,6 +449,20 @@ class StreamState {
       const SlabHeader& slab = SlabOf(block);
       return (slab.ops->*access)(slab.owner, block, direction);
     };
+  }
+  static SyncCounts CountsOf(const Slot& slot) noexcept {
+    SyncCounts all = slot.earlier;
+    return all += slot.coherency.counts();
+  }
+  // Tells reports of other threads what the kernel was told.
+  void Tell(const Slot& slot) noexcept {
+    (*told_)[static_cast<size_t>(&slot - slots_.data())].Set(CountsOf(slot));
+  }
+  // Reports show these counts for the slot's memory, or none.
+  static void Count(Slot& slot, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
+    Block& block = LeaseAccess::BlockOf(slot.lease);
+    const SlabHeader& slab = SlabOf(block);
+    slab.ops->count(slab.owner, block, std::move(counts));
   }
   // The way of a device to memory; not known is past the caches.
   static CacheUse WayOf(const DeviceRef& device) noexcept {
@@ -614,6 +627,8 @@ class StreamState {
       const Block& block = LeaseAccess::BlockOf(slot.lease);
       const bool untold = block.Marked(Block::kNoSync);
       slot.coherency = CoherencyState(untold ? Known(false) : block.cached);
+      Count(slot, {told_, &(*told_)[i]});
+      Tell(slot);
     }
     choice_ = memory.choice;
     layout_ = memory.layout;
@@ -753,6 +768,7 @@ class StreamState {
       Slot& slot = slots_[i];
       Block& block = LeaseAccess::BlockOf(slot.lease);
       Report(slot.coherency.Publish(ion::Holders::kUnknown, Begin(block), End(block)));
+      Tell(slot);
     }
   }
 
@@ -890,6 +906,7 @@ class StreamState {
       if (!slot.lease.valid()) continue;
       Block& block = LeaseAccess::BlockOf(slot.lease);
       const Error error = slot.coherency.Flush(Begin(block), End(block));
+      Tell(slot);
       if (first.ok()) first = error;
     }
     return first;
@@ -899,7 +916,9 @@ class StreamState {
   Error Clean(const Attached& one, Slot& slot) noexcept {
     if (WayOf(one.device) != CacheUse::kPast) return {};
     Block& block = LeaseAccess::BlockOf(slot.lease);
-    return slot.coherency.Clean(Begin(block), End(block));
+    const Error error = slot.coherency.Clean(Begin(block), End(block));
+    Tell(slot);
+    return error;
   }
   Error UnmapAll(Attached& one) noexcept {
     Error first;
@@ -924,6 +943,7 @@ class StreamState {
   // Memory that a device may still use, or that somebody else holds, is not recycled.
   void RetireIfBusy(Slot& slot) noexcept {
     if (!slot.lease.valid()) return;
+    Count(slot, nullptr);
     Block& block = LeaseAccess::BlockOf(slot.lease);
     const bool idle = AwaitFences(block, Direction::kReadWrite, Deadline{}).ok();
     if (slot.kept() || !idle) LeaseAccess::Retire(slot.lease);
@@ -934,6 +954,7 @@ class StreamState {
   StreamOptions options_;
   std::string name_;
   Sys sys_;
+  std::shared_ptr<std::vector<SharedSyncCounts>> told_;  // by buffer, for the Manager's reports
   std::vector<Slot> slots_;
   std::vector<Attached> attached_;
   StreamHolders holders_;

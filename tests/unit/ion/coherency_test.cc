@@ -891,7 +891,7 @@ TEST_CASE("CoherencyState: at once it sends what CpuSync sends, in 20,000 steps 
 
 // A camera writes each of 300 frames into the buffer, the CPU draws on it, a display shows it.
 template <class State>
-CoherencyState::Counts Frames(std::initializer_list<Direction> scopes) {
+SyncCounts Frames(std::initializer_list<Direction> scopes) {
   Buffer<State> buffer(true, [] { return false; });
   for (int frame = 0; frame < 300; ++frame) {
     buffer.BeginDevice(kCamera);
@@ -912,14 +912,14 @@ TEST_CASE("CoherencyState: camera, CPU, display: 300 frames take the least numbe
   // them away between the camera's write and the CPU's first read; and it has lines that memory
   // lacks, so one call has to clean between the CPU's last write and the display. They are two, as
   // the first is before the CPU's use and the second after it. 300 * 2.
-  const CoherencyState::Counts drawn = Frames<CoherencyState>({kRW});
+  const SyncCounts drawn = Frames<CoherencyState>({kRW});
   CHECK(drawn.begins == 300);
   CHECK(drawn.ends == 300);
   CHECK(drawn.elided_begins + drawn.elided_ends == 0);
 
   // Statistics first: the scope that draws reads nothing that was written since they were taken,
   // and has a begin for its end. 300 * (2 + 1) calls, where each scope's own would be 300 * 6.
-  const CoherencyState::Counts measured = Frames<CoherencyState>({kR, kR, kRW});
+  const SyncCounts measured = Frames<CoherencyState>({kR, kR, kRW});
   CHECK(measured.begins == 600);
   CHECK(measured.ends == 300);
   CHECK(measured.elided_begins == 300);
@@ -927,7 +927,7 @@ TEST_CASE("CoherencyState: camera, CPU, display: 300 frames take the least numbe
 
   // Where the CPU only looks, there is nothing to clean: one begin for each frame, and the end that
   // belongs to it before the camera writes again, which after the last frame it does not.
-  const CoherencyState::Counts seen = Frames<CoherencyState>({kR});
+  const SyncCounts seen = Frames<CoherencyState>({kR});
   CHECK(seen.begins == 300);
   CHECK(seen.ends == 299);
 }
