@@ -31,7 +31,7 @@
 
 namespace ion::testing {
 
-// Whether a child may allocate that was forked while other threads did: AddressSanitizer copies the
+// True if a child may allocate that was forked while other threads did. AddressSanitizer copies the
 // locks of its allocator as they were, and the child may wait for one without end.
 #if defined(__SANITIZE_ADDRESS__)
 inline constexpr bool kAllocatesAmongThreads = false;

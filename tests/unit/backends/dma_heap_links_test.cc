@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -22,11 +23,13 @@
 #include "absl/status/status.h"
 #include "doctest/doctest.h"
 #include "ion/backend.h"
+#include "ion/backends/cma_region.h"
 #include "ion/backends/dma_heap.h"
 #include "ion/backends/dma_heap_names.h"
 #include "ion/base/error.h"
 #include "ion/base/error_sink.h"
 #include "ion/base/status.h"
+#include "ion/base/syscalls.h"
 #include "ion/heap_spec.h"
 #include "ion/manager.h"
 #include "ion/policies/claim.h"
@@ -199,6 +202,27 @@ TEST_CASE("DmaHeapBackend: links to this machine's nodes are other names of its 
   CHECK(HasAlias(backend.heaps()[0], "system"));
   const Memory memory(backend, 0, 65536);
   CHECK(memory.block.contiguous.no());
+}
+
+TEST_CASE("CmaRoomOf: sysfs tells the room of this machine's region, and a buffer takes of it") {
+  const LeakCheck leaks;
+  auto backend = OpenOn<DmaHeapBackend<>>({});
+  const auto heaps = backend.heaps();
+  const auto cma = std::ranges::find(heaps, kDma, &KernelHeap::type);
+  if (cma == heaps.end()) return Skip("no contiguous heap");
+  std::vector<std::string_view> names(cma->aliases.begin(), cma->aliases.end());
+  names.push_back(cma->name);
+  const std::optional<Room> before = CmaRoomOf(LinuxSyscalls(), names);
+  if (!before.has_value()) return Skip("no /sys/kernel/mm/cma of this kernel's (CONFIG_CMA_SYSFS)");
+  const std::optional<Room> all = CmaRoomOfAll(LinuxSyscalls());
+  REQUIRE(all.has_value());
+  CHECK(before->total <= all->total);
+  CHECK(before->free <= before->total);
+  const Memory memory(backend, static_cast<uint32_t>(cma - heaps.begin()), 8 << 20);
+  const std::optional<Room> after = CmaRoomOf(LinuxSyscalls(), names);
+  REQUIRE(after.has_value());
+  CHECK(after->total == before->total);
+  CHECK(after->free + (8 << 20) <= before->free);
 }
 
 TEST_CASE("DmaHeapBackend: this machine's heaps have the names that sysfs tells") {
