@@ -86,6 +86,8 @@ test_usage() {
   check 'an unknown part is named' complains 2 "there is no part 'hots'"
   run "$dev" test host 6.12
   check 'a kernel goes with guest only' complains 2 "'6.12' is one word too many"
+  run "$dev" test cross x86
+  check 'an unknown machine is named' complains 2 "there is no machine 'x86'; there are: arm64 armhf riscv64"
   run "$dev" test --config=clang
   check 'a configuration goes with host only' complains 2 '--config goes with'
   run "$dev" test host --conifg=clang
@@ -167,6 +169,12 @@ test_counting() {
   check 'and leaves out what is the same in each' grep -q -- '--test_tag_filters=-any_config ' "$tmp/asked"
   run "$dev" test host --config=asan
   check 'a sanitizer also what is not compiled with it' grep -q -- '--test_tag_filters=-any_config,-no_sanitizer ' "$tmp/asked"
+
+  run "$dev" test cross arm64
+  check 'another machine gives the line its name' says 0 'cross arm64: 23 passed, 0 failed, 3 skipped'
+  check 'and has the tests that are tagged so' grep -q -- '--config=arm64 --build_tests_only --test_tag_filters=cross ' "$tmp/asked"
+  run "$dev" test cross
+  check 'without a name, all machines' ends 0 '69 passed, 0 failed, 9 skipped'
 
   log c_test 'why it failed' '1 passed, 2 failed, 0 skipped'
   fake_bazel 3 $'//tests:a_test  PASSED in 0.1s\n//tests:c_test  FAILED in 0.1s\n  /somewhere/test.log'
@@ -280,6 +288,15 @@ case "$*" in --list) echo "1.0	source" ;; --packages*) echo cpio ;; *) echo "gue
   run "$tmp/root/dev" test guest
   check 'a kernel that is not to be had is skipped' says 1 'guest 1.0: 0 passed, 0 failed, 1 skipped'
   check 'with the reason' says 1 'skipped, 1×: guest 1.0: apt knows no such kernel'
+
+  with_guest <<<$'#!/bin/sh
+case "$*" in --list) printf "1.0\tsource\n2.0\tsource\tsuite\tfiles\ton demand: new\n" ;; --packages*) echo cpio ;; *) echo "guest $1: no such source" >&2; exit 248 ;; esac'
+  run "$tmp/root/dev" test
+  check 'the newest kernel is not in every test, and is counted' says 1 'guest 2.0: 0 passed, 0 failed, 1 skipped'
+  check 'as are other machines' says 1 'cross riscv64: 0 passed, 0 failed, 1 skipped'
+  check 'with the reason' says 1 'skipped, 1×: it is a part of ./dev test all'
+  run "$tmp/root/dev" test all
+  check 'of which it is a part' says 1 'skipped, 1×: guest 2.0: no such source'
 
   with_guest <<<$'#!/bin/sh
 case "$*" in

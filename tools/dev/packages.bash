@@ -18,6 +18,17 @@ readonly compile_packages=(g++-12-multilib libc++-16-dev musl-dev)
 # The libraries with which tests/unit/ion compares codes of formats and layouts; a test skips one that is not there.
 readonly peer_packages=(libavutil-dev libdrm-dev libgstreamer-plugins-base1.0-dev pkg-config)
 
+# The machines of ./dev test cross: configurations of .bazelrc.
+readonly cross_machines=(arm64 armhf riscv64)
+
+cross_compiler() {
+  case $1 in
+    arm64) echo g++-aarch64-linux-gnu ;;
+    armhf) echo g++-arm-linux-gnueabihf ;;
+    *) echo "g++-$1-linux-gnu" ;;
+  esac
+}
+
 # The contenders of the benchmarks.
 readonly bench_packages=(libboost-dev libconcurrentqueue-dev libdpdk-dev libgstreamer1.0-dev pkg-config)
 

@@ -18,6 +18,9 @@ test_usage() { die "$status_usage" "$*; see ./dev help"; }
 # The kernels that are tested when none is named: a name with a dash is a variant for debugging, others are there on demand.
 kernels() { "$root/tests/guest/guest" --list | grep -v $'\ton demand' | cut -f 1 | grep -v -- -; }
 
+# Those that ./dev test all adds.
+kernels_on_demand() { "$root/tests/guest/guest" --list | { grep $'\ton demand' || :; } | cut -f 1; }
+
 # A test with the tag any_config is the same whatever the configuration, and has run without one. A static program is a matter of
 # those that are tagged so; no_tsan has what never has a second thread, no_sanitizer what is never compiled with one.
 config_options() {
@@ -25,6 +28,7 @@ config_options() {
   case $test_config in
     '') return ;;
     static) filter=static ;;
+    arm64 | armhf | riscv64) filter=cross ;;
     asan) filter+=,-no_sanitizer ;;
     tsan) filter+=,-no_sanitizer,-no_tsan ;;
   esac
@@ -37,7 +41,7 @@ bazel_results() { sed -nE 's,^(//[^ ]+) +(\(cached\) )?([A-Z][A-Z ]*[A-Z])( .*)?
 log_of() { tr : / <<<"$2/${1#//}/test.log"; }
 
 test_host() {
-  local name=${test_config:-host} log=$scratch/host.log status=0 options label result logs
+  local name=${1:-${test_config:-host}} log=$scratch/host.log status=0 options label result logs
   mapfile -t options < <(config_options)
   bazel_phase "$name: build and run the tests" "$log" test "${options[@]}" --keep_going \
     --test_output=summary --test_summary=short //... || status=$?
@@ -61,6 +65,16 @@ test_host() {
       ;;
   esac
   end_part "$name"
+}
+
+# The tests with the tag cross, as programs of another machine.
+test_cross() {
+  local test_config=$1 name="cross $1"
+  need_packages "$(cross_compiler "$1")" qemu-user-static || {
+    skip_part "$name" "packages are missing: $(cross_compiler "$1") qemu-user-static"
+    return 0
+  }
+  test_host "$name"
 }
 
 # count_program NAME WHAT CMD…: a part that is one program, which prints the summary line itself.
@@ -144,14 +158,14 @@ test_packages() {
   for part in "$@"; do
     case $part in
       embedding) needed+=("${embedding_packages[@]}") ;;
-      harness | guest) mapfile -t -O "${#needed[@]}" needed < <(guest_packages) ;;
+      harness | guest | newest) mapfile -t -O "${#needed[@]}" needed < <(guest_packages) ;;
     esac
   done
   need_packages "${needed[@]}" || [[ $no_install == no && -z $(missing_packages "${build_packages[@]}") ]] || exit "$status_packages"
 }
 
 test_command() {
-  local parts=(host embedding harness guest newer) words=() part each kernel
+  local parts=(host embedding harness guest newer) words=() part each named kernel machine
   while (($#)); do
     case $1 in
       --config=?*) test_config=${1#--config=} ;;
@@ -160,23 +174,32 @@ test_command() {
     esac
     shift
   done
-  part=${words[0]:-} kernel=${words[1]:-}
+  part=${words[0]:-} named=${words[1]:-}
   case $part in
-    '' | all) ;;
-    host | embedding | harness | guest | newer) parts=("$part") ;;
+    '') ;;
+    all) parts+=(newest cross) ;;
+    host | embedding | harness | guest | newer | cross) parts=("$part") ;;
     *) test_usage "there is no part '$part'" ;;
   esac
-  [[ -z $kernel || $part == guest ]] && ((${#words[@]} <= 2)) || test_usage "'${words[-1]}' is one word too many"
+  [[ -z $named || $part == guest || $part == cross ]] && ((${#words[@]} <= 2)) || test_usage "'${words[-1]}' is one word too many"
   [[ -z $test_config || $part == host ]] || test_usage "--config goes with ./dev test host"
+  [[ $part != cross || -z $named || " ${cross_machines[*]} " == *" $named "* ]] ||
+    test_usage "there is no machine '$named'; there are: ${cross_machines[*]}"
   test_packages "${parts[@]}"
 
   for each in "${parts[@]}"; do
     case $each in
-      guest) for kernel in ${kernel:-$(kernels)}; do test_guest "$kernel"; done ;;
+      guest) for kernel in ${named:-$(kernels)}; do test_guest "$kernel"; done ;;
       newer) if [[ -n $part ]]; then test_newer; else skip_part newer 'it takes a root of another suite: ./dev test newer, or all'; fi ;;
+      newest) for kernel in $(kernels_on_demand); do test_guest "$kernel"; done ;;
+      cross) for machine in ${named:-"${cross_machines[@]}"}; do test_cross "$machine"; done ;;
       *) "test_$each" ;;
     esac
   done
+  if [[ -z ${words[0]:-} ]]; then
+    for kernel in $(kernels_on_demand); do skip_part "guest $kernel" "it is a part of ./dev test all"; done
+    for machine in "${cross_machines[@]}"; do skip_part "cross $machine" "it is a part of ./dev test all"; done
+  fi
   bound_build_cache
   print_total
 }

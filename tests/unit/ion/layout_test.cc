@@ -335,7 +335,7 @@ TEST_CASE("ImageLayout: each number has an origin, as a sentence") {
 }
 
 // A random limit, often none, sometimes a hostile one.
-uint64_t Limit(std::mt19937_64& random, uint64_t none) {
+[[maybe_unused]] uint64_t Limit(std::mt19937_64& random, uint64_t none) {
   switch (random() % 8) {
     case 0:
       return uint64_t{1} << random() % 64;
