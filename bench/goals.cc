@@ -110,6 +110,9 @@ const std::vector<Goal>& Goals() {
       {"identify",
        {{"BM_ImportKnown/60000", "BM_ImportKnown/10", "", 1.2, "x Import at 10 handles"},
         {"BM_ImportNew/60000", "BM_ImportNew/10", "", 1.2, "x of new memory"}}},
+      // A driver's hot file beside one that names a StatusOr.
+      {"include_client",
+       {{"BM_IncludeClient/iterations:1/manual_time", "", "x_seconds", 1.5, "x statusor.h"}}},
       // Figures. The array and the ring are less than a pool, and DPDK is faster than the bare ring.
       {"pool_vs_tls", {{kHot, "BM_TlsArrayHot/threads:1", "", 0, "x thread-local array"}}, false},
       {"burst", {{kBurst, "BM_DpdkMempoolBurst/32/threads:1", "", 0, "x DPDK"}}, false},
@@ -120,6 +123,12 @@ const std::vector<Goal>& Goals() {
       {"drain",
        {{"BM_PoolDrain/asleep/iterations:1/manual_time", "", "", 0, "ns, threads asleep"},
         {"BM_PoolDrain/awake/iterations:1/manual_time", "", "", 0, "ns, one awake"}},
+       false},
+      {"include_manager",
+       {{"BM_IncludeManager/iterations:1/manual_time", "", "x_seconds", 0, "x statusor.h"}},
+       false},
+      {"include_all",
+       {{"BM_IncludeAll/iterations:1/manual_time", "", "x_seconds", 0, "x statusor.h"}},
        false},
       {"frame_handle_read",
        {{"BM_FrameHandleRead/manual_time", "BM_FrameRingMapped/manual_time", "", 0,

@@ -10,6 +10,7 @@ readonly report=//bench:report
 readonly charted=(//bench:pool //bench:pool_path //bench:frame_path)
 readonly goal_programs=(
   //bench:pool //bench:client_path //bench:frame_path //bench:pool_path //bench:placement //bench:tails //bench:choice
+  //bench:include_cost
 )
 
 benchmarks() { ask_bazel query "kind(cc_binary, //bench:all) except $report"; }
