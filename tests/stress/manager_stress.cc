@@ -46,7 +46,9 @@
 #include "absl/status/statusor.h"
 #include "bench/pooled_memfd.h"
 #include "ion/backend.h"
+#include "ion/backends/all_of.h"
 #include "ion/backends/memfd.h"
+#include "ion/backends/udmabuf.h"
 #include "ion/base/budget.h"
 #include "ion/base/bytes.h"
 #include "ion/base/error.h"
@@ -163,15 +165,15 @@ constexpr ion::PoolSpec Pools(ion::Scrub scrub) {
           .scrub = scrub};
 }
 
-template <uint32_t kId>
-using Plain = ion::bench::UnclaimedMemfd<ion::HeapId{kId}, KnownMemfd>;
+template <class B, uint32_t kId>
+using Plain = ion::bench::UnclaimedMemfd<ion::HeapId{kId}, B>;
 
-template <uint32_t kId, ion::Scrub kScrub>
-class Recycler : public ion::PoolRecycler<Plain<kId>, Pools(kScrub), Scrubber> {
-  using R = ion::PoolRecycler<Plain<kId>, Pools(kScrub), Scrubber>;
+template <class B, uint32_t kId, ion::Scrub kScrub>
+class Recycler : public ion::PoolRecycler<Plain<B, kId>, Pools(kScrub), Scrubber> {
+  using R = ion::PoolRecycler<Plain<B, kId>, Pools(kScrub), Scrubber>;
 
  public:
-  static ion::Result<Recycler> Open(const Plain<kId>& heap, KnownMemfd& backend,
+  static ion::Result<Recycler> Open(const Plain<B, kId>& heap, B& backend,
                                     const ion::PoolHost& host) noexcept {
     ion::Result<R> recycler = R::Open(heap, backend, host);
     if (!recycler.ok()) return recycler.error();
@@ -192,16 +194,17 @@ class Recycler : public ion::PoolRecycler<Plain<kId>, Pools(kScrub), Scrubber> {
  private:
   explicit Recycler(R&& recycler) noexcept : R(std::move(recycler)) {}
 };
-template <uint32_t kId, ion::Scrub kScrub>
-using Pooled = ion::Recycled<Plain<kId>, Recycler<kId, kScrub>>;
+template <class B, uint32_t kId, ion::Scrub kScrub>
+using Pooled = ion::Recycled<Plain<B, kId>, Recycler<B, kId, kScrub>>;
 
 constexpr ion::HeapSpec kRegion{
     .type = ion::HeapType::kCarveout, .id = 1, .name = "memfd", .bytes = 2 << 20};
 constexpr uint32_t kHeaps = 5;
 
-using Machine = ion::Manager<KnownMemfd, Pooled<4, ion::Scrub::kOnAllocate>,
-                             Pooled<3, ion::Scrub::kOnFree>, Pooled<2, ion::Scrub::kBackground>,
-                             ion::CarveoutHeap<KnownMemfd, kRegion>, Plain<0>>;
+template <class B>
+using MachineOver =
+    ion::Manager<B, Pooled<B, 4, ion::Scrub::kOnAllocate>, Pooled<B, 3, ion::Scrub::kOnFree>,
+                 Pooled<B, 2, ion::Scrub::kBackground>, ion::CarveoutHeap<B, kRegion>, Plain<B, 0>>;
 
 // Less than the workers want.
 constexpr uint64_t kBudget = 10 << 20;
@@ -259,8 +262,10 @@ void Expect(bool right, const absl::Status& status) {
 
 // --- a round -------------------------------------------------------------------------------------
 
+template <class B>
 class Round {
-  using Client = Machine::Client;
+  using Machine = MachineOver<B>;
+  using Client = typename Machine::Client;
 
  public:
   Round()
@@ -268,7 +273,10 @@ class Round {
         budget_(std::make_shared<ion::Budget>(kBudget)),
         descriptors_(ion::testing::DescriptorLines()),
         mappings_(ion::testing::DeviceMappings()) {
-    absl::StatusOr<Machine> manager = Machine::Open({.budget = budget_, .errors = errors_});
+    typename B::Options options;
+    options.budget = budget_;
+    options.errors = errors_;
+    absl::StatusOr<Machine> manager = Machine::Open(options);
     Expect(manager.ok(), manager.status());
     manager_.emplace(*std::move(manager));
     const absl::Status started =
@@ -427,7 +435,7 @@ class Round {
 
   void CheckHandle(size_t member, const ion::Handle& handle, const Mark& mark,
                    const char* complaint) {
-    auto mapping = members_[member].client.Map<ion::MapMode::kReadOnly>(handle);
+    auto mapping = members_[member].client.template Map<ion::MapMode::kReadOnly>(handle);
     Expect(mapping.ok() || IsShortage(mapping.status()), mapping.status());
     if (!mapping.ok()) return;
     const auto access = ion::CpuRead::Begin(*mapping);
@@ -469,7 +477,7 @@ class Round {
     if (held.has_value() && random() % 2 == 0) End(*std::exchange(held, std::nullopt));
     if (random() % 4 == 0) {
       // The mapping outlives the handle.
-      auto mapping = owner.Map<ion::MapMode::kWritable>(*handle);
+      auto mapping = owner.template Map<ion::MapMode::kWritable>(*handle);
       Free(lease.member, *handle);
       if (mapping.ok()) {
         CheckMark(mapping->unsynced(), lease.mark, "an orphan's memory was written by another");
@@ -594,11 +602,15 @@ class Round {
   Exchange<Held> held_;
 };
 
-void RunRound(milliseconds time) { std::make_unique<Round>()->Run(time); }
+template <class B>
+void RunRound(milliseconds time) {
+  std::make_unique<Round<B>>()->Run(time);
+}
+using SeveralInterfaces = ion::AllOf<KnownMemfd, ion::UdmabufBackend<>>;
 template <Bug kBug>
 void Control() {
   planted = kBug;
-  ion::stress::RepeatRound(&RunRound);
+  ion::stress::RepeatRound(&RunRound<KnownMemfd>);
 }
 
 }  // namespace
@@ -612,6 +624,9 @@ int main(int argc, char** argv) {
       {"two owners", &Control<Bug::kTwoOwners>},
       {"a leak", &Control<Bug::kLeak>},
   };
-  constexpr ion::stress::Kind kRounds[] = {{"a life of a Manager", &RunRound}};
+  constexpr ion::stress::Kind kRounds[] = {
+      {"a life of a Manager", &RunRound<KnownMemfd>},
+      {"a life of a Manager of several interfaces", &RunRound<SeveralInterfaces>},
+  };
   return ion::stress::Run(argc, argv, kControls, kRounds);
 }
