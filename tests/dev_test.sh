@@ -386,7 +386,7 @@ test_bench() {
   fake bazel <<END
 #!/bin/sh
 case \$1 in
-  query) printf "//bench:%s\n" pool client_path frame_path pool_path placement tails choice ;;
+  query) printf "//bench:%s\n" pool client_path frame_path pool_path placement tails choice include_cost ;;
   info) echo "$tmp/bazel-bin" ;;
   build) ;;
   *) exit 9 ;;
@@ -406,11 +406,11 @@ case $1 in
 esac
 END
   chmod +x "$bin/pool" "$bin/report"
-  for program in client_path frame_path pool_path placement tails choice; do cp "$bin/pool" "$bin/$program"; done
+  for program in client_path frame_path pool_path placement tails choice include_cost; do cp "$bin/pool" "$bin/$program"; done
   export ION_CACHE=$tmp/cache
 
   run "$dev" bench --list
-  check 'benchmarks are named' printed 0 $'pool\nclient_path\nframe_path\npool_path\nplacement\ntails\nchoice'
+  check 'benchmarks are named' printed 0 $'pool\nclient_path\nframe_path\npool_path\nplacement\ntails\nchoice\ninclude_cost'
   run "$dev" bench polo
   check 'an unknown benchmark is named' complains 2 "there is no benchmark 'polo'"
   run "$dev" bench pool --benchmark_filter=X
@@ -431,8 +431,8 @@ END
   check 'which needs a file' complains 2 'which file?'
   rm "$tmp/cache/arguments"
   run "$dev" bench --check
-  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 21 runs (wanted 0) missed'
-  check 'by three runs of each program of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 21 ]
+  check 'goals are judged, and a missed one is a failure' says 1 'goal a: of 24 runs (wanted 0) missed'
+  check 'by three runs of each program of what they need' [ "$(grep -c -- '--benchmark_filter=^BM_A\$$' "$tmp/cache/arguments")" = 24 ]
   run "$dev" bench --check pool
   check 'which takes nothing else' complains 2 '--check goes alone'
   unset ION_CACHE
