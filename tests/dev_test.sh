@@ -438,6 +438,26 @@ END
   unset ION_CACHE
 }
 
+test_docs() {
+  all_packages_installed
+  rm -rf "$tmp/root"
+  mkdir "$tmp/root"
+  cp -rL dev docs tools "$tmp/root"
+  export ION_CACHE=$tmp/cache
+  fake doxygen <<<$'#!/bin/sh\nexec cp "$1" '"$tmp/asked"
+  run "$tmp/root/dev" docs
+  check 'the site is named' printed 0 "$tmp/cache/docs/html/index.html"
+  check 'it is in the cache' grep -qxF "OUTPUT_DIRECTORY = \"$tmp/cache/docs\"" "$tmp/asked"
+  check 'of the headers as Doxygen reads them' grep -q 'FILTER_PATTERNS .*doc_comments' "$tmp/asked"
+  fake doxygen <<<$'#!/bin/sh\necho "'"$tmp"$'/root/ion/a.h:3: error: no such name"; exit 1'
+  run "$tmp/root/dev" docs
+  check 'a warning is a failure, and has its file' complains 1 'ion/a.h:3: error: no such name'
+  run "$tmp/root/dev" docs now
+  check 'it takes nothing else' complains 2 'docs takes no arguments'
+  rm "$tmp/bin/doxygen"
+  unset ION_CACHE
+}
+
 test_compdb() {
   all_packages_installed
   rm -rf "$tmp/root" "$tmp/base"
@@ -503,6 +523,7 @@ test_guest_runner
 test_guest
 test_matrix
 test_bench
+test_docs
 test_compdb
 test_links
 test_interrupt

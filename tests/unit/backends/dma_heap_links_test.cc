@@ -206,6 +206,7 @@ TEST_CASE("DmaHeapBackend: links to this machine's nodes are other names of its 
 
 TEST_CASE("CmaRoomOf: sysfs tells the room of this machine's region, and a buffer takes of it") {
   const LeakCheck leaks;
+  if (::access("/dev/dma_heap", R_OK) != 0) return Skip("no /dev/dma_heap");
   auto backend = OpenOn<DmaHeapBackend<>>({});
   const auto heaps = backend.heaps();
   const auto cma = std::ranges::find(heaps, kDma, &KernelHeap::type);
