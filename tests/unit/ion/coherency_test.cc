@@ -31,6 +31,7 @@
 #include "ion/base/error.h"
 #include "ion/base/known.h"
 #include "ion/cpu_sync.h"
+#include "ion/sync_counts.h"
 #include "tests/support/cache_line.h"
 
 namespace {
@@ -45,6 +46,7 @@ using ion::Holders;
 using ion::Known;
 using ion::Operation;
 using ion::Reads;
+using ion::SyncCounts;
 using ion::Writes;
 using ion::testing::Cleaned;
 using ion::testing::Evicted;

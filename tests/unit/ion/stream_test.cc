@@ -46,6 +46,8 @@
 #include "ion/policies/dma_heap.h"
 #include "ion/policies/pooled_heap.h"
 #include "ion/policies/system_heap.h"
+#include "ion/report.h"
+#include "ion/sync_counts.h"
 #include "tests/support/fake_kernel.h"
 #include "tests/support/fake_machine.h"
 #include "tests/support/fault_new.h"
