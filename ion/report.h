@@ -58,7 +58,8 @@ struct BufferReport {
   const char* file = "";  // which line allocated or imported it
   uint32_t line = 0;
   bool orphaned = false;  // its client, or its handle, is gone: a lease or a mapping keeps it
-  std::optional<SyncCounts> syncs;  // none: no stream has it, so that each scope is told of
+  // None: no stream has it, so that each scope is told of.
+  std::optional<SyncCounts> syncs = {};
 };
 
 // The number of buffers that a client has, and its limit (ClientOptions::max_buffers): those of the
