@@ -278,7 +278,7 @@ class CInterface {
                        fresh->bytes = lease->bytes();
                        fresh->properties = lease->properties();
                        fresh->lease = *std::move(lease);
-                       return GiveBuffer(std::move(fresh), buffer);
+                       return Give(buffers_, std::move(fresh), buffer);
                      });
   }
 
@@ -508,13 +508,14 @@ class CInterface {
     bool open() const noexcept { return !std::holds_alternative<std::monostate>(access); }
 
     const std::shared_ptr<ClientPart> client;
-    uintptr_t number = 0;  // in the table
+    uintptr_t number = 0;  // in the table, since it is there
     // The rest under `mutex`, but for a buffer that nobody else can have.
     std::mutex mutex;
     Buffer lease;   // until it is kept
     Handle handle;  // from then on
     bool kept = false;
-    uint32_t references = 1;  // 0: it was released
+    // 0: it was released. It changes under the client's lock.
+    std::atomic<uint32_t> references{1};
     uint64_t bytes = 0;
     std::optional<HeapId> heap;
     Properties properties;
@@ -607,7 +608,8 @@ class CInterface {
       return part == nullptr ? Unknown(kind, NumberOf(handle)) : act(*part);
     });
   }
-  // act(part) under the lock of the buffer, after that of its client if kWithClient.
+  // act(part) under the lock of the buffer, and of its client if kWithClient. The buffer's comes
+  // first: a begin may wait for a device under it, and nobody waits for that with the client's.
   template <bool kWithClient, class F>
   int WithBuffer(const ion_c_buffer* buffer, ion_c_error* error, F act) noexcept {
     // Outside of the locks: the last reference may be this one.
@@ -615,9 +617,9 @@ class CInterface {
     return Run(Operation::kUseHandle, error, [&]() -> absl::Status {
       part = Find(buffers_, buffer);
       if (part == nullptr) return Unknown("buffer", NumberOf(buffer));
+      const std::lock_guard lock(part->mutex);
       std::unique_lock client_lock(part->client->mutex, std::defer_lock);
       if (kWithClient) client_lock.lock();
-      const std::lock_guard lock(part->mutex);
       // Another thread was faster.
       if (part->references == 0) return Unknown("buffer", NumberOf(buffer));
       return act(part);
@@ -652,16 +654,12 @@ class CInterface {
     const std::lock_guard lock(mutex_);
     const uintptr_t number = next_.load(std::memory_order_relaxed);
     if (number == UINTPTR_MAX) return MakeStatus(EOVERFLOW, "c: EOVERFLOW: no number is left");
+    // Before others can have it.
+    if constexpr (requires { part->number; }) part->number = number;
     table.emplace(number, std::move(part));
     next_.store(number + 1, std::memory_order_relaxed);
     *handle = reinterpret_cast<H*>(number);
     return absl::OkStatus();
-  }
-  absl::Status GiveBuffer(std::shared_ptr<BufferPart> fresh, ion_c_buffer** buffer) {
-    BufferPart& part = *fresh;
-    absl::Status given = Give(buffers_, std::move(fresh), buffer);
-    if (given.ok()) part.number = NumberOf(*buffer);
-    return given;
   }
 
   // Under the locks of the buffer and its client.
@@ -686,7 +684,6 @@ class CInterface {
                          ion_c_buffer** buffer) {
     if (const auto at = part->kept.find(KeyOf(handle)); at != part->kept.end()) {
       const auto same = Find(buffers_, reinterpret_cast<ion_c_buffer*>(at->second));
-      const std::lock_guard lock(same->mutex);
       ++same->references;
       *buffer = reinterpret_cast<ion_c_buffer*>(at->second);
       const std::lock_guard table_lock(mutex_);
@@ -699,20 +696,19 @@ class CInterface {
     fresh->bytes = info->bytes;
     fresh->heap = info->heap;
     fresh->properties = info->properties;
-    BufferPart& made = *fresh;
     const auto [slot, added] = part->kept.emplace(KeyOf(handle), 0);
     (void)added;
-    absl::Status given = internal::WithMemory([&] { return GiveBuffer(std::move(fresh), buffer); },
+    fresh->handle = handle;
+    fresh->kept = true;
+    absl::Status given = internal::WithMemory([&] { return Give(buffers_, fresh, buffer); },
                                               [&] { return NoMemory(Operation::kImport); });
-    if (!given.ok()) {
+    if (given.ok()) {
+      slot->second = fresh->number;
+    } else {
+      fresh->kept = false;  // the caller frees the handle
       part->kept.erase(slot);
-      return given;
     }
-    slot->second = made.number;
-    // The last step: the buffer frees the handle from here on.
-    made.handle = handle;
-    made.kept = true;
-    return absl::OkStatus();
+    return given;
   }
 
   const internal::ForkMark mark_;

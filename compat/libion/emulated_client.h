@@ -50,6 +50,7 @@ struct EmulatedClient {
 
   const IonKey key;
   Client client;
+  bool elsewhere = false;  // its name is of another network namespace: nobody here sees its end
   std::vector<IonHandle> handles;  // number N is handles[N - 1]
 
   // Returns the handle of this number; nullptr: there is none.

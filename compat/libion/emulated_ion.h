@@ -26,6 +26,7 @@
 #define ION_COMPAT_LIBION_EMULATED_ION_H_
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
@@ -55,9 +56,12 @@
 #include "ion/backends/any_of.h"
 #include "ion/backends/dma_buf_backend.h"
 #include "ion/backends/dma_heap.h"
+#include "ion/backends/local_file.h"
 #include "ion/backends/memfd.h"
 #include "ion/backends/udmabuf.h"
 #include "ion/base/bytes.h"
+#include "ion/base/error.h"
+#include "ion/base/error_sink.h"
 #include "ion/base/fd.h"
 #include "ion/base/fork_mark.h"
 #include "ion/base/no_cancel.h"
@@ -148,6 +152,13 @@ class EmulatedIon {
     return bytes;
   }
 
+  // For a library's constructor: this process is the one that the calls of a child by vfork are told
+  // from, also before a request needed memory.
+  void Begin() noexcept {
+    owner_ = ::getpid();
+    mark_ = new (std::nothrow) ion::internal::ForkMark;
+  }
+
   // For pthread_atfork: no thread is inside a table while the process is copied.
   void BeforeFork() noexcept {
     const sigset_t all = SignalsFromOutside();
@@ -157,7 +168,11 @@ class EmulatedIon {
     before_fork_ = before;
   }
   void AfterFork(bool child) noexcept {
-    if (child) forked_ = true;
+    if (child) {
+      forked_ = true;
+      if (owner_ != 0) owner_ = ::getpid();
+      mark_ = nullptr;
+    }
     const sigset_t before = before_fork_;
     mutex_.unlock();
     ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -200,16 +215,24 @@ class EmulatedIon {
   bool InChild() const noexcept { return forked_ || process_->mark.InChild(); }
   // By vfork: another process on the same memory.
   bool OnBorrowedMemory() const noexcept {
-    return process_ != nullptr && !InChild() && process_->pid != ::getpid();
+    if (owner_ == 0) return process_ != nullptr && !InChild() && process_->pid != ::getpid();
+    // A copy that no handler was told of owns its memory.
+    if (mark_ != nullptr && mark_->InChild()) return false;
+    return owner_ != ::getpid();
   }
 
   // Returns the process's clients, opened if need be. Under the lock. EPERM: a child by vfork.
   long OpenProcess() noexcept {
     if (OnBorrowedMemory()) return -EPERM;
     if (process_ != nullptr && !InChild()) return 0;
-    typename Backend::Options options;
-    options.sys = sys_;
-    absl::StatusOr<Manager> manager = Manager::Open(options);
+    // The options themselves are strings and lists.
+    absl::StatusOr<Manager> manager = ion::internal::WithMemory(
+        [&] {
+          typename Backend::Options options;
+          options.sys = sys_;
+          return Manager::Open(options);
+        },
+        []() -> absl::StatusOr<Manager> { return ion::internal::CodeAlone(ENOMEM); });
     if (!manager.ok()) return AnswerOf(manager);
     auto* const opened =
         new (std::nothrow) Process(*std::move(manager), ReadNetworkNamespace(sys_));
@@ -218,6 +241,8 @@ class EmulatedIon {
     // inside it.
     Process* const inherited = std::exchange(process_, opened);
     forked_ = false;
+    if (owner_ != 0) owner_ = opened->pid;
+    if (mark_ != nullptr && mark_->InChild()) mark_ = &opened->mark;
     if (inherited != nullptr) Inherit(*inherited);
     return 0;
   }
@@ -273,6 +298,8 @@ class EmulatedIon {
     return ion::internal::WithMemory(
         [&] {
           auto client = std::make_shared<Client>(key, *std::move(made));
+          // Its descriptor is open now.
+          client->elsewhere = HasEnded(sys_, key, process_->network);
           process_->clients.push_back(client);
           return client;
         },
@@ -313,7 +340,7 @@ class EmulatedIon {
     if (process_ == nullptr || InChild() || OnBorrowedMemory()) return;
     auto& clients = process_->clients;
     const auto at = std::ranges::find_if(clients, [&](const auto& one) { return one->key == key; });
-    if (at == clients.end() || !HasEnded(sys_, key, process_->network)) return;
+    if (at == clients.end() || (*at)->elsewhere || !HasEnded(sys_, key, process_->network)) return;
     ended = std::move(*at);
     clients.erase(at);
   }
@@ -509,9 +536,16 @@ class EmulatedIon {
     return known ? 0 : -ENOMEM;
   }
 
-  // ION_IOC_SYNC: the CPU's writes go to memory. EINVAL: not memory of this library's kinds.
+  // ION_IOC_SYNC: the CPU's writes go to memory. EINVAL: not memory of this library's kinds. EBUSY: a
+  // device works on memory that no begin has prepared; signals are blocked here, so nobody waits.
   long SyncForDevice(int fd) noexcept {
     if (const long open = sys_.Fcntl(fd, F_GETFD, 0); Failed(open)) return open;
+    // The CPU alone uses a memfd.
+    if (!Failed(sys_.Fcntl(fd, F_GET_SEALS, 0))) return 0;
+    // Before any call that a file server would answer, or not.
+    ErrorSink ignored;
+    const Result<bool> local = MayBeDmaBuf(sys_, ignored, fd, {"libion", Operation::kEndAccess});
+    if (!local.ok() || !*local) return -EINVAL;
     struct statfs fs {};
     if (Failed(sys_.Fstatfs(fd, &fs))) return -EINVAL;
     const auto type = static_cast<uint32_t>(fs.f_type);
@@ -520,11 +554,14 @@ class EmulatedIon {
       const long answer = Sync(fd, ion_uapi::kDmaBufSyncEnd);
       // A udmabuf that no device has seen yet: its first begin gives it to one.
       if (answer != -EINVAL) return answer == -ENOTTY ? 0 : answer;
+      pollfd fences{.fd = fd, .events = POLLIN | POLLOUT, .revents = 0};
+      const long idle = sys_.Poll(&fences, 1, 0);
+      if (Failed(idle)) return idle;
+      if (fences.revents != (POLLIN | POLLOUT)) return -EBUSY;
       const long begun = Sync(fd, ion_uapi::kDmaBufSyncStart);
       return Failed(begun) ? begun : Sync(fd, ion_uapi::kDmaBufSyncEnd);
     }
-    // The CPU alone uses a memfd.
-    return Failed(sys_.Fcntl(fd, F_GET_SEALS, 0)) ? -EINVAL : 0;
+    return -EINVAL;
   }
   long Sync(int fd, uint64_t phase) noexcept {
     ion_uapi::dma_buf_sync sync{.flags =
@@ -621,7 +658,9 @@ class EmulatedIon {
   std::mutex mutex_;            // the tables: process_ and all below it
   Process* process_ = nullptr;  // never destroyed
   bool forked_ = false;         // since process_ was made
-  sigset_t before_fork_ = {};   // of the thread that forks
+  pid_t owner_ = 0;             // the process that Begin was called in; 0: nobody called it
+  const ion::internal::ForkMark* mark_ = nullptr;  // of that process
+  sigset_t before_fork_ = {};                      // of the thread that forks
 };
 
 }  // namespace ion::compat

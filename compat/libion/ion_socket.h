@@ -120,9 +120,10 @@ long MakeIonSocket(const Sys& sys, Abi abi, int flags) noexcept {
 struct NetworkNamespace {
   char text[40] = {};  // "net:[4026531840]"; empty without /proc
 
-  // True if both are known, and differ.
-  bool DiffersFrom(const NetworkNamespace& other) const noexcept {
-    return text[0] != 0 && other.text[0] != 0 && std::memcmp(text, other.text, sizeof(text)) != 0;
+  // True if this thread may have left `home`, as far as that is known: without /proc nobody knows
+  // where it is now.
+  bool MayHaveLeft(const NetworkNamespace& home) const noexcept {
+    return home.text[0] != 0 && std::memcmp(text, home.text, sizeof(text)) != 0;
   }
 };
 template <IonSyscalls Sys>
@@ -142,7 +143,7 @@ bool HasEnded(const Sys& sys, const IonKey& key, const NetworkNamespace& home) n
   const IonSocketName name = key.address();
   const bool free = !Failed(sys.Bind(static_cast<int>(made), &name.address, name.bytes));
   sys.Close(static_cast<int>(made));
-  return free && !ReadNetworkNamespace(sys).DiffersFrom(home);
+  return free && !ReadNetworkNamespace(sys).MayHaveLeft(home);
 }
 
 }  // namespace ion::compat

@@ -21,6 +21,7 @@ constinit ion::compat::EmulatedIon<> emulated;
 ion::compat::Libion<> Functions() { return {emulated, {}, ion::compat::AbiSetting()}; }
 
 [[gnu::constructor]] void HandleForks() {
+  emulated.Begin();
   ::pthread_atfork([] { emulated.BeforeFork(); }, [] { emulated.AfterFork(false); },
                    [] { emulated.AfterFork(true); });
 }

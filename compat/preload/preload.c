@@ -16,10 +16,12 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -91,8 +93,18 @@ __attribute__((constructor)) static void find_functions(void) {
 
 /* --- The emulation. */
 
-static pthread_mutex_t loading = PTHREAD_MUTEX_INITIALIZER;
 static const struct ion_served* loaded;
+
+/* Where this library lies: an absolute path, since the program may go to another directory. */
+static char own_path[4096];
+__attribute__((constructor)) static void find_own_path(void) {
+  char path[PATH_MAX];
+  Dl_info own;
+  if (dladdr((void*)&loaded, &own) == 0 || own.dli_fname == NULL) return;
+  if (own.dli_fname[0] != '/') own.dli_fname = realpath(own.dli_fname, path);
+  if (own.dli_fname == NULL || strlen(own.dli_fname) >= sizeof(own_path)) return;
+  memcpy(own_path, own.dli_fname, strlen(own.dli_fname) + 1);
+}
 
 /* Loads libion_preload_served.so from the directory of this library. NULL: it is not there, or does
  * not load. */
@@ -103,12 +115,12 @@ static const struct ion_served* load_beside(void) {
   const char* slash;
   size_t directory;
   void* library;
-  Dl_info own;
-  if (dladdr((void*)&loading, &own) == 0 || own.dli_fname == NULL) return NULL;
-  slash = strrchr(own.dli_fname, '/');
-  directory = slash == NULL ? 0 : (size_t)(slash - own.dli_fname) + 1;
+  if (own_path[0] == 0) find_own_path(); /* another library's constructor was first */
+  slash = strrchr(own_path, '/');
+  if (slash == NULL) return NULL;
+  directory = (size_t)(slash - own_path) + 1;
   if (directory + sizeof(name) > sizeof(path)) return NULL;
-  memcpy(path, own.dli_fname, directory);
+  memcpy(path, own_path, directory);
   memcpy(path + directory, name, sizeof(name));
   library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == NULL) return NULL;
@@ -132,22 +144,14 @@ static void leave(const sigset_t* before) {
   pthread_sigmask(SIG_SETMASK, before, NULL);
 }
 
-/* Inside. */
+/* Inside. Two threads may load at once, which gives both the same: a lock of ours around dlopen's
+ * own would wait for a thread that waits for ours. */
 static const struct ion_served* served(void) {
   const struct ion_served* functions = __atomic_load_n(&loaded, __ATOMIC_ACQUIRE);
   if (functions != NULL) return functions;
-  pthread_mutex_lock(&loading);
-  if (loaded == NULL) __atomic_store_n(&loaded, load_beside(), __ATOMIC_RELEASE);
-  functions = loaded;
-  pthread_mutex_unlock(&loading);
+  functions = load_beside();
+  if (functions != NULL) __atomic_store_n(&loaded, functions, __ATOMIC_RELEASE);
   return functions;
-}
-
-/* No child is made while another thread loads. */
-static void before_fork(void) { pthread_mutex_lock(&loading); }
-static void after_fork(void) { pthread_mutex_unlock(&loading); }
-__attribute__((constructor)) static void handle_forks(void) {
-  pthread_atfork(before_fork, after_fork, after_fork);
 }
 
 static int answer(long result) {

@@ -25,6 +25,7 @@ constexpr ion_served kFunctions = {
                 void* argument) { return emulated.Ioctl(fd, request, argument); }};
 
 [[gnu::constructor]] void HandleForks() {
+  emulated.Begin();
   ::pthread_atfork([] { emulated.BeforeFork(); }, [] { emulated.AfterFork(false); },
                    [] { emulated.AfterFork(true); });
 }

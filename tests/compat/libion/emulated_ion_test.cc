@@ -47,6 +47,7 @@
 #include "ion/uapi/ion.h"
 #include "ion/uapi/ion_legacy.h"
 #include "tests/support/child.h"
+#include "tests/support/fault_new.h"
 #include "tests/support/fault_syscalls.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/skip.h"
@@ -581,6 +582,58 @@ TEST_CASE("libion: a child by vfork may not touch its parent's clients") {
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);
   CHECK(Legacy().Free(client.fd(), 1) == 0);
+}
+
+TEST_CASE(
+    "libion: a child by vfork that makes the first request of all leaves its parent's alone") {
+  const LeakCheck leaks;
+  EmulatedIon<>& ion = Lasting(LinuxIonSyscalls());
+  ion.Begin();
+  const UniqueFd fd(static_cast<int>(ion.Open(Abi::kLegacy, O_CLOEXEC)));
+  ion_allocation_data data{
+      .len = Bytes(), .align = 0, .heap_id_mask = kSystem, .flags = 0, .handle = 0};
+  int status = 0;
+  // NOLINTNEXTLINE: it is vfork that is tested
+  const pid_t pid = ::vfork();
+  if (pid == 0) ::_exit(ion.Ioctl(fd.get(), ION_IOC_ALLOC, &data) == -EPERM ? 0 : 1);
+  REQUIRE(::waitpid(pid, &status, 0) == pid);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(ion.Ioctl(fd.get(), ION_IOC_ALLOC, &data) == 0);
+  ion_handle_data handle{data.handle};
+  CHECK(ion.Ioctl(fd.get(), ION_IOC_FREE, &handle) == 0);
+}
+
+TEST_CASE("libion: a first request without memory for the Manager is ENOMEM") {
+  for (size_t n = 0;; ++n) {
+    CAPTURE(n);
+    EmulatedIon<>& ion = Lasting(LinuxIonSyscalls());
+    const UniqueFd fd(static_cast<int>(ion.Open(Abi::kLegacy, O_CLOEXEC)));
+    ion_allocation_data data{
+        .len = Bytes(), .align = 0, .heap_id_mask = kSystem, .flags = 0, .handle = 0};
+    testing::FaultNew::Begin(n);
+    const long answer = ion.Ioctl(fd.get(), ION_IOC_ALLOC, &data);
+    const bool failed = testing::FaultNew::End();
+    CHECK((answer == 0 || (failed && answer == -ENOMEM)));
+    ion_handle_data handle{data.handle};
+    if (answer == 0) CHECK(ion.Ioctl(fd.get(), ION_IOC_FREE, &handle) == 0);
+    if (!failed) break;
+  }
+}
+
+TEST_CASE("libion: ION_IOC_SYNC asks nothing that a file server would answer") {
+  const auto faults = std::make_shared<Faults>();
+  EmulatedIon<FaultyIonSyscalls>& ion = Lasting(FaultyIonSyscalls(faults));
+  const UniqueFd fd(static_cast<int>(ion.Open(Abi::kLegacy, O_CLOEXEC)));
+  const UniqueFd file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  ion_fd_data data{.handle = 0, .fd = file.get()};
+  faults->Begin({});
+  CHECK(ion.Ioctl(fd.get(), ION_IOC_SYNC, &data) == -EINVAL);
+  faults->End();
+  for (const std::string_view call : {"fstatfs", "lseek", "poll"}) {
+    CAPTURE(call);
+    CHECK(faults->Count(call) == 0);
+  }
 }
 
 TEST_CASE("libion: 100 threads at once, and forks in the middle of it") {
