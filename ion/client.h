@@ -316,7 +316,8 @@ class Client {
     return self.Import({.fd = fd, .known = identity->known()}, where);
   }
   // The same of a descriptor that is given away, as one that was received: it is not copied, so two
-  // calls to the kernel fewer. It is closed at once if the memory has a handle, and after an error
+  // calls to the kernel fewer. Requires: it is close-on-exec, as one of ReceiveFds is; a copy would be,
+  // and the memory keeps this one. It is closed at once if the memory has a handle, and after an error
   // (a close may wait for the program that serves a file; no lock is held).
   absl::StatusOr<Handle> Import(UniqueFd fd, CallSite where = CallSite::Here()) noexcept {
     if constexpr (Core::kInspects) {
