@@ -17,7 +17,7 @@
 #include "ion/policies/system_heap.h"
 
 int main() {
-  using namespace ion::literals;
+  using ion::literals::operator""_MiB;
   constexpr ion::HeapSpec kNpu{
       .type = ion::HeapType::kCarveout, .id = 2, .name = "memfd", .bytes = 16_MiB};
   constexpr ion::HeapId kNpuHeap{2};

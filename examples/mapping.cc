@@ -13,7 +13,7 @@
 #include "ion/platforms/pooled.h"
 
 int main() {
-  using namespace ion::literals;
+  using ion::literals::operator""_MiB;
   constexpr std::byte kGrey{0x80};
   auto manager = ion::platforms::PooledMemfd::Open();
   if (!manager.ok()) return 1;

@@ -10,7 +10,7 @@
 #include "ion/report.h"
 
 int main() {
-  using namespace ion::literals;
+  using ion::literals::operator""_MiB;
   constexpr int kFrames = 100;
   auto manager = ion::platforms::PooledMemfd::Open();
   if (!manager.ok()) return 1;

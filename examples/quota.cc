@@ -11,7 +11,7 @@
 #include "ion/platforms/pooled.h"
 
 int main() {
-  using namespace ion::literals;
+  using ion::literals::operator""_MiB;
   auto manager = ion::platforms::PooledMemfd::Open();
   if (!manager.ok()) return 1;
   auto client =

@@ -27,7 +27,7 @@ constexpr char kText[] = "written by the parent";
 constexpr char kMessage[] = "a frame";
 
 int Send(int socket) {
-  using namespace ion::literals;
+  using ion::literals::operator""_MiB;
   auto manager = ion::platforms::PooledMemfd::Open();
   if (!manager.ok()) return 1;
   auto client = manager->CreateClient({.name = "parent"});
