@@ -52,7 +52,8 @@ struct LeaseOps {
   // outlive their Buffer.
   void (*print_mapped)(void* owner, Block& block) noexcept;
   // Reports show these for the block from here on; nullptr: none.
-  void (*count)(void* owner, Block& block, std::shared_ptr<const SharedSyncCounts> counts) noexcept;
+  void (*show_counts)(void* owner, Block& block,
+                      std::shared_ptr<const SharedSyncCounts> counts) noexcept;
 };
 
 // A client's name and process, kept as long as a buffer that it allocated lives.

@@ -65,6 +65,7 @@
 #include "ion/base/fd.h"
 #include "ion/base/fork_mark.h"
 #include "ion/base/no_cancel.h"
+#include "ion/base/poll_until.h"
 #include "ion/base/status.h"
 #include "ion/base/syscalls.h"
 #include "ion/base/with_memory.h"
@@ -190,7 +191,6 @@ class EmulatedIon {
         : manager(std::move(its_manager)), network(its_network) {}
 
     const ion::internal::ForkMark mark;
-    const pid_t pid = ::getpid();
     Manager manager;
     const NetworkNamespace network;
     std::vector<std::shared_ptr<Client>> clients;
@@ -215,9 +215,8 @@ class EmulatedIon {
   bool InChild() const noexcept { return forked_ || process_->mark.InChild(); }
   // By vfork: another process on the same memory.
   bool OnBorrowedMemory() const noexcept {
-    if (owner_ == 0) return process_ != nullptr && !InChild() && process_->pid != ::getpid();
     // A copy that no handler was told of owns its memory.
-    if (mark_ != nullptr && mark_->InChild()) return false;
+    if (owner_ == 0 || (mark_ != nullptr && mark_->InChild())) return false;
     return owner_ != ::getpid();
   }
 
@@ -241,8 +240,8 @@ class EmulatedIon {
     // inside it.
     Process* const inherited = std::exchange(process_, opened);
     forked_ = false;
-    if (owner_ != 0) owner_ = opened->pid;
-    if (mark_ != nullptr && mark_->InChild()) mark_ = &opened->mark;
+    owner_ = ::getpid();
+    if (mark_ == nullptr || mark_->InChild()) mark_ = &opened->mark;
     if (inherited != nullptr) Inherit(*inherited);
     return 0;
   }
@@ -554,10 +553,8 @@ class EmulatedIon {
       const long answer = Sync(fd, ion_uapi::kDmaBufSyncEnd);
       // A udmabuf that no device has seen yet: its first begin gives it to one.
       if (answer != -EINVAL) return answer == -ENOTTY ? 0 : answer;
-      pollfd fences{.fd = fd, .events = POLLIN | POLLOUT, .revents = 0};
-      const long idle = sys_.Poll(&fences, 1, 0);
-      if (Failed(idle)) return idle;
-      if (fences.revents != (POLLIN | POLLOUT)) return -EBUSY;
+      const long idle = PollUntil(sys_, fd, POLLOUT, Deadline{});  // only looks
+      if (Failed(idle)) return idle == -ETIMEDOUT ? -EBUSY : idle;
       const long begun = Sync(fd, ion_uapi::kDmaBufSyncStart);
       return Failed(begun) ? begun : Sync(fd, ion_uapi::kDmaBufSyncEnd);
     }
@@ -658,7 +655,7 @@ class EmulatedIon {
   std::mutex mutex_;            // the tables: process_ and all below it
   Process* process_ = nullptr;  // never destroyed
   bool forked_ = false;         // since process_ was made
-  pid_t owner_ = 0;             // the process that Begin was called in; 0: nobody called it
+  pid_t owner_ = 0;             // the process that this memory is of; 0: nothing was done yet
   const ion::internal::ForkMark* mark_ = nullptr;  // of that process
   sigset_t before_fork_ = {};                      // of the thread that forks
 };

@@ -229,7 +229,7 @@ class ManagerCore {
     if constexpr (B::kCaps.compares) return backend_.SameBuffer(a, b);
     return true;
   }
-  void Count(const Block& block, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
+  void ShowCounts(const Block& block, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
     if (InChild()) return;
     blocks_.Amend(block, [&](BlockNote& note) { note.counts.swap(counts); });
   }
@@ -584,9 +584,9 @@ class ManagerCore {
       .report = [](void* core,
                    const Error& error) noexcept { Of(core).backend_.errors().Report(error); },
       .print_mapped = [](void* core, Block& block) noexcept { PrintMapped(Of(core), block); },
-      .count =
+      .show_counts =
           [](void* core, Block& block, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
-            Of(core).Count(block, std::move(counts));
+            Of(core).ShowCounts(block, std::move(counts));
           },
   };
   static constexpr Home kHome = {

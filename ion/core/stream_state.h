@@ -265,7 +265,7 @@ class StreamState {
     Slot& slot = slots_[buffer];
     Block& block = LeaseAccess::BlockOf(slot.lease);
     const Error error = slot.coherency.Publish(holders, Begin(block), End(block));
-    if (Tell(slot); !error.ok()) return ToStatus(error);
+    if (ShareCounts(slot); !error.ok()) return ToStatus(error);
     slot.published = true;
     return slot.lease.fd();
   }
@@ -284,7 +284,7 @@ class StreamState {
       Error error = Shareable(block);
       if (error.ok())
         error = slot.coherency.Publish(ion::Holders::kUnknown, Begin(block), End(block));
-      if (Tell(slot); !error.ok()) return ToStatus(error);
+      if (ShareCounts(slot); !error.ok()) return ToStatus(error);
     }
     for (HandedBuffer& handed : made->buffers) Fill(handed);
     const Error error = holder.HandOver({made->buffers, generation_, image()}, Patience());
@@ -311,7 +311,7 @@ class StreamState {
     }
     for (Slot& slot : slots_) {
       UnmapCpu(slot);
-      Count(slot, nullptr);
+      ShowCounts(slot, nullptr);
       if (slot.kept()) LeaseAccess::Retire(slot.lease);
       taken.push_back(std::move(slot.lease));
     }
@@ -342,7 +342,7 @@ class StreamState {
       if (Error error = wait(slot.coherency.MayBegin(direction)); !error.ok()) return error;
     }
     const Error error = slot.coherency.Open(direction, Begin(block), End(block), wait);
-    if (Tell(slot); !error.ok()) return error;
+    if (ShareCounts(slot); !error.ok()) return error;
     ++slot.scopes;
     return std::span<std::byte>(slot.at, static_cast<size_t>(slot.mapped_bytes));
   }
@@ -351,7 +351,7 @@ class StreamState {
     Block& block = LeaseAccess::BlockOf(slot.lease);
     --slot.scopes;
     const Error error = slot.coherency.Close(direction, Begin(block), End(block));
-    Tell(slot);
+    ShareCounts(slot);
     return error;
   }
 
@@ -361,7 +361,7 @@ class StreamState {
     Block& block = LeaseAccess::BlockOf(slot.lease);
     const DeviceUse use{direction, WayOf(device.device)};
     const Error error = slot.coherency.BeginDevice(use, Begin(block), End(block));
-    if (Tell(slot); !error.ok()) return error;
+    if (ShareCounts(slot); !error.ok()) return error;
     ++device.uses[buffer];
     return {};
   }
@@ -371,7 +371,7 @@ class StreamState {
     --device.uses[buffer];
     const DeviceUse use{direction, WayOf(device.device)};
     const Error error = slot.coherency.EndDevice(use, Begin(block), End(block));
-    Tell(slot);
+    ShareCounts(slot);
     return error;
   }
   // The begins and ends that the kernel was told of, and those that were left out.
@@ -455,14 +455,14 @@ class StreamState {
     return all += slot.coherency.counts();
   }
   // Tells reports of other threads what the kernel was told.
-  void Tell(const Slot& slot) noexcept {
+  void ShareCounts(const Slot& slot) noexcept {
     (*told_)[static_cast<size_t>(&slot - slots_.data())].Set(CountsOf(slot));
   }
   // Reports show these counts for the slot's memory, or none.
-  static void Count(Slot& slot, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
+  static void ShowCounts(Slot& slot, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
     Block& block = LeaseAccess::BlockOf(slot.lease);
     const SlabHeader& slab = SlabOf(block);
-    slab.ops->count(slab.owner, block, std::move(counts));
+    slab.ops->show_counts(slab.owner, block, std::move(counts));
   }
   // The way of a device to memory; not known is past the caches.
   static CacheUse WayOf(const DeviceRef& device) noexcept {
@@ -627,8 +627,8 @@ class StreamState {
       const Block& block = LeaseAccess::BlockOf(slot.lease);
       const bool untold = block.Marked(Block::kNoSync);
       slot.coherency = CoherencyState(untold ? Known(false) : block.cached);
-      Count(slot, {told_, &(*told_)[i]});
-      Tell(slot);
+      ShowCounts(slot, {told_, &(*told_)[i]});
+      ShareCounts(slot);
     }
     choice_ = memory.choice;
     layout_ = memory.layout;
@@ -768,7 +768,7 @@ class StreamState {
       Slot& slot = slots_[i];
       Block& block = LeaseAccess::BlockOf(slot.lease);
       Report(slot.coherency.Publish(ion::Holders::kUnknown, Begin(block), End(block)));
-      Tell(slot);
+      ShareCounts(slot);
     }
   }
 
@@ -906,7 +906,7 @@ class StreamState {
       if (!slot.lease.valid()) continue;
       Block& block = LeaseAccess::BlockOf(slot.lease);
       const Error error = slot.coherency.Flush(Begin(block), End(block));
-      Tell(slot);
+      ShareCounts(slot);
       if (first.ok()) first = error;
     }
     return first;
@@ -917,7 +917,7 @@ class StreamState {
     if (WayOf(one.device) != CacheUse::kPast) return {};
     Block& block = LeaseAccess::BlockOf(slot.lease);
     const Error error = slot.coherency.Clean(Begin(block), End(block));
-    Tell(slot);
+    ShareCounts(slot);
     return error;
   }
   Error UnmapAll(Attached& one) noexcept {
@@ -943,7 +943,7 @@ class StreamState {
   // Memory that a device may still use, or that somebody else holds, is not recycled.
   void RetireIfBusy(Slot& slot) noexcept {
     if (!slot.lease.valid()) return;
-    Count(slot, nullptr);
+    ShowCounts(slot, nullptr);
     Block& block = LeaseAccess::BlockOf(slot.lease);
     const bool idle = AwaitFences(block, Direction::kReadWrite, Deadline{}).ok();
     if (slot.kept() || !idle) LeaseAccess::Retire(slot.lease);

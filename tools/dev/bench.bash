@@ -24,7 +24,7 @@ need_for_benchmarks() {
 }
 
 results_directory() {
-  local directory=${ION_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ion}/bench
+  local directory=$root_cache/bench
   mkdir -p "$directory" || die "$status_failed" "$directory cannot be made: set ION_CACHE to a directory that can be written"
   echo "$directory"
 }

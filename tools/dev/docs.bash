@@ -8,7 +8,7 @@
 readonly docs_packages=(doxygen)
 
 docs_command() {
-  local directory=${ION_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ion}/docs log=$scratch/docs.log status=0
+  local directory=$root_cache/docs log=$scratch/docs.log status=0
   (($# == 0)) || die "$status_usage" "docs takes no arguments"
   need_packages "${docs_packages[@]}" || exit
   cd "$root" || exit

@@ -757,7 +757,9 @@ TEST_CASE("Stream: 300 frames from a camera by the CPU to a display, with the fe
   CHECK(faults->Count("ioctl DMA_BUF_IOCTL_SYNC") == 600);
   for (uint32_t buffer = 0; buffer < 3; ++buffer) {
     const SyncCounts counts = stream->cpu_counts(buffer);
-    CHECK(counts == SyncCounts{100, 100, 100, counts.elided_ends});
+    CHECK(counts.begins == 100);
+    CHECK(counts.ends == 100);
+    CHECK(counts.elided_begins == 100);
   }
 }
 
