@@ -76,6 +76,7 @@
 #include "ion/base/syscalls.h"
 #include "ion/base/with_memory.h"
 #include "ion/block.h"
+#include "ion/frame_shape.h"
 #include "ion/request.h"
 
 namespace ion {
@@ -112,7 +113,8 @@ class AllOf {
                                         .proves_unshared = (Bs::kCaps.proves_unshared || ...),
                                         .fences = (Bs::kCaps.fences || ...),
                                         .compares = true,
-                                        .relists = true};
+                                        .relists = true,
+                                        .frames = (Bs::kCaps.frames || ...)};
 
   struct Options {
     Sys sys = {};
@@ -196,13 +198,9 @@ class AllOf {
     if (kernel_heap >= heaps().size()) {
       return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, bytes});
     }
-    RetryUnmaps();
-    const uint32_t inner = state_->number_of[kernel_heap];
-    const Error error = Visit(*state_, state_->place_of[kernel_heap], [&](auto& b) {
+    return FromHeap(kernel_heap, block, [&](auto& b, uint32_t inner) {
       return b.Allocate(inner, bytes, flags, name, block);
     });
-    if (error.ok()) block.kernel_heap = static_cast<uint8_t>(kernel_heap);
-    return error;
   }
   Error Release(Block& block) noexcept {
     RetryUnmaps();
@@ -328,6 +326,27 @@ class AllOf {
     return OnIts(block, [&]<class B>(B& b) -> Error {
       if constexpr (B::kCaps.fences) return b.AwaitFences(block, direction, deadline);
       return {};
+    });
+  }
+
+  Error AllocateFrame(uint32_t kernel_heap, const Request& request, Block& block) noexcept
+    requires(kCaps.frames)
+  {
+    if (kernel_heap >= heaps().size()) {
+      return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, request.bytes});
+    }
+    return FromHeap(kernel_heap, block, [&]<class B>(B& b, uint32_t inner) {
+      if constexpr (B::kCaps.frames) return b.AllocateFrame(inner, request, block);
+      return Error(ENOTSUP, "this backend makes no frames",
+                   {B::kName, Operation::kAllocate, {}, request.bytes});
+    });
+  }
+  StatedFrame StatedOf(const Block& block) const noexcept
+    requires(kCaps.frames)
+  {
+    return Visit(*state_, state_->place_of[block.kernel_heap], [&]<class B>(const B& b) {
+      if constexpr (B::kCaps.frames) return b.StatedOf(block);
+      return StatedFrame();
     });
   }
 
@@ -481,6 +500,16 @@ class AllOf {
     return Error(ErrnoFrom(seals), "F_GET_SEALS", {kName, operation});
   }
 
+  // f(the backend of a heap that is listed, the heap's number there), which fills the block.
+  template <class F>
+  Error FromHeap(uint32_t kernel_heap, Block& block, F f) noexcept {
+    RetryUnmaps();
+    const uint32_t inner = state_->number_of[kernel_heap];
+    const Error error =
+        Visit(*state_, state_->place_of[kernel_heap], [&](auto& b) { return f(b, inner); });
+    if (error.ok()) block.kernel_heap = static_cast<uint8_t>(kernel_heap);
+    return error;
+  }
   template <class F>
   auto OnIts(const Block& block, F f) noexcept {
     return Visit(*state_, state_->place_of[block.kernel_heap], f);

@@ -48,6 +48,7 @@
 #include "ion/base/status.h"
 #include "ion/base/with_memory.h"
 #include "ion/block.h"
+#include "ion/frame_shape.h"
 #include "ion/request.h"
 
 namespace ion {
@@ -101,7 +102,8 @@ class AnyOf {
                                         .fences = (Bs::kCaps.fences || ...),
                                         .compares = true,
                                         .relists = (Bs::kCaps.relists || ...),
-                                        .inspects = (Bs::kCaps.inspects && ...)};
+                                        .inspects = (Bs::kCaps.inspects && ...),
+                                        .frames = (Bs::kCaps.frames || ...)};
 
   struct Options {
     Sys sys = {};
@@ -284,6 +286,23 @@ class AnyOf {
       if constexpr (B::kCaps.customs) return b.Custom(command, argument);
       return Error(ENOTTY, "this backend has no commands of its own",
                    {B::kName, Operation::kCustom});
+    });
+  }
+  Error AllocateFrame(uint32_t kernel_heap, const Request& request, Block& block) noexcept
+    requires(kCaps.frames)
+  {
+    return Visit(*this, [&]<class B>(B& b) {
+      if constexpr (B::kCaps.frames) return b.AllocateFrame(kernel_heap, request, block);
+      return Error(ENOTSUP, "this backend makes no frames",
+                   {B::kName, Operation::kAllocate, {}, request.bytes});
+    });
+  }
+  StatedFrame StatedOf(const Block& block) const noexcept
+    requires(kCaps.frames)
+  {
+    return Visit(*this, [&]<class B>(const B& b) {
+      if constexpr (B::kCaps.frames) return b.StatedOf(block);
+      return StatedFrame();
     });
   }
 

@@ -31,6 +31,8 @@
 #include <vector>
 
 #include "ion/backend.h"
+#include "ion/backends/fd_info_files.h"
+#include "ion/backends/local_file.h"
 #include "ion/backends/scoped_fd.h"
 #include "ion/base/budget.h"
 #include "ion/base/bytes.h"
@@ -207,13 +209,16 @@ class BackendBase {
     std::atomic<uint64_t> never_lend{0};
     std::mutex list_mutex;  // of an append to them
     internal::ToldOnce holders_hidden, lending;
+    FdInfoFiles fd_infos;
   };
 
   BackendBase(const char* name, const Sys& sys, std::unique_ptr<Shared> shared) noexcept
       : name_(name), sys_(sys), shared_(std::move(shared)) {}
   BackendBase(BackendBase&&) noexcept = default;
   ~BackendBase() {
-    if (shared_ != nullptr) RetryUnmaps();
+    if (shared_ == nullptr) return;
+    RetryUnmaps();
+    shared_->fd_infos.Close(sys_, errors(), name_);
   }
 
   // Makes the state from a backend's Options and the defaults: a budget of half of the memory that
@@ -415,6 +420,11 @@ class BackendBase {
     return ScopedFd<Sys>(static_cast<int>(fd), sys_, errors(), name_);
   }
   const Sys& sys() const noexcept { return sys_; }
+
+  // The text of /proc/self/fdinfo about a block's descriptor, which is asked for again and again.
+  Result<FdInfo> FdInfoOf(const Block& block, const Origin& origin) noexcept {
+    return shared_->fd_infos.Read(sys_, errors(), block.fd, origin);
+  }
 
   // The kernel does not show who holds memory, for a reason that lasts: `why` is reported, once
   // until SeesHolders. Returns what to answer, ENOTSUP.

@@ -138,7 +138,7 @@ class DmaBufBackend : public BackendBase<Sys> {
   // exported its own buffer holds it without a reference.)
   Result<bool> ProveUnshared(const Block& block) noexcept {
     const Origin origin = From(Operation::kProve, block.bytes);
-    const Result<FdInfo> info = ReadFdInfo(this->sys(), this->errors(), block.fd, origin);
+    const Result<FdInfo> info = this->FdInfoOf(block, origin);
     if (!info.ok()) {
       const char* const hint = HiddenHoldersHint(info.error().code());
       // Of a descriptor that is not open there is no such file either, which hides nothing.

@@ -5,7 +5,7 @@
 //
 // DrmDumbBackend: dma-bufs from the dumb buffers of a DRM card, exported by PRIME. The memory is the
 // display's own: on a desktop without dma-heaps, and for a display that takes no memory but its
-// own. AllocateFrame makes a frame, with the pitch that the driver states.
+// own. A request for an image gets a frame, with the pitch that the driver states.
 //
 // Not for memory of a GPU's shaders or of a video engine: dumb buffers are for scan-out and the CPU,
 // and a driver may place them where other devices are slow. A render node (/dev/dri/renderD*) makes
@@ -18,8 +18,10 @@
 // Example:
 //   ion::Result<ion::DrmDumbBackend<>> backend = ion::DrmDumbBackend<>::Open({});
 //   ion::Block block;
-//   ion::Result<ion::StatedFrame> frame =
-//       backend->AllocateFrame({.width = 640, .height = 480}, "overlay", block);
+//   const ion::FrameShape image{.width = 640, .height = 480, .stride = 2560};
+//   ion::Error error =
+//       backend->AllocateFrame(0, {.bytes = 480 * 2560, .frame = image}, block);
+//   const uint32_t pitch = backend->StatedOf(block).pitch;
 //
 // Cost: four system calls an allocation, one more for a name; one descriptor in all. Thread-safe but
 // for Open.
@@ -45,24 +47,17 @@
 
 #include "ion/backend.h"
 #include "ion/backends/start_mapped_backend.h"
-#include "ion/backends/stated_frame.h"
 #include "ion/base/bytes.h"
 #include "ion/base/linux_release.h"
 #include "ion/base/node_hint.h"
 #include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
+#include "ion/frame_shape.h"
+#include "ion/request.h"
 #include "ion/uapi/drm.h"
 
 namespace ion {
-
-// A frame that a driver is asked for: one plane of pixels, line after line. A frame of several
-// planes is asked for as one of bytes: NV12 of 640 x 480 as 640 x 720 with 8 bits.
-struct DumbFrame {
-  uint32_t width = 0;   // pixels
-  uint32_t height = 0;  // lines
-  uint32_t bits_per_pixel = 32;
-};
 
 template <Syscalls Sys = LinuxSyscalls>
 class DrmDumbBackend : public StartMappedBackend<Sys> {
@@ -72,7 +67,7 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
   static constexpr const char* kName = "drm_dumb";
   // It proves nothing unshared: an import by PRIME into the same card takes the driver's object, and
   // leaves no trace at the dma-buf.
-  static constexpr BackendCaps kCaps = {.fences = true, .compares = true};
+  static constexpr BackendCaps kCaps = {.fences = true, .compares = true, .frames = true};
 
   // The most that the kernel makes in one piece: it computes the bytes, whole pages, in 32 bits
   // (drm_mode_create_dumb, Linux 2.6.39 to 7.2).
@@ -136,35 +131,58 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
     Result<Charge> charge = this->Admit(kernel_heap, bytes);
     if (!charge.ok()) return charge.error();
     if (charge->bytes() > kLargestBytes) return TooLarge(origin);
-    const Result<StatedFrame> made = Make(LinesOf(charge->bytes()), *charge, origin, name, block);
-    return made.error();
+    return Make(LinesOf(charge->bytes()), *charge, origin, name, block);
   }
 
-  // Fills an empty block with a frame, zeroed or not, and returns its layout as the driver stated
-  // it. `name` as in Allocate. EINVAL: an empty frame, a pixel of no whole bytes, more
-  // than kLargestBytes, or a frame that the driver does not make, such as one of 24 bits for
-  // virtio-gpu. Other errors as Allocate.
-  Result<StatedFrame> AllocateFrame(const DumbFrame& frame, std::string_view name,
-                                    Block& block) noexcept {
+  // As Allocate, of a frame whose lines have at least frame.stride bytes; all its planes follow each
+  // other in them. The format is no matter. EINVAL also: no stride, or a frame that the driver does
+  // not make, such as one of 24 bits for virtio-gpu.
+  Error AllocateFrame(uint32_t kernel_heap, const Request& request, Block& block) noexcept {
+    const uint64_t stride = request.frame.stride;
+    const Origin origin{kName, Operation::kAllocate, path_, request.bytes};
+    if (HeapPrivateBits(request.flags) != 0) {
+      return Error(EINVAL, "dumb buffers have no private flags", origin);
+    }
+    if (stride == 0 || request.bytes == 0) {
+      return Error(EINVAL, "a frame without a stride or bytes", origin);
+    }
+    const uint64_t lines = (request.bytes - 1) / stride + 1;
     uint64_t bytes = 0;
-    const bool fits = !__builtin_mul_overflow(LineBytes(frame), uint64_t{frame.height}, &bytes);
-    const Origin origin{kName, Operation::kAllocate, path_, fits ? bytes : UINT64_MAX};
-    if (fits && bytes == 0) {
-      return Error(EINVAL, "a frame without width, height or bits per pixel", origin);
+    if (stride > kLongestLine || __builtin_mul_overflow(lines, stride, &bytes) ||
+        bytes > kLargestBytes) {
+      return TooLarge(origin);
     }
-    // Drivers differ: a line of 100 pixels of 15 bits is 188 bytes to vkms of Linux 6.12, and 200 to
-    // that of 7.2.
-    if (frame.bits_per_pixel % 8 != 0) {
-      return Error(EINVAL, "a pixel of no whole bytes", origin,
-                   "ask for as many bits as a pixel takes in memory: 16 for one of 15");
-    }
-    if (!fits || bytes > kLargestBytes) return TooLarge(origin);
-    Result<Charge> charge = this->Admit(0, bytes);
+    Result<Charge> charge = this->Admit(kernel_heap, bytes);
     if (!charge.ok()) return charge.error();
-    return Make(frame, *charge, origin, name, block);
+    // The largest pixel that a line is a whole number of: one of 32 bits is what every driver makes.
+    const uint32_t pixel = stride % 4 == 0 ? 4 : stride % 2 == 0 ? 2 : 1;
+    const Lines asked{.width = static_cast<uint32_t>(stride / pixel),
+                      .height = static_cast<uint32_t>(lines),
+                      .bits_per_pixel = 8 * pixel};
+    if (Error error = Make(asked, *charge, origin, request.name, block); !error.ok()) return error;
+    block.cookie |= kIsFrame;
+    return {};
+  }
+  StatedFrame StatedOf(const Block& block) const noexcept {
+    if ((block.cookie & kIsFrame) == 0 || block.foreign) return {};
+    const auto pitch = static_cast<uint32_t>(block.cookie);
+    return {.pitch = pitch, .bytes = uint64_t{pitch} * (block.cookie >> kLinesAt & kMostLines)};
   }
 
  private:
+  // A question to the driver: pixels of whole bytes, line after line.
+  struct Lines {
+    uint32_t width = 0;   // pixels
+    uint32_t height = 0;  // lines
+    uint32_t bits_per_pixel = 32;
+  };
+  // Before Linux 7.0 drivers count a line's bits in 32 bits.
+  static constexpr uint64_t kLongestLine = uint64_t{1} << 28;  // bytes
+  // A block's cookie: the pitch in its lower half, the number of lines above, and if it is a frame.
+  static constexpr unsigned kLinesAt = 32;
+  static constexpr uint64_t kMostLines = (uint64_t{1} << 31) - 1;
+  static constexpr uint64_t kIsFrame = uint64_t{1} << 63;
+
   // Dumb buffers have their handle only until they are exported.
   class Handle {
    public:
@@ -194,7 +212,9 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
     this->AddHeap({.name = kName,
                    .type = HeapType::kSystem,
                    .properties = {.cpu_mappable = true, .alignment = PageBytes()},
-                   .unusable = {}});
+                   .unusable = {},
+                   .largest = kLargestBytes,
+                   .frames = MakesFrames::kAlso});
   }
 
   static Origin Opening(const std::string& path) noexcept {
@@ -295,7 +315,7 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
                  "its driver makes no dumb buffers: name another card");
   }
 
-  static ion_uapi::drm_mode_create_dumb Question(const DumbFrame& frame) noexcept {
+  static ion_uapi::drm_mode_create_dumb Question(const Lines& frame) noexcept {
     return {.height = frame.height,
             .width = frame.width,
             .bpp = frame.bits_per_pixel,
@@ -304,17 +324,15 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
             .pitch = 0,
             .size = 0};
   }
-  // Requires, for a driver: a pixel is whole bytes.
-  static constexpr uint64_t LineBytes(const DumbFrame& frame) noexcept {
-    return uint64_t{frame.width} * ((uint64_t{frame.bits_per_pixel} + 7) / 8);
+  static constexpr uint64_t LineBytes(const Lines& frame) noexcept {
+    return uint64_t{frame.width} * (frame.bits_per_pixel / 8);
   }
   // One line of so many bytes, whole pages, of pixels of 32 bits: those that every driver makes.
   // Before Linux 7.0 drivers count a line's bits in 32 bits (drm_gem_shmem_dumb_create of 6.12: 512
   // MiB are ENOSPC, and a page more is one page), so more than half of that is lines of a page each,
   // which is a multiple of the pitch that drivers round up to.
-  static constexpr DumbFrame LinesOf(uint64_t bytes) noexcept {
-    constexpr uint64_t kLongestLine = uint64_t{1} << 28;  // bytes
-    constexpr uint64_t kPixel = 4, kShortLine = 4096;     // bytes
+  static constexpr Lines LinesOf(uint64_t bytes) noexcept {
+    constexpr uint64_t kPixel = 4, kShortLine = 4096;  // bytes
     if (bytes <= kLongestLine) {
       return {.width = static_cast<uint32_t>(bytes / kPixel), .height = 1};
     }
@@ -329,8 +347,8 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
   }
 
   // Asks the driver, and fills the block with all that came.
-  Result<StatedFrame> Make(const DumbFrame& frame, Charge& charge, const Origin& origin,
-                           std::string_view name, Block& block) noexcept {
+  Error Make(const Lines& frame, Charge& charge, const Origin& origin, std::string_view name,
+             Block& block) noexcept {
     ion_uapi::drm_mode_create_dumb create = Question(frame);
     const long made =
         IoctlRetrying(this->sys(), node_.get(), ion_uapi::kDrmIoctlModeCreateDumb, &create);
@@ -361,13 +379,9 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
     if (Error error = this->AdmitMore(charge, came, origin); !error.ok()) return error;
     this->Fill(block, std::move(fd), came, 0, this->heaps()[0].properties);
     charge.Keep();
+    block.cookie = create.pitch | uint64_t{frame.height} << kLinesAt;
     this->NameOrReport(block, name);
-    return StatedFrame{.width = frame.width,
-                       .height = frame.height,
-                       .format = 0,
-                       .bits_per_pixel = frame.bits_per_pixel,
-                       .pitch = create.pitch,
-                       .bytes = create.size};
+    return {};
   }
   static const char* ExportHint(long answer) noexcept {
     switch (-answer) {

@@ -39,15 +39,21 @@ struct FdInfo {
   std::string_view view() const noexcept { return {text, bytes}; }
 };
 template <Syscalls Sys>
-Result<FdInfo> ReadFdInfo(const Sys& sys, ErrorSink& errors, int fd,
-                          const Origin& origin) noexcept {
+Result<ScopedFd<Sys>> OpenFdInfo(const Sys& sys, ErrorSink& errors, int fd,
+                                 const Origin& origin) noexcept {
   char path[32] = "/proc/self/fdinfo/";
   *std::to_chars(path + std::strlen(path), std::end(path), fd).ptr = 0;
   const long opened = OpenRetrying(sys, path, O_RDONLY);
   if (Failed(opened)) return Error(ErrnoFrom(opened), "open: fdinfo", origin);
-  const ScopedFd<Sys> file(static_cast<int>(opened), sys, errors, origin.backend);
+  return ScopedFd<Sys>(static_cast<int>(opened), sys, errors, origin.backend);
+}
+template <Syscalls Sys>
+Result<FdInfo> ReadFdInfo(const Sys& sys, ErrorSink& errors, int fd,
+                          const Origin& origin) noexcept {
+  const Result<ScopedFd<Sys>> file = OpenFdInfo(sys, errors, fd, origin);
+  if (!file.ok()) return file.error();
   FdInfo info;
-  const long got = sys.Read(file.get(), info.text, sizeof(info.text));
+  const long got = sys.Read(file->get(), info.text, sizeof(info.text));
   if (Failed(got)) return Error(ErrnoFrom(got), "read: fdinfo", origin);
   info.bytes = static_cast<size_t>(got);
   return info;

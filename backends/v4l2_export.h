@@ -20,7 +20,9 @@
 //   ion::Result<ion::V4l2ExportBackend<>> camera = ion::V4l2ExportBackend<>::Open(
 //       {.node = "/dev/video0", .format = V4L2_PIX_FMT_YUYV, .width = 640, .height = 360});
 //   ion::Block block;
-//   ion::Result<ion::StatedFrame> frame = camera->AllocateFrame("capture", block);
+//   const ion::FrameShape image{.width = 640, .height = 360};
+//   ion::Error error = camera->AllocateFrame(0, {.name = "capture", .frame = image}, block);
+//   const uint32_t pitch = camera->StatedOf(block).pitch;
 //
 // Cost: three system calls an allocation, one more for a name; two a release; one descriptor in all.
 // Thread-safe but for Open.
@@ -46,7 +48,6 @@
 
 #include "ion/backend.h"
 #include "ion/backends/start_mapped_backend.h"
-#include "ion/backends/stated_frame.h"
 #include "ion/base/budget.h"
 #include "ion/base/bytes.h"
 #include "ion/base/fd.h"
@@ -55,6 +56,9 @@
 #include "ion/base/poll_until.h"
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
+#include "ion/frame_shape.h"
+#include "ion/pixel_format.h"
+#include "ion/request.h"
 #include "ion/uapi/v4l2.h"
 
 namespace ion {
@@ -67,7 +71,7 @@ class V4l2ExportBackend : public StartMappedBackend<Sys> {
   static constexpr const char* kName = "v4l2_export";
   // It proves nothing unshared: the queue holds a buffer, and its device writes to it, without a
   // reference to the dma-buf. The queue makes no fences, but an importer of a buffer may.
-  static constexpr BackendCaps kCaps = {.fences = true, .compares = true};
+  static constexpr BackendCaps kCaps = {.fences = true, .compares = true, .frames = true};
 
   struct Options {
     Sys sys = {};
@@ -105,6 +109,14 @@ class V4l2ExportBackend : public StartMappedBackend<Sys> {
     return this->PollFencesUntil(block, direction, deadline);
   }
 
+  // The image of the queue's frames; a format that ion/pixel_format.h lacks is kNone.
+  FrameShape frame() const noexcept {
+    const std::optional<V4l2Format> own = FromV4l2(format_.pixelformat);
+    return {.format = own.has_value() ? own->format : PixelFormat::kNone,
+            .width = format_.width,
+            .height = format_.height,
+            .stride = format_.bytesperline};
+  }
   // The device, through which the buffers are queued: the kernel lets no other file do it.
   FdRef node() const noexcept { return FdRef(queue_->node.get()); }
   // The index of a buffer in the queue. Requires: AllocateFrame filled the block.
@@ -123,18 +135,30 @@ class V4l2ExportBackend : public StartMappedBackend<Sys> {
     return FramesOnly(origin);
   }
 
-  // Fills an empty block with the queue's next buffer, a frame of its format. `name` as in Allocate
-  // of other backends. ENOMEM: past the bound, or the driver's. ENOBUFS, EINVAL or ENOMEM, as kernels
-  // differ: the queue has its most buffers (32; Linux 6.8: as many as the driver says). EBUSY:
-  // another program has the queue.
-  Result<StatedFrame> AllocateFrame(std::string_view name, Block& block) noexcept {
-    if (Error error = MakeBuffer(format_.sizeimage, name, block); !error.ok()) return error;
-    return StatedFrame{.width = format_.width,
-                       .height = format_.height,
-                       .format = format_.pixelformat,
-                       .bits_per_pixel = 0,
-                       .pitch = format_.bytesperline,
-                       .bytes = format_.sizeimage};
+  // Fills an empty block with the queue's next buffer, a frame of its format. EINVAL: the request's
+  // image is of another format or size, or larger than 4 GiB. ENOMEM: past the bound, or the
+  // driver's. ENOBUFS, EINVAL or ENOMEM, as kernels differ: the queue has its most buffers (32;
+  // Linux 6.8: as many as the driver says). EBUSY: another program has the queue.
+  Error AllocateFrame(uint32_t kernel_heap, const Request& request, Block& block) noexcept {
+    const Origin origin{kName, Operation::kAllocate, path_, request.bytes};
+    if (kernel_heap != 0) return Error(ENODEV, "no such heap", origin);
+    if (HeapPrivateBits(request.flags) != 0) {
+      return Error(EINVAL, "the queue's buffers have no private flags", origin);
+    }
+    if (!IsOfQueue(request.frame)) {
+      return Error(EINVAL, "the queue's frames are of another format or size", origin,
+                   "open the backend with the frame's format, width and height (Options)");
+    }
+    if (request.bytes > UINT32_MAX) {
+      return Error(EINVAL, "more bytes than V4L2 counts, in 32 bits", origin);
+    }
+    const auto bytes = static_cast<uint32_t>(request.bytes);
+    return MakeBuffer(std::max(bytes, format_.sizeimage), request.name, block);
+  }
+  // The pitch and the size of the queue's format.
+  StatedFrame StatedOf(const Block& block) const noexcept {
+    if (!block.filled() || block.foreign) return {};
+    return {.pitch = format_.bytesperline, .bytes = format_.sizeimage};
   }
 
   // As BackendBase; then removes the buffer from the queue. A buffer that stays there is charged
@@ -211,7 +235,11 @@ class V4l2ExportBackend : public StartMappedBackend<Sys> {
     this->AddHeap({.name = kName,
                    .type = HeapType::kSystem,
                    .properties = {.cpu_mappable = true, .alignment = PageBytes()},
-                   .unusable = FramesOnly({kName, Operation::kAllocate, path_})});
+                   .unusable = {},
+                   .smallest = format.sizeimage,
+                   .largest = UINT32_MAX,
+                   .most_buffers = 32,  // VIDEO_MAX_FRAME: that many on every kernel
+                   .frames = MakesFrames::kOnly});
   }
 
   static Origin Opening(const Options& options) noexcept {
@@ -219,7 +247,13 @@ class V4l2ExportBackend : public StartMappedBackend<Sys> {
   }
   static Error FramesOnly(const Origin& origin) noexcept {
     return Error(EINVAL, "the queue's buffers are frames, not bytes", origin,
-                 "call AllocateFrame of the backend, or take bytes from another backend");
+                 "ask for a frame (Request::frame), or take bytes from another heap");
+  }
+  // True if the queue makes such frames. A format of kNone is the queue's own.
+  bool IsOfQueue(const FrameShape& frame) const noexcept {
+    const FrameShape own = this->frame();
+    return frame.width == own.width && frame.height == own.height &&
+           (frame.format == PixelFormat::kNone || frame.format == own.format);
   }
 
   long Ask(unsigned long request, void* argument) noexcept {

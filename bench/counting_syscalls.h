@@ -34,6 +34,9 @@ class CountingSyscalls {
   }
   long Close(int fd) const noexcept { return Count().Close(fd); }
   long Read(int fd, void* to, size_t bytes) const noexcept { return Count().Read(fd, to, bytes); }
+  long Pread(int fd, void* to, size_t bytes, off_t offset) const noexcept {
+    return Count().Pread(fd, to, bytes, offset);
+  }
   long Write(int fd, const void* from, size_t bytes) const noexcept {
     return Count().Write(fd, from, bytes);
   }

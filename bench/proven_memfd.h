@@ -46,7 +46,7 @@ class ProvenMemfd : public MemfdBackend<Sys> {
 
   Result<bool> IsUnshared(const Block& block) noexcept {
     const Origin origin{this->name(), Operation::kProve, {}, block.bytes};
-    const Result<FdInfo> info = ReadFdInfo(this->sys(), this->errors(), block.fd, origin);
+    const Result<FdInfo> info = this->FdInfoOf(block, origin);
     if (!info.ok()) return info.error();
     if (block.mapping != nullptr && !this->NeverLends(block.kernel_heap)) {
       if (!RefusesToLend(block.mapping)) return false;

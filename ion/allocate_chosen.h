@@ -35,15 +35,12 @@
 
 namespace ion {
 
-// Allocates `request` for the client. The size is raised to the parties' least one and to a whole
-// number of their size_multiple, the alignment to their base_align; the request's mask, if it has one, leaves only those of the choice's heaps that are in
-// it. Errors: as Client::Allocate, with the errno of the last heap and the reasons of all that were
-// tried. EINVAL: the choice has no heap, which ToStatus(choice, …) (ion/choice_text.h) explains.
-// EINVAL also: a party takes no buffer as large as that (size_max). ENODEV: none of its heaps is in
-// the mask.
-inline absl::StatusOr<Buffer> AllocateChosen(ClientRef client, const Choice& choice,
-                                             Request request,
-                                             CallSite where = CallSite::Here()) noexcept {
+namespace internal {
+
+// AllocateChosen, from heaps whose memory `take` takes: it returns a Status.
+template <class Take>
+absl::StatusOr<Buffer> AllocateEach(ClientRef client, const Choice& choice, Request request,
+                                    CallSite where, Take take) noexcept {
   const Origin origin{"choice", Operation::kAllocate, {}, request.bytes};
   if (!choice.ok()) {
     return ToStatus(Error(EINVAL, "no heap satisfies all parties", origin,
@@ -64,8 +61,8 @@ inline absl::StatusOr<Buffer> AllocateChosen(ClientRef client, const Choice& cho
     if (!mask.contains(id)) continue;
     request.heaps = id;
     absl::StatusOr<Buffer> buffer = client.Allocate(request, where);
-    if (buffer.ok()) return buffer;
-    last = buffer.status();
+    last = buffer.ok() ? take(*buffer) : buffer.status();
+    if (last.ok()) return buffer;
     (void)internal::TryWithMemory(
         [&] { absl::StrAppend(&reasons, reasons.empty() ? "" : "; ", last.message()); });
   }
@@ -75,6 +72,21 @@ inline absl::StatusOr<Buffer> AllocateChosen(ClientRef client, const Choice& cho
   }
   const int code = ErrnoOf(last);
   return internal::WithMemory([&] { return MakeStatus(code, reasons); }, [&] { return last; });
+}
+
+}  // namespace internal
+
+// Allocates `request` for the client. The size is raised to the parties' least one and to a whole
+// number of their size_multiple, the alignment to their base_align; the request's mask, if it has one, leaves only those of the choice's heaps that are in
+// it. Errors: as Client::Allocate, with the errno of the last heap and the reasons of all that were
+// tried. EINVAL: the choice has no heap, which ToStatus(choice, …) (ion/choice_text.h) explains.
+// EINVAL also: a party takes no buffer as large as that (size_max). ENODEV: none of its heaps is in
+// the mask.
+inline absl::StatusOr<Buffer> AllocateChosen(ClientRef client, const Choice& choice,
+                                             Request request,
+                                             CallSite where = CallSite::Here()) noexcept {
+  return internal::AllocateEach(client, choice, request, where,
+                                [](const Buffer&) noexcept { return absl::OkStatus(); });
 }
 
 }  // namespace ion

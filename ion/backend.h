@@ -33,10 +33,18 @@
 #include "ion/base/poll_until.h"
 #include "ion/block.h"
 #include "ion/buffer_identity.h"
+#include "ion/frame_shape.h"
 #include "ion/heap_id.h"
 #include "ion/request.h"
 
 namespace ion {
+
+// The frames that a kernel heap makes by its driver's own rules (BackendCaps::frames).
+enum class MakesFrames : uint8_t {
+  kNo,
+  kAlso,  // and bytes
+  kOnly,  // a request of bytes is refused (EINVAL)
+};
 
 // A heap that the kernel offers through a backend.
 struct KernelHeap {
@@ -54,6 +62,12 @@ struct KernelHeap {
   std::string_view interface = {};
   // True if a request gets its memory only by naming the heap in its mask, as contiguous memory.
   bool named_only = false;
+  // The smallest and the largest buffer that it gives, in bytes, and the most of them at one time,
+  // as far as the backend knows.
+  uint64_t smallest = 1;
+  uint64_t largest = UINT64_MAX;
+  uint64_t most_buffers = UINT64_MAX;
+  MakesFrames frames = MakesFrames::kNo;
 };
 
 // The abilities of a backend beyond the contract. A bit without its hook, or a hook without its
@@ -66,6 +80,7 @@ struct BackendCaps {
   bool compares = false;         // SameBuffer: two descriptors of one identity are one buffer's
   bool relists = false;          // LookAgain: heaps that have come since Open are appended
   bool inspects = false;         // Inspect and its kin: one look tells all that an import needs
+  bool frames = false;           // AllocateFrame, StatedOf: a driver makes frames by its own rules
 
   friend constexpr bool operator==(const BackendCaps&, const BackendCaps&) = default;
 };
@@ -253,6 +268,17 @@ concept HasLookAgain = requires(B& b) {
 };
 template <class B>
 concept NamesLookAgain = requires { &B::LookAgain; };
+// AllocateFrame is Allocate of request.frame, which is not empty, from a kernel heap that makes
+// frames: at least request.bytes. EINVAL: the driver makes no such frame. StatedOf returns what the
+// driver stated of a filled block; an empty StatedFrame of any other memory.
+template <class B>
+concept HasFrames =
+    requires(B& b, const B& c, uint32_t kernel_heap, const Request& request, Block& block) {
+      { b.AllocateFrame(kernel_heap, request, block) } noexcept -> std::same_as<Error>;
+      { c.StatedOf(std::as_const(block)) } noexcept -> std::same_as<StatedFrame>;
+    };
+template <class B>
+concept NamesAllocateFrame = requires { &B::AllocateFrame; };
 
 }  // namespace internal
 
@@ -278,9 +304,12 @@ template <class B>
 concept BackendRelistHook =
     internal::HookRule<B::kCaps.relists, internal::HasLookAgain<B>, internal::NamesLookAgain<B>>;
 template <class B>
+concept BackendFrameHook =
+    internal::HookRule<B::kCaps.frames, internal::HasFrames<B>, internal::NamesAllocateFrame<B>>;
+template <class B>
 concept BackendHooks =
     BackendComposeHook<B> && BackendCustomHook<B> && BackendProofHook<B> && BackendFenceHook<B> &&
-    BackendCompareHook<B> && BackendRelistHook<B> && BackendInspectHook<B>;
+    BackendCompareHook<B> && BackendRelistHook<B> && BackendInspectHook<B> && BackendFrameHook<B>;
 
 template <class B>
 concept Backend = BackendIdentity<B> && BackendOpen<B> && BackendHeaps<B> && BackendAllocate<B> &&
@@ -351,6 +380,11 @@ struct BackendCheck {
       !BackendIdentity<B> || BackendRelistHook<B>,
       "ion: kCaps.relists and `bool LookAgain() noexcept` go together: declare both, or neither; a "
       "hook that is private or has another signature looks like a missing one");
+  static_assert(!BackendIdentity<B> || BackendFrameHook<B>,
+                "ion: kCaps.frames and `Error AllocateFrame(uint32_t kernel_heap, const Request&, "
+                "Block&) noexcept` go together, and `StatedFrame StatedOf(const Block&) const "
+                "noexcept` with them: declare all, or none; a hook that is private or has another "
+                "signature looks like a missing one");
   static constexpr bool kOk = Backend<B>;
 };
 

@@ -52,6 +52,11 @@ class [[nodiscard]] Buffer {
   uint64_t bytes() const noexcept { return block().bytes; }
   // The properties of the memory. Unknown ones are no promise.
   Properties properties() const noexcept { return block().properties(); }
+  // The pitch and the size that a driver stated of the request's frame; an empty one of other memory.
+  StatedFrame stated() const noexcept {
+    const internal::SlabHeader& slab = internal::SlabOf(block());
+    return slab.ops->stated(slab.owner, block());
+  }
   // Lends the descriptor, which must not be kept past the lease. Lent memory stays within its trust
   // domain until the kernel proves that nothing else holds it.
   FdRef fd() const noexcept ABSL_ATTRIBUTE_LIFETIME_BOUND { return FdRef(Lend().fd); }

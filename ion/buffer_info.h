@@ -15,6 +15,7 @@
 #include <string_view>
 
 #include "ion/base/fd.h"
+#include "ion/frame_shape.h"
 #include "ion/heap_id.h"
 #include "ion/request.h"
 
@@ -35,6 +36,7 @@ struct BufferInfo {
   uint32_t count = 0;          // Frees that it takes
   // The name of the kernel heap, or empty. Valid while the Manager or the client lives.
   std::string_view heap_name = {};
+  StatedFrame stated = {};  // as Buffer::stated
 };
 
 }  // namespace ion

@@ -286,6 +286,15 @@ constexpr HeapVerdict Match(const Merged& all, const HeapOffer& heap,
   if (is.bytes_max.has_value() && all.bytes() > *is.bytes_max) {
     return refuse(all.mask_of(kSizeMin) != 0 ? kSizeMin : kSizeMultiple, *is.bytes_max);
   }
+  if (is.bytes_min.has_value() && all.size_max() < *is.bytes_min) {
+    return refuse(kSizeMax, *is.bytes_min);
+  }
+  if (is.buffers.has_value() && all.buffers() > *is.buffers) {
+    return refuse(all.mask_of(kHeld) != 0    ? kHeld
+                  : all.mask_of(kSlack) != 0 ? kSlack
+                                             : kSharedSlack,
+                  *is.buffers);
+  }
   return {.id = heap.id, .fits = true};
 }
 

@@ -89,6 +89,12 @@ constexpr std::string_view PropertyName(Field field) noexcept {
     case Field::kSizeMin:
     case Field::kSizeMultiple:
       return "its largest buffer";
+    case Field::kSizeMax:
+      return "its smallest buffer";
+    case Field::kHeld:
+    case Field::kSlack:
+    case Field::kSharedSlack:
+      return "the number of its buffers";
     default:
       return "its piece";
   }

@@ -354,7 +354,8 @@ class Client {
                         .properties = block.properties(),
                         .heap = state().core.HeapOf(block),
                         .count = entry.count,
-                        .heap_name = state().core.heaps().NameOf(block)};
+                        .heap_name = state().core.heaps().NameOf(block),
+                        .stated = state().core.StatedOf(block)};
     });
   }
 

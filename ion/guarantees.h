@@ -36,7 +36,9 @@ struct Guarantees {
 
   std::optional<uint64_t> segments = {};   // the most pieces of one buffer; 1: contiguous
   std::optional<uint64_t> top = {};        // the highest address that its memory can have
+  std::optional<uint64_t> bytes_min = {};  // the smallest buffer
   std::optional<uint64_t> bytes_max = {};  // the largest buffer
+  std::optional<uint64_t> buffers = {};    // the most buffers at one time
   Known ram = {};                          // memory of the zones that /proc/zoneinfo counts
   Known cached = {};                       // mapped through the CPU's caches
   Known protected_memory = {};             // no CPU reaches it
@@ -62,7 +64,9 @@ struct Guarantees {
     };
     return {.segments = number(segments, voucher.segments),
             .top = number(top, voucher.top),
+            .bytes_min = number(bytes_min, voucher.bytes_min),
             .bytes_max = number(bytes_max, voucher.bytes_max),
+            .buffers = number(buffers, voucher.buffers),
             .ram = ram.Or(voucher.ram),
             .cached = cached.Or(voucher.cached),
             .protected_memory = protected_memory.Or(voucher.protected_memory),

@@ -41,6 +41,7 @@ struct HeapCaps {
   bool knows_phys = false;  // Phys: a block's physical address
   bool knows_layout = false;  // SegmentAt: a block's physical runs
   bool named_only = false;    // NamedOnly: if only requests that name it get its memory
+  bool frames = false;        // MakesFrames: if its driver makes frames by its own rules
 
   friend constexpr bool operator==(const HeapCaps&, const HeapCaps&) = default;
 };
@@ -137,6 +138,13 @@ concept HasNamedOnly = requires(const H& h) {
   { h.NamedOnly() } noexcept -> std::same_as<bool>;
 };
 
+// Returns true if Allocate serves a request's frame by its driver's rules, and bytes that lie idle
+// are none. The same for the heap's life.
+template <class H>
+concept HasMakesFrames = requires(const H& h) {
+  { h.MakesFrames() } noexcept -> std::same_as<bool>;
+};
+
 }  // namespace internal
 
 // Its optional hooks and its kCaps say the same (internal::HookRule, ion/backend.h).
@@ -155,10 +163,12 @@ concept HeapLayoutHook = internal::HookRule<H::kCaps.knows_layout, internal::Has
 // A heap that is derived from one that has the hook need not declare it.
 template <class H>
 concept HeapNamedOnlyHook = !H::kCaps.named_only || internal::HasNamedOnly<H>;
+template <class H>
+concept HeapFrameHook = !H::kCaps.frames || internal::HasMakesFrames<H>;
 template <class H, class B>
 concept Heap = Backend<B> && HeapIdentity<H> && HeapBind<H, B> && HeapProperties<H> &&
                HeapAllocate<H> && HeapMap<H> && HeapShareHook<H> && HeapSyncHook<H> &&
-               HeapPhysHook<H> && HeapLayoutHook<H> && HeapNamedOnlyHook<H>;
+               HeapPhysHook<H> && HeapLayoutHook<H> && HeapNamedOnlyHook<H> && HeapFrameHook<H>;
 
 // The physical address of a block, if its heap's type knows it.
 template <HeapIdentity H>
@@ -221,6 +231,9 @@ struct HeapCheck {
                 "has another signature looks like a missing one");
   static_assert(!HeapIdentity<H> || HeapNamedOnlyHook<H>,
                 "ion: kCaps.named_only needs a public `bool NamedOnly() const noexcept`: it is "
+                "missing, private, or has another signature");
+  static_assert(!HeapIdentity<H> || HeapFrameHook<H>,
+                "ion: kCaps.frames needs a public `bool MakesFrames() const noexcept`: it is "
                 "missing, private, or has another signature");
   static constexpr bool kOk = Heap<H, B>;
 };

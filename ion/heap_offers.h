@@ -80,6 +80,9 @@ struct KernelHeapFacts {
 
 inline KernelHeapFacts FactsOf(const KernelHeap& heap, std::string_view backend) noexcept {
   KernelHeapFacts facts{.guarantees = {}, .own = heap.type != HeapType::kCustom};
+  if (heap.smallest > 1) facts.guarantees.bytes_min = heap.smallest;
+  if (heap.largest != UINT64_MAX) facts.guarantees.bytes_max = heap.largest;
+  if (heap.most_buffers != UINT64_MAX) facts.guarantees.buffers = heap.most_buffers;
   const std::string_view interface = heap.interface.empty() ? backend : heap.interface;
   for (const InterfaceTraits& traits : kInterfaceTraits) {
     if (traits.interface != interface) continue;
@@ -105,6 +108,15 @@ inline KernelHeapFacts FactsOf(std::span<const KernelHeap> heaps, std::string_vi
     is.exportable = common(is.exportable, facts.guarantees.exportable);
     is.pages = common(is.pages, facts.guarantees.pages);
     is.vmap = common(is.vmap, facts.guarantees.vmap);
+    const auto stricter = [](std::optional<uint64_t>& of, std::optional<uint64_t> other,
+                             const auto& choose) {
+      if (other.has_value()) of = of.has_value() ? choose(*of, *other) : *other;
+    };
+    const auto larger = [](uint64_t a, uint64_t b) { return std::max(a, b); };
+    const auto smaller = [](uint64_t a, uint64_t b) { return std::min(a, b); };
+    stricter(is.bytes_min, facts.guarantees.bytes_min, larger);
+    stricter(is.bytes_max, facts.guarantees.bytes_max, smaller);
+    stricter(is.buffers, facts.guarantees.buffers, smaller);
     all->own = all->own && facts.own;
   }
   return all.value_or(KernelHeapFacts());

@@ -35,6 +35,7 @@
 #include "absl/strings/str_cat.h"
 #include "ion/base/status.h"
 #include "ion/base/with_memory.h"
+#include "ion/frame_shape.h"
 #include "ion/image_layout.h"
 #include "ion/pixel_format.h"
 #include "ion/request.h"
@@ -197,10 +198,15 @@ constexpr int ErrnoOfRule(LayoutRule rule) noexcept {
   return layout;
 }
 
-// A request for a frame: `like` with the layout's bytes, and at least the alignment of base_align.
+// A request for a frame: `like` with the layout's bytes and its image, and at least the alignment of
+// base_align. Requires: MakeLayout made the layout.
 [[nodiscard]] constexpr Request FrameRequest(const ImageLayout& layout,
                                              Request like = {}) noexcept {
   like.bytes = layout.total_bytes;
+  like.frame = {.format = layout.spec.format,
+                .width = static_cast<uint32_t>(layout.spec.width),
+                .height = static_cast<uint32_t>(layout.spec.height),
+                .stride = layout.plane[0].stride};
   like.alignment = std::max(like.alignment, layout.spec.limits.base_align);
   return like;
 }

@@ -21,6 +21,7 @@
 #include <string_view>
 
 #include "ion/base/known.h"
+#include "ion/frame_shape.h"
 #include "ion/heap_id.h"
 
 namespace ion {
@@ -91,6 +92,9 @@ struct Request {
   std::optional<HeapMask> heaps = std::nullopt;
   Flags flags = Flags::kNone;
   std::string_view name = {};  // for debugging; the kernel keeps 31 bytes of it
+  // The image that the bytes are for. A heap that makes frames asks its driver for one of at least
+  // so many bytes, which no pool serves; other heaps give the bytes.
+  FrameShape frame = {};
 };
 
 }  // namespace ion

@@ -34,6 +34,7 @@
 #include "ion/base/poll_until.h"
 #include "ion/block.h"
 #include "ion/buffer_identity.h"
+#include "ion/frame_shape.h"
 #include "ion/sync_counts.h"
 
 namespace ion {
@@ -54,6 +55,7 @@ struct LeaseOps {
   // Reports show these for the block from here on; nullptr: none.
   void (*show_counts)(void* owner, Block& block,
                       std::shared_ptr<const SharedSyncCounts> counts) noexcept;
+  StatedFrame (*stated)(void* owner, const Block& block) noexcept;
 };
 
 // A client's name and process, kept as long as a buffer that it allocated lives.

@@ -50,7 +50,8 @@ class KernelHeapPolicy {
       kHeapType == HeapType::kDma || kHeapType == HeapType::kSystemContig;
   // Its memory may have more whole pages than the request.
   static constexpr bool kRoundsUp = !std::is_same_v<Classes, WholePages>;
-  static constexpr HeapCaps kCaps = {.knows_layout = kContiguous, .named_only = true};
+  static constexpr HeapCaps kCaps = {
+      .knows_layout = kContiguous, .named_only = true, .frames = B::kCaps.frames};
 
   // Claims its kernel heap, or says why there is none.
   static Result<KernelHeapPolicy> Bind(B& backend) noexcept {
@@ -64,6 +65,8 @@ class KernelHeapPolicy {
   const KernelHeap& kernel_heap() const noexcept { return *kernel_heap_; }
   // True if the kernel heap serves only requests that name this heap.
   bool NamedOnly() const noexcept { return kernel_heap_->named_only; }
+  // True if a request's frame is its driver's to make.
+  bool MakesFrames() const noexcept { return kernel_heap_->frames != ion::MakesFrames::kNo; }
   // The bytes by which size classes and the kernel's pages have rounded requests up so far.
   Rounding rounding() const noexcept { return rounding_.get(); }
 
@@ -83,11 +86,7 @@ class KernelHeapPolicy {
     // Caching that a request cannot select is no business of the backend's, which may not know it.
     const Flags flags =
         kernel_heap_->either_caching ? request.flags : WithoutCaching(request.flags);
-    if (Error error =
-            backend_->Allocate(index_, Classes::RoundUp(request.bytes), flags, request.name, block);
-        !error.ok()) {
-      return error;
-    }
+    if (Error error = AskFor(request, flags, block); !error.ok()) return error;
     if (kContiguous) block.contiguous = true;
     VouchFor(block, kSpec);
     rounding_.Add(request.bytes, block.bytes);
@@ -112,6 +111,16 @@ class KernelHeapPolicy {
   }
 
  private:
+  Error AskFor(const Request& request, Flags flags, Block& block) noexcept {
+    if constexpr (B::kCaps.frames) {
+      if (!request.frame.empty() && MakesFrames()) {
+        Request frame = request;
+        frame.flags = flags;
+        return backend_->AllocateFrame(index_, frame, block);
+      }
+    }
+    return backend_->Allocate(index_, Classes::RoundUp(request.bytes), flags, request.name, block);
+  }
   Error Admit(const Request& request) const noexcept {
     if (Error error =
             CheckAlignment(request.alignment, properties_.alignment,

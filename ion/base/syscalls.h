@@ -60,6 +60,7 @@ concept Syscalls =
       { s.Readlink(path, static_cast<char*>(p), bytes) } noexcept -> std::same_as<long>;
       { s.Close(fd) } noexcept -> std::same_as<long>;
       { s.Read(fd, p, bytes) } noexcept -> std::same_as<long>;
+      { s.Pread(fd, p, bytes, off) } noexcept -> std::same_as<long>;
       { s.Write(fd, path, bytes) } noexcept -> std::same_as<long>;
       { s.Getdents(fd, p, bytes) } noexcept -> std::same_as<long>;
       { s.Ioctl(fd, request, p) } noexcept -> std::same_as<long>;
@@ -107,6 +108,10 @@ class LinuxSyscalls {
   long Read(int fd, void* to, size_t bytes) const noexcept {
     const internal::NoCancel guard;
     return Answer(::read(fd, to, bytes));
+  }
+  long Pread(int fd, void* to, size_t bytes, off_t offset) const noexcept {
+    const internal::NoCancel guard;
+    return Answer(::pread(fd, to, bytes, offset));
   }
   long Write(int fd, const void* from, size_t bytes) const noexcept {
     const internal::NoCancel guard;

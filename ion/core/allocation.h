@@ -71,7 +71,8 @@ class Allocation {
   template <class H, size_t kAt>
   bool TakeFrom(Result<H>& heap, Place<kAt> at) noexcept {
     if (!mask_.contains(H::kId)) return false;
-    if (heap.ok() && TakeIdle(at)) {
+    const bool frame = heap.ok() && IsFrame(*heap);
+    if (heap.ok() && !frame && TakeIdle(at)) {
       shortage_ = false;
       return true;
     }
@@ -79,10 +80,15 @@ class Allocation {
       past_buffers_ = shortage_ = true;
       return true;
     }
-    const Error error = heap.ok() ? TakeFresh(*heap, at) : heap.error();
+    const Error error = heap.ok() ? TakeFresh(*heap, at, frame) : heap.error();
     shortage_ = !error.ok() && (shortage_ || IsShortage(error.code()) || LacksPages(error));
     if (!error.ok()) tried_.Add(H::kId, error, heap.ok());
     return error.ok();
+  }
+  // Its memory has what its driver stated, so no pool gives or takes it.
+  template <class H>
+  bool IsFrame(const H& heap) const noexcept {
+    return !request_.frame.empty() && Core::Heaps::MakesFrames(heap);
   }
   template <size_t kAt>
   bool TakeIdle(Place<kAt>) noexcept {
@@ -100,22 +106,26 @@ class Allocation {
     return true;
   }
   template <class H, size_t kAt>
-  Error TakeFresh(H& heap, Place<kAt>) noexcept {
+  Error TakeFresh(H& heap, Place<kAt>, bool frame) noexcept {
     if (block_ == nullptr) block_ = core_.blocks_.New();
     if (block_ == nullptr) return Error(ENOMEM, "operator new: a block", origin_);
     RegionDomain& region = core_.heaps_.region(kAt);
     if (H::kCaps.shares && region.Refuses(asker_.domain)) return OthersSeeIt();
     block_->Unmark(Block::kNoSync);  // of a heap that was tried before
-    Error error = heap.Allocate(core_.recycling_.template Whole<kAt>(request_), *block_);
+    Error error =
+        heap.Allocate(frame ? request_ : core_.recycling_.template Whole<kAt>(request_), *block_);
     if (!error.ok()) return error;
     // Only who gets memory leaves a mark on its region; nobody else has the block yet.
     if (H::kCaps.shares && !region.Admit(asker_.domain)) error = OthersSeeIt();
     if (error.ok()) {
       if constexpr (H::kCaps.syncs) block_->Unmark(Block::kNoSync);  // a rule of its own
       block_->heap = static_cast<uint8_t>(kAt);
-      const Result<uint32_t> pool = core_.recycling_.template Adopt<kAt>(*block_, request_, asker_);
-      if (pool.ok()) pool_ = *pool;
-      error = pool.error();
+      if (!frame) {
+        const Result<uint32_t> pool =
+            core_.recycling_.template Adopt<kAt>(*block_, request_, asker_);
+        if (pool.ok()) pool_ = *pool;
+        error = pool.error();
+      }
     }
     if (!error.ok()) core_.backend_.errors().Report(heap.Free(*block_));
     return error;

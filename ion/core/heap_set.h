@@ -90,6 +90,19 @@ class HeapSet {
   HeapMask bound() const noexcept { return bound_; }
   // Those of them that serve a request without a mask.
   HeapMask usual() const noexcept { return usual_; }
+  // Returns true if one of the heaps that serve a request makes frames.
+  bool MayMakeFrames(const Request& request, const Asker& asker) const noexcept {
+    const HeapMask mask = request.heaps.value_or(usual()) & asker.heaps & bound();
+    return [&]<size_t... kAt>(std::index_sequence<kAt...>) {
+      return ((mask.contains(kIds[kAt]) && MakesFrames(*std::get<kAt>(heaps_))) || ...);
+    }(kPlaces);
+  }
+  // Returns true if a request's frame is the heap's driver's to make.
+  template <class H>
+  static bool MakesFrames(const H& heap) noexcept {
+    if constexpr (H::kCaps.frames) return heap.MakesFrames();
+    return false;
+  }
   // The heaps that a request may mean.
   static HeapMask Meant(const Request& request, const Asker& asker) noexcept {
     constexpr HeapMask kAll = (HeapMask(HeapPart<Elements>::kId) | ...);

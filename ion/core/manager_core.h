@@ -51,6 +51,7 @@
 #include "ion/core/reclaimer.h"
 #include "ion/core/recycling_core.h"
 #include "ion/core/refusals.h"
+#include "ion/frame_shape.h"
 #include "ion/heap.h"
 #include "ion/heap_id.h"
 #include "ion/pending_fences.h"
@@ -152,6 +153,11 @@ class ManagerCore {
   [[gnu::always_inline]] absl::StatusOr<Buffer> Allocate(const Request& request, const Asker& asker,
                                                          CallSite where) noexcept {
     if constexpr (kRecycles) {
+      if constexpr (B::kCaps.frames) {
+        if (!request.frame.empty() && heaps_.MayMakeFrames(request, asker)) {
+          return AllocateSlow(request, asker, where);
+        }
+      }
       LeaseToken token;
       Block* block = recycling_.template Acquire<From::kHand>(request, asker, token);
       if (block != nullptr) [[likely]]
@@ -228,6 +234,13 @@ class ManagerCore {
   bool AreOne(FdRef a, FdRef b) const noexcept {
     if constexpr (B::kCaps.compares) return backend_.SameBuffer(a, b);
     return true;
+  }
+  // Of a block of the backend's own: a range of a region is no frame.
+  StatedFrame StatedOf(const Block& block) const noexcept {
+    if constexpr (B::kCaps.frames) {
+      if (!SharesItsDescriptor(block)) return backend_.StatedOf(block);
+    }
+    return {};
   }
   void ShowCounts(const Block& block, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
     if (InChild()) return;
@@ -588,6 +601,7 @@ class ManagerCore {
           [](void* core, Block& block, std::shared_ptr<const SharedSyncCounts> counts) noexcept {
             Of(core).ShowCounts(block, std::move(counts));
           },
+      .stated = [](void* core, const Block& block) noexcept { return Of(core).StatedOf(block); },
   };
   static constexpr Home kHome = {
       .allocate = [](ManagerCore& core, const Request& request, const Asker& asker,

@@ -191,6 +191,24 @@ struct Bad : BackendArchetype {
 static_assert(BackendCheck<Bad>::kOk);
 #endif
 
+// EXPECT frames_without_hook: ion: kCaps.frames and `Error AllocateFrame(
+#if defined(CASE_frames_without_hook)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  static constexpr BackendCaps kCaps = {.frames = true};
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
+// EXPECT frame_hook_without_flag: ion: kCaps.frames and `Error AllocateFrame(
+#if defined(CASE_frame_hook_without_flag)
+struct Bad : BackendArchetype {
+  static Result<Bad> Open(const Options&) noexcept;
+  Error AllocateFrame(uint32_t, const Request&, Block&) noexcept;
+};
+static_assert(BackendCheck<Bad>::kOk);
+#endif
+
 // EXPECT overloads_without_flag: ion: kCaps.customs and `Error Custom(
 #if defined(CASE_overloads_without_flag)
 struct Bad : BackendArchetype {
@@ -481,6 +499,15 @@ static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
 struct Bad : HeapArchetype {
   static Result<Bad> Bind(BackendArchetype&) noexcept;
   static constexpr HeapCaps kCaps = {.named_only = true};
+};
+static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
+#endif
+
+// EXPECT heap_frames_flag_without_hook: ion: kCaps.frames needs a public `bool MakesFrames(
+#if defined(CASE_heap_frames_flag_without_hook)
+struct Bad : HeapArchetype {
+  static Result<Bad> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.frames = true};
 };
 static_assert(HeapCheck<Bad, BackendArchetype>::kOk);
 #endif

@@ -369,6 +369,19 @@ struct NamedOnlyHookWithoutFlag : Binds {
   static Result<NamedOnlyHookWithoutFlag> Bind(BackendArchetype&) noexcept;
   bool NamedOnly() const noexcept;
 };
+struct FramesFlagWithoutHook : Binds {
+  static Result<FramesFlagWithoutHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.frames = true};
+};
+struct WrongFramesHook : Binds {
+  static Result<WrongFramesHook> Bind(BackendArchetype&) noexcept;
+  static constexpr HeapCaps kCaps = {.frames = true};
+  bool MakesFrames() const;
+};
+struct FramesHookWithoutFlag : Binds {
+  static Result<FramesHookWithoutFlag> Bind(BackendArchetype&) noexcept;
+  bool MakesFrames() const noexcept;
+};
 struct NoHeapCaps : HeapArchetype {
   static constexpr int kCaps = 0;
 };
@@ -464,6 +477,9 @@ TEST_CASE("Heap: a type that breaks one rule is none, and only that rule says so
   static_assert(!HeapNamedOnlyHook<NamedOnlyFlagWithoutHook>);
   static_assert(!ArchetypeHeap<WrongNamedOnlyHook> && !HeapNamedOnlyHook<WrongNamedOnlyHook>);
   static_assert(ArchetypeHeap<NamedOnlyHookWithoutFlag>);
+  static_assert(!ArchetypeHeap<FramesFlagWithoutHook> && !HeapFrameHook<FramesFlagWithoutHook>);
+  static_assert(!ArchetypeHeap<WrongFramesHook> && !HeapFrameHook<WrongFramesHook>);
+  static_assert(ArchetypeHeap<FramesHookWithoutFlag>);
   static_assert(!ArchetypeHeap<NoHeapCaps> && !HeapIdentity<NoHeapCaps>);
   static_assert(!ArchetypeHeap<ShareWithoutHook> && !HeapShareHook<ShareWithoutHook>);
   static_assert(!ArchetypeHeap<ShareWithoutBit> && !HeapShareHook<ShareWithoutBit>);

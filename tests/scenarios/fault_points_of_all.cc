@@ -13,6 +13,7 @@ namespace ion::testing::faults {
               "openat of fdinfo",
               "close",
               "read",
+              "pread",
               "getdents64",
               "mmap",
               "munmap",

@@ -12,6 +12,7 @@ namespace ion::testing::faults {
               "openat of fdinfo",
               "close",
               "read",
+              "pread",
               "getdents64",
               "mmap",
               "munmap",

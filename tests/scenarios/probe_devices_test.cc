@@ -114,7 +114,8 @@ Result<UniqueFd> ExportOf(const std::string& node) {
   Result<V4l2ExportBackend<>> queue = V4l2ExportBackend<>::Open(options);
   if (!queue.ok()) return queue.error();
   Block block;
-  if (const auto frame = queue->AllocateFrame("own", block); !frame.ok()) return frame.error();
+  const Request request{.name = "own", .frame = queue->frame()};
+  if (Error error = queue->AllocateFrame(0, request, block); !error.ok()) return error;
   Result<UniqueFd> fd = queue->Share(block);
   if (const Error error = queue->Release(block); !error.ok()) return error;
   return fd;

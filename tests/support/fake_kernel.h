@@ -88,6 +88,8 @@ class FakeKernel {
  private:
   friend class FakeSyscalls;
 
+  static constexpr const char* kFdInfo = "fdinfo of ";
+
   // A path that is a fake's, or what the real kernel answers.
   long Open(const char* path, int flags) {
     constexpr std::string_view kHeaps = "/dev/dma_heap", kInfo = "/proc/self/fdinfo/";
@@ -134,7 +136,22 @@ class FakeKernel {
     }
     const std::shared_ptr<FakeFile> file = files_.Of(fd);
     if (file == nullptr) return real_.Open(path, flags);
-    return NewText("fdinfo", FdInfo(fd, *file));
+    return NewText(kFdInfo + std::to_string(fd), FdInfo(fd, *file));
+  }
+  // What a file of fdinfo tells from its start: of the descriptor that has the number now.
+  long ReadAgain(int fd, void* to, size_t bytes, off_t offset) {
+    char name[64] = {};
+    const std::string link = "/proc/self/fd/" + std::to_string(fd);
+    const std::string prefix = std::string("/memfd:") + kFdInfo;
+    if (::readlink(link.c_str(), name, sizeof(name) - 1) < 0 ||
+        !std::string_view(name).starts_with(prefix) || offset != 0) {
+      return real_.Pread(fd, to, bytes, offset);
+    }
+    const int of = std::atoi(name + prefix.size());
+    const std::shared_ptr<FakeFile> file = files_.Of(of);
+    if (file == nullptr) return -ENOENT;
+    const std::string text = FdInfo(of, *file);
+    return static_cast<long>(text.copy(static_cast<char*>(to), bytes));
   }
 
   template <class Node, class... Args>
@@ -292,6 +309,10 @@ class FakeSyscalls {
   long Read(int fd, void* to, size_t bytes) const noexcept {
     return With(
         fd, [](FakeFile& file) { return file.Read(); }, [&] { return real().Read(fd, to, bytes); });
+  }
+  long Pread(int fd, void* to, size_t bytes, off_t offset) const noexcept {
+    const std::lock_guard lock(kernel_->mutex_);
+    return kernel_->ReadAgain(fd, to, bytes, offset);
   }
   long Write(int fd, const void* from, size_t bytes) const noexcept {
     return With(

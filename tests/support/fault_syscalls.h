@@ -172,6 +172,10 @@ class FaultSyscallsOver {
     const int code = faults_->Next({.call = "read", .path = faults_->PathOf(fd)});
     return code != 0 ? -code : kernel_.Read(fd, to, bytes);
   }
+  long Pread(int fd, void* to, size_t bytes, off_t offset) const noexcept {
+    const int code = faults_->Next({.call = "pread", .path = faults_->PathOf(fd)});
+    return code != 0 ? -code : kernel_.Pread(fd, to, bytes, offset);
+  }
   long Write(int fd, const void* from, size_t bytes) const noexcept {
     const int code = faults_->Next({.call = "write"});
     return code != 0 ? -code : kernel_.Write(fd, from, bytes);

@@ -47,6 +47,14 @@ inline std::vector<std::string> VideoNodesOf(std::string_view driver) {
   return nodes;
 }
 
+// The format of a device's capture queue, as the kernel tells it.
+inline std::optional<v4l2_pix_format> FormatOf(FdRef node) {
+  v4l2_format format{};
+  format.type = V4L2_BUF_TYPE_VIDEO_CAPTURE;
+  if (::ioctl(node.get(), VIDIOC_G_FMT, &format) != 0) return std::nullopt;
+  return format.fmt.pix;
+}
+
 template <unsigned kDevice, Syscalls Sys = LinuxSyscalls>
 class FramesAsBytes : public V4l2ExportBackend<Sys> {
   using Base = V4l2ExportBackend<Sys>;
@@ -79,7 +87,7 @@ class FramesAsBytes : public V4l2ExportBackend<Sys> {
  private:
   explicit FramesAsBytes(Base&& opened) : Base(std::move(opened)) {
     heaps_.assign(Base::heaps().begin(), Base::heaps().end());
-    heaps_[0].unusable = {};
+    heaps_[0].frames = MakesFrames::kAlso;
   }
 
   std::vector<KernelHeap> heaps_;

@@ -113,6 +113,10 @@ class OnlookedSyscalls : public Kernel {
     Onlooker::See("read");
     return Kernel::Read(fd, to, bytes);
   }
+  long Pread(int fd, void* to, size_t bytes, off_t offset) const noexcept {
+    Onlooker::See("pread");
+    return Kernel::Pread(fd, to, bytes, offset);
+  }
   long Ioctl(int fd, unsigned long request, void* argument) const noexcept {
     Onlooker::See("ioctl");
     return Kernel::Ioctl(fd, request, argument);

@@ -23,7 +23,14 @@
 
 namespace ion::testing {
 
-// The descriptors of this process, and what each is.
+// Returns true if a descriptor's target is a file of fdinfo that a backend keeps until it ends
+// (backends/fd_info_files.h), or the fake's.
+inline bool IsKeptFdInfo(std::string_view target) {
+  return (target.starts_with("/proc/") && target.find("/fdinfo/") != target.npos) ||
+         target.starts_with("/memfd:fdinfo of ");
+}
+
+// The descriptors of this process, and what each is; without the files of fdinfo that are kept.
 inline std::map<int, std::string> OpenDescriptors() {
   std::map<int, std::string> open;
   DIR* directory = ::opendir("/proc/self/fd");
@@ -34,7 +41,7 @@ inline std::map<int, std::string> OpenDescriptors() {
     char target[512] = {};
     const std::string link = "/proc/self/fd/" + std::to_string(fd);
     if (::readlink(link.c_str(), target, sizeof(target) - 1) < 0) continue;
-    open[fd] = target;
+    if (!IsKeptFdInfo(target)) open[fd] = target;
   }
   ::closedir(directory);
   return open;

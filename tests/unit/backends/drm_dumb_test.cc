@@ -26,6 +26,9 @@
 #include "ion/base/error_sink.h"
 #include "ion/base/status.h"
 #include "ion/base/syscalls.h"
+#include "ion/block.h"
+#include "ion/frame_shape.h"
+#include "ion/request.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/leak_check.h"
 #include "tests/support/open_files.h"
@@ -314,56 +317,81 @@ TEST_CASE("DrmDumbBackend: more than was asked for, past the bound, goes back") 
   CHECK(card.driver.handles.empty());
 }
 
+// A request for lines of so many bytes.
+Request Lines(uint64_t stride, uint64_t lines) {
+  return {.bytes = stride * lines, .frame = {.width = 1, .height = 1, .stride = stride}};
+}
+
 TEST_CASE("DrmDumbBackend: a frame has the pitch and the bytes that the driver states") {
   const LeakCheck leaks;
   OneCard card;
   card.driver.pitch_multiple = 256;
   card.driver.states_frame_bytes = true;
   Block block;
-  const Result<StatedFrame> frame =
-      card.backend.AllocateFrame({.width = 100, .height = 33, .bits_per_pixel = 24}, {}, block);
-  REQUIRE(Told(frame.error()) == "ok");
-  CHECK(frame->width == 100);
-  CHECK(frame->height == 33);
-  CHECK(frame->bits_per_pixel == 24);
-  CHECK(frame->pitch == 512);
-  CHECK(frame->bytes == 512 * 33);
+  REQUIRE(Told(card.backend.AllocateFrame(0, Lines(300, 33), block)) == "ok");
+  CHECK(card.backend.StatedOf(block) == StatedFrame{.pitch = 512, .bytes = 512 * 33});
+  CHECK(card.driver.created.bpp == 32);
+  CHECK(card.driver.created.width == 75);
+  CHECK(card.driver.created.height == 33);
   // Whole pages, which the descriptor tells and the driver did not.
   CHECK(block.bytes == 20480);
   CHECK(card.budget->held() == 20480);
   CHECK(Told(card.backend.Release(block)) == "ok");
+  CHECK(card.backend.StatedOf(block) == StatedFrame());
 }
 
-TEST_CASE("DrmDumbBackend: a pixel that is no whole bytes is EINVAL, as drivers differ") {
+TEST_CASE("DrmDumbBackend: a line is of the largest pixels that it is a whole number of") {
   const LeakCheck leaks;
   OneCard card;
-  for (const uint32_t bits : {1u, 15u, 33u}) {
+  for (const auto& [stride, bits] : {std::pair{1u, 8u}, {3u, 8u}, {6u, 16u}, {4u, 32u}}) {
     Block block;
-    const DumbFrame frame{.width = 100, .height = 2, .bits_per_pixel = bits};
-    const Error error = card.backend.AllocateFrame(frame, {}, block).error();
-    CHECK(Kind(error) == "EINVAL allocate");
-    CHECK(Contains(error.hint(), "16 for one of 15"));
+    REQUIRE(Told(card.backend.AllocateFrame(0, Lines(stride, 2), block)) == "ok");
+    CHECK(card.driver.created.bpp == bits);
+    CHECK(card.driver.created.width * bits == 8 * stride);
+    CHECK(card.backend.StatedOf(block).pitch == stride);
+    CHECK(Told(card.backend.Release(block)) == "ok");
   }
-  CHECK(card.driver.last_handle == 0);
+}
+
+TEST_CASE("DrmDumbBackend: bytes that end within a line are for a line more") {
+  const LeakCheck leaks;
+  OneCard card;
+  Request request = Lines(64, 2);
+  request.bytes = 129;
+  Block block;
+  REQUIRE(Told(card.backend.AllocateFrame(0, request, block)) == "ok");
+  CHECK(card.backend.StatedOf(block) == StatedFrame{.pitch = 64, .bytes = 192});
+  CHECK(Told(card.backend.Release(block)) == "ok");
+}
+
+TEST_CASE("DrmDumbBackend: bytes are no frame, though a driver states a pitch") {
+  const LeakCheck leaks;
+  OneCard card;
+  Block block;
+  REQUIRE(Told(card.backend.Allocate(0, 5000, Flags::kNone, {}, block)) == "ok");
+  CHECK(card.backend.StatedOf(block) == StatedFrame());
+  CHECK(Told(card.backend.Release(block)) == "ok");
 }
 
 TEST_CASE("DrmDumbBackend: a frame that is empty, or too large for the kernel, is EINVAL") {
   const LeakCheck leaks;
   OneCard card;
-  constexpr uint32_t kMost = UINT32_MAX;
-  for (const DumbFrame& frame :
-       {DumbFrame{.width = 0, .height = 1}, DumbFrame{.width = 1, .height = 0},
-        DumbFrame{.width = 1, .height = 1, .bits_per_pixel = 0}, DumbFrame{},
-        DumbFrame{.width = kMost, .height = 1}, DumbFrame{.width = 1, .height = kMost},
-        DumbFrame{.width = kMost, .height = kMost, .bits_per_pixel = kMost},
-        DumbFrame{.width = 1024, .height = 1 << 20}}) {
-    CAPTURE(frame.width);
-    CAPTURE(frame.height);
+  Request flags = Lines(64, 2);
+  flags.flags = HeapPrivate(3);
+  Request most = Lines(64, 1);
+  most.bytes = UINT64_MAX;
+  Request longest = Lines(64, 1);
+  longest.frame.stride = UINT64_MAX;
+  for (const Request& request : {Lines(0, 1), Lines(1, 0), Lines(256_MiB + 1, 1),
+                                 Lines(4096, 1 << 20), flags, most, longest}) {
+    CAPTURE(request.bytes);
+    CAPTURE(request.frame.stride);
     Block block;
-    const Result<StatedFrame> made = card.backend.AllocateFrame(frame, {}, block);
-    CHECK(Kind(made.error()) == "EINVAL allocate");
+    CHECK(Kind(card.backend.AllocateFrame(0, request, block)) == "EINVAL allocate");
     CHECK_FALSE(block.filled());
   }
+  Block block;
+  CHECK(Kind(card.backend.AllocateFrame(1, Lines(64, 2), block)) == "ENODEV allocate");
   CHECK(card.driver.last_handle == 0);
   CHECK(card.budget->held() == 0);
 }
@@ -394,8 +422,7 @@ TEST_CASE("DrmDumbBackend: a pitch or a size that does not hold the frame is EIO
   OneCard card;
   const auto refused = [&] {
     Block block;
-    const DumbFrame frame{.width = 1024, .height = 4};
-    CHECK(Kind(card.backend.AllocateFrame(frame, {}, block).error()) == "EIO allocate");
+    CHECK(Kind(card.backend.AllocateFrame(0, Lines(4096, 4), block)) == "EIO allocate");
     CHECK_FALSE(block.filled());
     CHECK(card.budget->held() == 0);
     CHECK(card.driver.handles.empty());
@@ -476,18 +503,17 @@ TEST_CASE("DrmDumbBackend: each card here holds what was written to a frame of i
     CAPTURE(card);
     Result<DrmDumbBackend<>> backend = DrmDumbBackend<>::Open({.node = card});
     REQUIRE(Told(backend.error()) == "ok");
-    for (const DumbFrame& asked :
-         {DumbFrame{.width = 1, .height = 1}, DumbFrame{.width = 641, .height = 479},
-          DumbFrame{.width = 1920, .height = 1080}}) {
+    for (const auto& [width, height] : {std::pair{1u, 1u}, {641u, 479u}, {1920u, 1080u}}) {
       Memory memory(*backend);
-      const Result<StatedFrame> frame = backend->AllocateFrame(asked, "frame", memory.block);
-      REQUIRE(Told(frame.error()) == "ok");
-      CHECK(frame->pitch >= 4 * asked.width);
-      CHECK(frame->bytes >= uint64_t{frame->pitch} * asked.height);
-      CHECK(memory.block.bytes >= frame->bytes);
+      const Request request = Lines(4 * width, height);
+      REQUIRE(Told(backend->AllocateFrame(0, request, memory.block)) == "ok");
+      const StatedFrame frame = backend->StatedOf(memory.block);
+      CHECK(frame.pitch >= 4 * width);
+      CHECK(frame.bytes == uint64_t{frame.pitch} * height);
+      CHECK(memory.block.bytes >= frame.bytes);
       CHECK(backend->budget().held() == memory.block.bytes);
-      std::printf("%s: %u x %u: pitch %u, %llu bytes\n", card.c_str(), asked.width, asked.height,
-                  frame->pitch, static_cast<unsigned long long>(frame->bytes));
+      std::printf("%s: %u x %u: pitch %u, %llu bytes\n", card.c_str(), width, height, frame.pitch,
+                  static_cast<unsigned long long>(frame.bytes));
       CHECK(Fill(*backend, memory.block, 5) == "ok");
       CHECK(Look(*backend, memory.block, 5) == "ok");
     }

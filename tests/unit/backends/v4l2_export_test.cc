@@ -30,6 +30,10 @@
 #include "ion/base/error_sink.h"
 #include "ion/base/status.h"
 #include "ion/base/syscalls.h"
+#include "ion/block.h"
+#include "ion/frame_shape.h"
+#include "ion/pixel_format.h"
+#include "ion/request.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/frames_as_bytes.h"
 #include "tests/support/leak_check.h"
@@ -154,6 +158,11 @@ bool Contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
 
+// A request for an image of the device's first format, or of another size.
+Request FrameRequest(std::string_view name = {}, uint32_t width = 320, uint32_t height = 240) {
+  return {.name = name, .frame = {.width = width, .height = height}};
+}
+
 // A node, and the device behind it.
 struct Machine {
   Result<B> Open(uint32_t format = 0, uint32_t width = 0, uint32_t height = 0) {
@@ -182,12 +191,10 @@ TEST_CASE("V4l2ExportBackend: without a wish the format is the device's, and not
   REQUIRE(Told(backend.error()) == "ok");
   CHECK(machine.device.requests == std::vector<unsigned long>{VIDIOC_QUERYCAP, VIDIOC_G_FMT});
   Block block;
-  const Result<StatedFrame> frame = backend->AllocateFrame({}, block);
-  REQUIRE(Told(frame.error()) == "ok");
-  CHECK(frame->width == 320);
-  CHECK(frame->height == 240);
-  CHECK(frame->format == V4L2_PIX_FMT_YUYV);
+  REQUIRE(Told(backend->AllocateFrame(0, FrameRequest(), block)) == "ok");
+  CHECK(backend->StatedOf(block) == StatedFrame{.pitch = 640, .bytes = 640 * 240});
   CHECK(Told(backend->Release(block)) == "ok");
+  CHECK(backend->StatedOf(block) == StatedFrame());
 }
 
 TEST_CASE("V4l2ExportBackend: a frame has the pitch and the bytes that the driver states") {
@@ -197,12 +204,10 @@ TEST_CASE("V4l2ExportBackend: a frame has the pitch and the bytes that the drive
   Result<B> backend = machine.Open(V4L2_PIX_FMT_YUYV, 100, 33);
   REQUIRE(Told(backend.error()) == "ok");
   Block block;
-  const Result<StatedFrame> frame = backend->AllocateFrame("preview", block);
-  REQUIRE(Told(frame.error()) == "ok");
-  CHECK(frame->width == 100);
-  CHECK(frame->height == 33);
-  CHECK(frame->pitch == 256);
-  CHECK(frame->bytes == 256 * 33);
+  Request request = FrameRequest("preview", 100, 33);
+  request.frame.format = PixelFormat::kYuyv;
+  REQUIRE(Told(backend->AllocateFrame(0, request, block)) == "ok");
+  CHECK(backend->StatedOf(block) == StatedFrame{.pitch = 256, .bytes = 256 * 33});
   CHECK(block.bytes == *RoundUpToPages(256 * 33));
   CHECK(machine.budget->held() == block.bytes);
   CHECK(Told(backend->Release(block)) == "ok");
@@ -261,10 +266,47 @@ TEST_CASE("V4l2ExportBackend: bytes are refused, with the call to make as advice
   Block block;
   const Error error = backend->Allocate(0, 4096, Flags::kNone, {}, block);
   CHECK(Kind(error) == "EINVAL allocate");
-  CHECK(Contains(error.hint(), "AllocateFrame"));
-  CHECK(Kind(backend->heaps()[0].unusable) == "EINVAL allocate");
+  CHECK(Contains(error.hint(), "Request::frame"));
+  CHECK(backend->heaps()[0].frames == MakesFrames::kOnly);
   CHECK(Kind(backend->Allocate(1, 4096, Flags::kNone, {}, block)) == "ENODEV allocate");
   CHECK(machine.device.buffers.empty());
+}
+
+TEST_CASE("V4l2ExportBackend: an image that the queue does not make is EINVAL, with what to do") {
+  const LeakCheck leaks;
+  Machine machine;
+  Result<B> backend = machine.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  Request other_format = FrameRequest();
+  other_format.frame.format = PixelFormat::kNv12;
+  Request flags = FrameRequest();
+  flags.flags = HeapPrivate(3);
+  Request large = FrameRequest();
+  large.bytes = uint64_t{1} << 32;
+  for (const Request& request :
+       {FrameRequest({}, 322, 240), FrameRequest({}, 320, 242), other_format, flags, large}) {
+    Block block;
+    CHECK(Kind(backend->AllocateFrame(0, request, block)) == "EINVAL allocate");
+    CHECK_FALSE(block.filled());
+  }
+  Block block;
+  CHECK(Contains(backend->AllocateFrame(0, other_format, block).hint(), "Options"));
+  CHECK(Kind(backend->AllocateFrame(1, FrameRequest(), block)) == "ENODEV allocate");
+  CHECK(machine.device.buffers.empty());
+}
+
+TEST_CASE("V4l2ExportBackend: a frame has the request's bytes, if the format has fewer") {
+  const LeakCheck leaks;
+  Machine machine;
+  Result<B> backend = machine.Open();
+  REQUIRE(Told(backend.error()) == "ok");
+  Request request = FrameRequest();
+  request.bytes = 1_MiB;
+  Block block;
+  REQUIRE(Told(backend->AllocateFrame(0, request, block)) == "ok");
+  CHECK(block.bytes == 1_MiB);
+  CHECK(backend->StatedOf(block).bytes == 640 * 240);
+  CHECK(Told(backend->Release(block)) == "ok");
 }
 
 TEST_CASE("V4l2ExportBackend: each frame is a new buffer, and none is handed out again") {
@@ -275,8 +317,8 @@ TEST_CASE("V4l2ExportBackend: each frame is a new buffer, and none is handed out
   for (int round = 0; round < 3; ++round) {
     machine.device.requests.clear();
     Block one, two;
-    REQUIRE(backend->AllocateFrame({}, one).ok());
-    REQUIRE(backend->AllocateFrame({}, two).ok());
+    REQUIRE(backend->AllocateFrame(0, FrameRequest(), one).ok());
+    REQUIRE(backend->AllocateFrame(0, FrameRequest(), two).ok());
     CHECK(machine.device.buffers.contains(B::IndexOf(one)));
     CHECK(machine.device.buffers.contains(B::IndexOf(two)));
     CHECK(B::IndexOf(one) != B::IndexOf(two));
@@ -295,7 +337,7 @@ TEST_CASE("V4l2ExportBackend: a buffer that stays in the queue is charged until 
   machine.device.removes = false;
   std::optional<B> backend(*machine.Open());
   Block block;
-  REQUIRE(backend->AllocateFrame({}, block).ok());
+  REQUIRE(backend->AllocateFrame(0, FrameRequest(), block).ok());
   const uint64_t bytes = block.bytes;
   CHECK(Told(backend->Release(block)) == "ok");
   CHECK_FALSE(block.filled());
@@ -310,7 +352,7 @@ TEST_CASE("V4l2ExportBackend: the release of a buffer that is queued is EBUSY, a
   Machine machine;
   std::optional<B> backend(*machine.Open());
   Block block;
-  REQUIRE(backend->AllocateFrame({}, block).ok());
+  REQUIRE(backend->AllocateFrame(0, FrameRequest(), block).ok());
   const uint64_t bytes = block.bytes;
   machine.device.queued.insert(B::IndexOf(block));
   const Error error = backend->Release(block);
@@ -330,16 +372,16 @@ TEST_CASE("V4l2ExportBackend: past the bound nothing is asked, and past the queu
   Result<B> backend = machine.Open();  // 153,600 bytes each
   REQUIRE(Told(backend.error()) == "ok");
   std::vector<Block> blocks(2);
-  for (Block& block : blocks) REQUIRE(backend->AllocateFrame({}, block).ok());
+  for (Block& block : blocks) REQUIRE(backend->AllocateFrame(0, FrameRequest(), block).ok());
   Block block;
   const uint64_t held = machine.budget->held();
-  CHECK(Kind(backend->AllocateFrame({}, block).error()) == "ENOBUFS allocate");
+  CHECK(Kind(backend->AllocateFrame(0, FrameRequest(), block)) == "ENOBUFS allocate");
   CHECK(machine.budget->held() == held);
   for (Block& one : blocks) CHECK(Told(backend->Release(one)) == "ok");
   machine.budget = std::make_shared<Budget>(4096);
   Result<B> poor = machine.Open();
   REQUIRE(Told(poor.error()) == "ok");
-  CHECK(Kind(poor->AllocateFrame({}, block).error()) == "ENOMEM allocate");
+  CHECK(Kind(poor->AllocateFrame(0, FrameRequest(), block)) == "ENOMEM allocate");
   CHECK(machine.device.buffers.empty());
 }
 
@@ -350,7 +392,7 @@ TEST_CASE("V4l2ExportBackend: each refusal leaves no buffer, no bytes and no des
   REQUIRE(Told(backend.error()) == "ok");
   const auto refused = [&](const char* kind) {
     Block block;
-    CHECK(Kind(backend->AllocateFrame({}, block).error()) == kind);
+    CHECK(Kind(backend->AllocateFrame(0, FrameRequest(), block)) == kind);
     CHECK_FALSE(block.filled());
     CHECK(machine.budget->held() == 0);
     CHECK(machine.device.buffers.empty());
@@ -374,7 +416,7 @@ TEST_CASE("V4l2ExportBackend: each refusal leaves no buffer, no bytes and no des
   machine.device.fails = {{VIDIOC_EXPBUF, -EMFILE}, {ion_uapi::kV4l2RemoveBufs, -EIO}};
   machine.device.added_bytes = 0;
   Block block;
-  CHECK(Kind(backend->AllocateFrame({}, block).error()) == "EMFILE allocate");
+  CHECK(Kind(backend->AllocateFrame(0, FrameRequest(), block)) == "EMFILE allocate");
   CHECK(machine.errors->count() == 1);
   CHECK(machine.budget->held() == backend->stuck_bytes());
   CHECK(backend->stuck_bytes() != 0);
@@ -412,16 +454,19 @@ TEST_CASE("V4l2ExportBackend: each test driver here holds what was written to a 
       Result<V4l2ExportBackend<>> backend =
           V4l2ExportBackend<>::Open({.budget = budget, .node = node});
       REQUIRE(Told(backend.error()) == "ok");
+      const std::optional<v4l2_pix_format> format = FormatOf(backend->node());
+      REQUIRE(format.has_value());
       std::vector<Block> blocks(3);
       for (uint8_t i = 0; i < blocks.size(); ++i) {
-        const Result<StatedFrame> frame = backend->AllocateFrame("frame", blocks[i]);
-        REQUIRE(Told(frame.error()) == "ok");
-        CHECK(frame->bytes >= uint64_t{frame->pitch} * frame->height);
-        CHECK(blocks[i].bytes == *RoundUpToPages(frame->bytes));
+        const Request request = FrameRequest("frame", format->width, format->height);
+        REQUIRE(Told(backend->AllocateFrame(0, request, blocks[i])) == "ok");
+        const StatedFrame frame = backend->StatedOf(blocks[i]);
+        CHECK(frame == StatedFrame{.pitch = format->bytesperline, .bytes = format->sizeimage});
+        CHECK(blocks[i].bytes == *RoundUpToPages(frame.bytes));
         CHECK(Fill(*backend, blocks[i], i) == "ok");
         if (i == 0) {
-          std::printf("%s: %u x %u: pitch %u, %llu bytes\n", node.c_str(), frame->width,
-                      frame->height, frame->pitch, static_cast<unsigned long long>(frame->bytes));
+          std::printf("%s: %u x %u: pitch %u, %llu bytes\n", node.c_str(), format->width,
+                      format->height, frame.pitch, static_cast<unsigned long long>(frame.bytes));
         }
       }
       for (uint8_t i = 0; i < blocks.size(); ++i) CHECK(Look(*backend, blocks[i], i) == "ok");
@@ -442,9 +487,12 @@ TEST_CASE("V4l2ExportBackend: the device fills a frame that is queued by its ind
     CAPTURE(node);
     Result<V4l2ExportBackend<>> backend = V4l2ExportBackend<>::Open({.node = node});
     REQUIRE(Told(backend.error()) == "ok");
+    const std::optional<v4l2_pix_format> format = FormatOf(backend->node());
+    REQUIRE(format.has_value());
     std::vector<Block> blocks(4);
     for (Block& block : blocks) {
-      REQUIRE(Told(backend->AllocateFrame({}, block).error()) == "ok");
+      const Request request = FrameRequest({}, format->width, format->height);
+      REQUIRE(Told(backend->AllocateFrame(0, request, block)) == "ok");
       REQUIRE(Fill(*backend, block, 0) == "ok");
       v4l2_buffer queued{};
       queued.type = V4L2_BUF_TYPE_VIDEO_CAPTURE;

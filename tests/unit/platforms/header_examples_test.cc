@@ -28,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "doctest/doctest.h"
 #include "ion/allocate_chosen.h"
+#include "ion/allocate_frame.h"
 #include "ion/archetypes.h"
 #include "ion/backends/all_of.h"
 #include "ion/backends/any_of.h"
@@ -41,7 +42,6 @@
 #include "ion/backends/memfd.h"
 #include "ion/backends/own_device_memory.h"
 #include "ion/backends/page_memory.h"
-#include "ion/backends/stated_frame.h"
 #include "ion/backends/udmabuf.h"
 #include "ion/backends/v4l2_export.h"
 #include "ion/base/alignment.h"
@@ -73,6 +73,7 @@
 #include "ion/devices/drm_node.h"
 #include "ion/devices/node_file.h"
 #include "ion/devices/v4l2_queue.h"
+#include "ion/frame_shape.h"
 #include "ion/guarantees.h"
 #include "ion/heap_offers.h"
 #include "ion/image_layout.h"
@@ -221,13 +222,6 @@ void Example() {
 #include "tests/header_examples.inc"
 }
 }  // namespace backends_memfd_h
-
-namespace backends_stated_frame_h {
-void Example() {
-#define EXAMPLE_backends_stated_frame_h
-#include "tests/header_examples.inc"
-}
-}  // namespace backends_stated_frame_h
 
 namespace backends_udmabuf_h {
 void Example() {
@@ -400,6 +394,24 @@ void Example(Memory::Client& client, const ion::Choice& choice, const ion::Image
 #include "tests/header_examples.inc"
 }
 }  // namespace ion_allocate_chosen_h
+
+namespace ion_allocate_frame_h {
+void Program(ion::FdRef, uint64_t, uint64_t) {}
+absl::Status Example(Memory::Client& client, const ion::Choice& choice) {
+#define EXAMPLE_ion_allocate_frame_h
+#include "tests/header_examples.inc"
+  return absl::OkStatus();
+}
+}  // namespace ion_allocate_frame_h
+
+namespace ion_frame_shape_h {
+constexpr ion::HeapId kDisplay{0};
+void Example(Memory::Client& client) {
+#define EXAMPLE_ion_frame_shape_h
+#include "tests/header_examples.inc"
+  (void)stated;
+}
+}  // namespace ion_frame_shape_h
 
 namespace ion_check_pipeline_h {
 struct Npu {
