@@ -3,9 +3,9 @@
 //
 // File: ion/allocate_frame.h
 //
-// AllocateFrame: the memory of an image, with its layout, in one call. Where a driver makes frames by
+// AllocateFrame: the memory of an image, with its layout, in one call. If a driver makes the frame by
 // its own rules (DrmDumbBackend, V4l2ExportBackend), the layout has the pitch and the size that it
-// stated; elsewhere the layout is arithmetic (ion/layout.h).
+// stated; else the layout is arithmetic (ion/layout.h).
 //
 // Example:
 //   const absl::StatusOr<ion::Frame> frame =

@@ -3,8 +3,9 @@
 //
 // File: ion/frame_shape.h
 //
-// FrameShape: the image that a request's bytes are for. StatedFrame: what the driver that made the
-// memory stated of it. Memory of other heaps is bytes, whose layout is arithmetic (ion/layout.h).
+// FrameShape: the image that a request's bytes are for. StatedFrame: the pitch and the size that the
+// driver that made the memory stated. Other memory is bytes, and its layout is arithmetic
+// (ion/layout.h).
 //
 // Example:
 //   const ion::FrameShape shape{.width = 640, .height = 480, .stride = 2560};

@@ -79,7 +79,9 @@ struct KernelHeapFacts {
 };
 
 inline KernelHeapFacts FactsOf(const KernelHeap& heap, std::string_view backend) noexcept {
-  KernelHeapFacts facts{.guarantees = {}, .own = heap.type != HeapType::kCustom};
+  // A driver that makes frames may take memory of its device.
+  KernelHeapFacts facts{.guarantees = {},
+                        .own = heap.type != HeapType::kCustom && heap.frames == MakesFrames::kNo};
   if (heap.smallest > 1) facts.guarantees.bytes_min = heap.smallest;
   if (heap.largest != UINT64_MAX) facts.guarantees.bytes_max = heap.largest;
   if (heap.most_buffers != UINT64_MAX) facts.guarantees.buffers = heap.most_buffers;

@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "doctest/doctest.h"
+#include "ion/allocate_frame.h"
 #include "ion/backend.h"
 #include "ion/base/budget.h"
 #include "ion/base/bytes.h"
@@ -27,7 +28,14 @@
 #include "ion/base/status.h"
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
+#include "ion/cpu_access.h"
+#include "ion/cpu_mapping.h"
 #include "ion/frame_shape.h"
+#include "ion/image_layout.h"
+#include "ion/manager.h"
+#include "ion/pixel_format.h"
+#include "ion/policies/pooled_heap.h"
+#include "ion/policies/system_heap.h"
 #include "ion/request.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/leak_check.h"
@@ -516,6 +524,36 @@ TEST_CASE("DrmDumbBackend: each card here holds what was written to a frame of i
                   static_cast<unsigned long long>(frame.bytes));
       CHECK(Fill(*backend, memory.block, 5) == "ok");
       CHECK(Look(*backend, memory.block, 5) == "ok");
+    }
+  }
+}
+
+TEST_CASE("AllocateFrame: each card here states the pitch of an image, and its planes hold bytes") {
+  AddDeviceMappingName("/dev/dri/card");
+  const LeakCheck leaks;
+  for (const std::string& card : CardsHere()) {
+    CAPTURE(card);
+    auto manager = Manager<DrmDumbBackend<>, Pooled<System>>::Open({.node = card});
+    REQUIRE(manager.ok());
+    auto client = manager->CreateClient({.name = "display"});
+    REQUIRE(client.ok());
+    for (const PixelFormat format :
+         {PixelFormat::kXrgb8888, PixelFormat::kNv12, PixelFormat::kYuv420}) {
+      const auto frame = AllocateFrame(*client, {.format = format, .width = 648, .height = 482});
+      REQUIRE_MESSAGE(frame.ok(), frame.status().message());
+      const StatedFrame stated = frame->buffer.stated();
+      const ImageLayout& layout = frame->layout;
+      CHECK(layout.plane[0].stride == stated.pitch);
+      CHECK(layout.total_bytes <= stated.bytes);
+      CHECK(stated.bytes <= frame->buffer.bytes());
+      const PlaneLayout& last = layout.plane[layout.planes - 1];
+      CHECK(last.offset + last.bytes() <= layout.total_bytes);
+      auto mapping = WritableMapping::Of(frame->buffer);
+      REQUIRE(mapping.ok());
+      auto scope = CpuWrite::Begin(*mapping);
+      REQUIRE(scope.ok());
+      scope->bytes()[last.offset + last.bytes() - 1] = std::byte{7};
+      CHECK(std::move(*scope).End().ok());
     }
   }
 }

@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "doctest/doctest.h"
+#include "ion/allocate_frame.h"
 #include "ion/backend.h"
 #include "ion/base/budget.h"
 #include "ion/base/bytes.h"
@@ -32,7 +33,10 @@
 #include "ion/base/syscalls.h"
 #include "ion/block.h"
 #include "ion/frame_shape.h"
+#include "ion/image_layout.h"
+#include "ion/manager.h"
 #include "ion/pixel_format.h"
+#include "ion/policies/system_heap.h"
 #include "ion/request.h"
 #include "tests/support/backend_suite.h"
 #include "tests/support/frames_as_bytes.h"
@@ -476,6 +480,30 @@ TEST_CASE("V4l2ExportBackend: each test driver here holds what was written to a 
       CHECK(budget->held() == backend->stuck_bytes());
     }
     CHECK(budget->held() == 0);
+  }
+}
+
+TEST_CASE("AllocateFrame: each test driver here states the layout of its queue's image") {
+  const LeakCheck leaks;
+  for (const std::string& node : DevicesHere()) {
+    CAPTURE(node);
+    auto manager = Manager<V4l2ExportBackend<>, System>::Open({.node = node});
+    REQUIRE(manager.ok());
+    auto client = manager->CreateClient({.name = "camera"});
+    REQUIRE(client.ok());
+    CHECK(ErrnoOf(client->Allocate({.bytes = 4096}).status()) == EINVAL);
+    const FrameShape own = manager->backend().frame();
+    const std::optional<v4l2_pix_format> format = FormatOf(manager->backend().node());
+    REQUIRE(format.has_value());
+    if (own.format == PixelFormat::kNone) continue;
+    const ImageSpec spec{.format = own.format, .width = own.width, .height = own.height};
+    const auto frame = AllocateFrame(*client, spec);
+    REQUIRE_MESSAGE(frame.ok(), frame.status().message());
+    CHECK(frame->layout.plane[0].stride == format->bytesperline);
+    CHECK(frame->layout.total_bytes == format->sizeimage);
+    ImageSpec other = spec;
+    other.height -= 2;
+    CHECK(ErrnoOf(AllocateFrame(*client, other).status()) == EINVAL);
   }
 }
 

@@ -280,6 +280,16 @@ TEST_CASE("AllocateFrame: an image that the parties do not take is EINVAL before
   CHECK(refused(apart, PixelFormat::kXrgb8888).empty());
 }
 
+TEST_CASE(
+    "OffersOf: memory of a driver that makes frames is not said to lie in the kernel's zones") {
+  const LeakCheck leaks;
+  Board manager = Opened<Board>();
+  const HeapOffers offers = OffersOf(manager);
+  REQUIRE(offers.span().size() == 2);
+  CHECK(offers.span()[0].guarantees.ram.unknown());
+  CHECK(offers.span()[1].guarantees.ram.yes());
+}
+
 TEST_CASE("Choose: a heap's smallest and largest buffer and its number of buffers count") {
   const LeakCheck leaks;
   Board manager = Opened<Board>();

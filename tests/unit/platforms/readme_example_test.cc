@@ -24,7 +24,7 @@
 
 #include "absl/status/status.h"
 #include "doctest/doctest.h"
-#include "ion/allocate_chosen.h"
+#include "ion/allocate_frame.h"
 #include "ion/archetypes.h"
 #include "ion/backends/dma_buf_backend.h"
 #include "ion/backends/dma_heap.h"
@@ -41,7 +41,6 @@
 #include "ion/devices/node_file.h"
 #include "ion/heap_offers.h"
 #include "ion/heap_spec.h"
-#include "ion/layout.h"
 #include "ion/pipeline.h"
 #include "ion/pixel_format.h"
 #include "ion/platforms/all.h"
