@@ -102,27 +102,24 @@ TEST_CASE("FdInfoFiles: a number that another file has now tells of that file") 
 }
 
 TEST_CASE("FdInfoFiles: few files are kept, close-on-exec, and none after Close") {
-  Calls calls;
-  {
-    Rig rig;
-    std::vector<UniqueFd> memory(40);
-    for (UniqueFd& one : memory) {
-      one = Memory();
-      CHECK(rig.Ask(one.get()) == "pos:\t0");
-    }
-    const int kept = rig.calls.opens - rig.calls.closes;
-    CHECK(kept <= 16);
-    CHECK(kept > 0);
-    rig.files.Close(rig.sys, rig.errors, "test");
-    CHECK(rig.calls.opens == rig.calls.closes);
-    rig.files.Close(rig.sys, rig.errors, "test");
-    CHECK(rig.calls.opens == rig.calls.closes);
-    // The number that the next file gets.
-    const int next = Memory().get();
-    CHECK(rig.Ask(memory[0].get()) == "pos:\t0");
-    CHECK(::fcntl(next, F_GETFD) == FD_CLOEXEC);
-    CHECK(rig.errors.count() == 0);
+  Rig rig;
+  std::vector<UniqueFd> memory(40);
+  for (UniqueFd& one : memory) {
+    one = Memory();
+    CHECK(rig.Ask(one.get()) == "pos:\t0");
   }
+  const int kept = rig.calls.opens - rig.calls.closes;
+  CHECK(kept <= 16);
+  CHECK(kept > 0);
+  rig.files.Close(rig.sys, rig.errors, "test");
+  CHECK(rig.calls.opens == rig.calls.closes);
+  rig.files.Close(rig.sys, rig.errors, "test");
+  CHECK(rig.calls.opens == rig.calls.closes);
+  // The number that the next file gets.
+  const int next = Memory().get();
+  CHECK(rig.Ask(memory[0].get()) == "pos:\t0");
+  CHECK(::fcntl(next, F_GETFD) == FD_CLOEXEC);
+  CHECK(rig.errors.count() == 0);
 }
 
 TEST_CASE("FdInfoFiles: a file that cannot be read is an error, is closed, and is opened again") {
