@@ -11,15 +11,21 @@
 
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "bench/counting_syscalls.h"
 #include "doctest/doctest.h"
+#include "ion/backends/dma_heap.h"
 #include "ion/base/error.h"
 #include "ion/base/error_sink.h"
 #include "ion/base/fd.h"
 #include "ion/base/syscalls.h"
+#include "ion/block.h"
+#include "ion/request.h"
+#include "tests/support/skip.h"
 
 namespace ion::testing {
 namespace {
@@ -158,6 +164,35 @@ TEST_CASE("FdInfoFiles: a forked child asks about its own descriptors") {
   int status = -1;
   REQUIRE(::waitpid(child, &status, 0) == child);
   CHECK(status == 0);
+}
+
+// The rest is of a real heap, in a guest.
+
+TEST_CASE("FdInfoFiles: a proof of a dma-heap's memory costs two system calls, and stays a proof") {
+  using B = DmaHeapBackend<bench::CountingSyscalls>;
+  uint64_t calls = 0;
+  Result<B> backend = B::Open({.sys = bench::CountingSyscalls(calls)});
+  if (!backend.ok()) return Skip("no dma-heap is here");
+  Block block;
+  REQUIRE(backend->Allocate(0, 65536, Flags::kNone, "proven", block).ok());
+  const Result<std::byte*> at = backend->MapToKeep(block);
+  REQUIRE(at.ok());
+  block.mapping = *at;
+  const Result<bool> first = backend->IsUnshared(block);
+  if (!first.ok() && first.error().code() == ENOTSUP) {
+    Skip("this kernel proves nothing");
+  } else {
+    REQUIRE(first.ok());
+    CHECK(*first);
+    for (int round = 0; round < 3; ++round) {
+      calls = 0;
+      CHECK(*backend->IsUnshared(block));
+      CHECK(calls == 2);
+      const UniqueFd other(::fcntl(block.fd, F_DUPFD_CLOEXEC, 0));
+      CHECK_FALSE(*backend->IsUnshared(block));
+    }
+  }
+  CHECK(backend->Release(block).ok());
 }
 
 }  // namespace
