@@ -195,10 +195,7 @@ class AllOf {
   // As the heap's interface. ENODEV: there is no such heap.
   Error Allocate(uint32_t kernel_heap, uint64_t bytes, Flags flags, std::string_view name,
                  Block& block) noexcept {
-    if (kernel_heap >= heaps().size()) {
-      return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, bytes});
-    }
-    return FromHeap(kernel_heap, block, [&](auto& b, uint32_t inner) {
+    return FromHeap(kernel_heap, bytes, block, [&](auto& b, uint32_t inner) {
       return b.Allocate(inner, bytes, flags, name, block);
     });
   }
@@ -332,10 +329,7 @@ class AllOf {
   Error AllocateFrame(uint32_t kernel_heap, const Request& request, Block& block) noexcept
     requires(kCaps.frames)
   {
-    if (kernel_heap >= heaps().size()) {
-      return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, request.bytes});
-    }
-    return FromHeap(kernel_heap, block, [&]<class B>(B& b, uint32_t inner) {
+    return FromHeap(kernel_heap, request.bytes, block, [&]<class B>(B& b, uint32_t inner) {
       if constexpr (B::kCaps.frames) return b.AllocateFrame(inner, request, block);
       return Error(ENOTSUP, "this backend makes no frames",
                    {B::kName, Operation::kAllocate, {}, request.bytes});
@@ -500,9 +494,12 @@ class AllOf {
     return Error(ErrnoFrom(seals), "F_GET_SEALS", {kName, operation});
   }
 
-  // f(the backend of a heap that is listed, the heap's number there), which fills the block.
+  // f(the backend of a heap, the heap's number there), which fills the block with `bytes`.
   template <class F>
-  Error FromHeap(uint32_t kernel_heap, Block& block, F f) noexcept {
+  Error FromHeap(uint32_t kernel_heap, uint64_t bytes, Block& block, F f) noexcept {
+    if (kernel_heap >= heaps().size()) {
+      return Error(ENODEV, "no such heap", {kName, Operation::kAllocate, {}, bytes});
+    }
     RetryUnmaps();
     const uint32_t inner = state_->number_of[kernel_heap];
     const Error error =

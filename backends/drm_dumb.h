@@ -136,7 +136,7 @@ class DrmDumbBackend : public StartMappedBackend<Sys> {
 
   // As Allocate, of a frame whose lines have at least frame.stride bytes; all its planes follow each
   // other in them. The format is no matter. EINVAL also: no stride, or a frame that the driver does
-  // not make, such as one of 24 bits for virtio-gpu.
+  // not make: virtio-gpu makes none whose stride is no multiple of 4.
   Error AllocateFrame(uint32_t kernel_heap, const Request& request, Block& block) noexcept {
     const uint64_t stride = request.frame.stride;
     const Origin origin{kName, Operation::kAllocate, path_, request.bytes};

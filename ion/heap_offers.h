@@ -98,6 +98,9 @@ inline KernelHeapFacts FactsOf(const KernelHeap& heap, std::string_view backend)
 inline KernelHeapFacts FactsOf(std::span<const KernelHeap> heaps, std::string_view name,
                                std::string_view backend) noexcept {
   const auto common = [](Known a, Known b) { return a == b ? a : Known(); };
+  const auto lesser = [](const std::optional<uint64_t>& a, const std::optional<uint64_t>& b) {
+    return a.has_value() && b.has_value() ? std::min(a, b) : std::max(a, b);
+  };
   std::optional<KernelHeapFacts> all;
   for (const KernelHeap& heap : heaps) {
     if (heap.name != name) continue;
@@ -110,15 +113,10 @@ inline KernelHeapFacts FactsOf(std::span<const KernelHeap> heaps, std::string_vi
     is.exportable = common(is.exportable, facts.guarantees.exportable);
     is.pages = common(is.pages, facts.guarantees.pages);
     is.vmap = common(is.vmap, facts.guarantees.vmap);
-    const auto stricter = [](std::optional<uint64_t>& of, std::optional<uint64_t> other,
-                             const auto& choose) {
-      if (other.has_value()) of = of.has_value() ? choose(*of, *other) : *other;
-    };
-    const auto larger = [](uint64_t a, uint64_t b) { return std::max(a, b); };
-    const auto smaller = [](uint64_t a, uint64_t b) { return std::min(a, b); };
-    stricter(is.bytes_min, facts.guarantees.bytes_min, larger);
-    stricter(is.bytes_max, facts.guarantees.bytes_max, smaller);
-    stricter(is.buffers, facts.guarantees.buffers, smaller);
+    // Of a bound that is not there any number is the stricter one: for a minimum it compares as less.
+    is.bytes_min = std::max(is.bytes_min, facts.guarantees.bytes_min);
+    is.bytes_max = lesser(is.bytes_max, facts.guarantees.bytes_max);
+    is.buffers = lesser(is.buffers, facts.guarantees.buffers);
     all->own = all->own && facts.own;
   }
   return all.value_or(KernelHeapFacts());
